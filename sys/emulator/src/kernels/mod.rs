@@ -1,0 +1,10 @@
+//! The table of emulated kernels: one file per family, one line per op.
+//!
+//! Knows the families; it must not know how a kernel is called.
+
+use crate::kernel::Prepare;
+
+mod basic;
+
+/// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
+pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[basic::KERNELS];

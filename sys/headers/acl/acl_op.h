@@ -1,0 +1,45 @@
+/* Generated from the facts in sys/abi; do not edit. */
+#ifndef ASCEND_SYS_ACL_ACL_OP_H
+#define ASCEND_SYS_ACL_ACL_OP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "acl/acl_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ACL_OP_DUMP_OP_AICORE_ARGS 1
+typedef struct aclopAttr aclopAttr;
+typedef struct aclopHandle aclopHandle;
+typedef struct aclopKernelDesc aclopKernelDesc;
+typedef void (*aclDataDeallocator)(void *, size_t);
+typedef enum aclEngineType {
+    ACL_ENGINE_SYS = 0,
+    ACL_ENGINE_AICORE = 1,
+    ACL_ENGINE_VECTOR = 2,
+} aclEngineType;
+typedef aclError (*aclopCompileFunc)(int, const aclTensorDesc *const *, int, const aclTensorDesc *const *, const aclopAttr *, aclopKernelDesc *);
+typedef aclEngineType aclopEngineType;
+static const int ACL_COMPILE_FLAG_BIN_SELECTOR = 1;
+aclopAttr *aclopCreateAttr(void);
+void aclopDestroyAttr(const aclopAttr *attr);
+aclError aclopSetAttrBool(aclopAttr *attr, const char *attrName, uint8_t attrValue);
+aclError aclopSetAttrDataType(aclopAttr *attr, const char *attrName, aclDataType attrValue);
+aclError aclopSetAttrFloat(aclopAttr *attr, const char *attrName, float attrValue);
+aclError aclopSetAttrInt(aclopAttr *attr, const char *attrName, int64_t attrValue);
+aclError aclopSetAttrListBool(aclopAttr *attr, const char *attrName, int numValues, const uint8_t *values);
+aclError aclopSetAttrListFloat(aclopAttr *attr, const char *attrName, int numValues, const float *values);
+aclError aclopSetAttrListInt(aclopAttr *attr, const char *attrName, int numValues, const int64_t *values);
+aclError aclopSetAttrListListInt(aclopAttr *attr, const char *attrName, int numLists, const int *numValues, const int64_t *const *values);
+aclError aclopSetAttrString(aclopAttr *attr, const char *attrName, const char *attrValue);
+aclError aclopStartDumpArgs(uint32_t dumpType, const char *path);
+aclError aclopStopDumpArgs(uint32_t dumpType);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASCEND_SYS_ACL_ACL_OP_H */

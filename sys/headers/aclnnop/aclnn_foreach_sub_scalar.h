@@ -1,0 +1,23 @@
+/* Generated from the facts in sys/abi; do not edit. */
+#ifndef ASCEND_SYS_ACLNNOP_ACLNN_FOREACH_SUB_SCALAR_H
+#define ASCEND_SYS_ACLNNOP_ACLNN_FOREACH_SUB_SCALAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "acl/acl_base.h"
+#include "aclnn/acl_meta.h"
+#include "aclnn/aclnn_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+aclnnStatus aclnnForeachSubScalarGetWorkspaceSize(const aclTensorList *x, const aclTensor *scalar, const aclTensorList *out, uint64_t *workspaceSize, aclOpExecutor **executor);
+aclnnStatus aclnnForeachSubScalar(void *workspace, uint64_t workspaceSize, aclOpExecutor *executor, aclrtStream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASCEND_SYS_ACLNNOP_ACLNN_FOREACH_SUB_SCALAR_H */

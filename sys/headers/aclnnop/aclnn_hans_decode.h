@@ -1,0 +1,23 @@
+/* Generated from the facts in sys/abi; do not edit. */
+#ifndef ASCEND_SYS_ACLNNOP_ACLNN_HANS_DECODE_H
+#define ASCEND_SYS_ACLNNOP_ACLNN_HANS_DECODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "acl/acl_base.h"
+#include "aclnn/acl_meta.h"
+#include "aclnn/aclnn_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+aclnnStatus aclnnHansDecodeGetWorkspaceSize(const aclTensor *mantissa, const aclTensor *fixed, const aclTensor *var, const aclTensor *pdf, bool reshuff, const aclTensor *out, uint64_t *workspaceSize, aclOpExecutor **executor);
+aclnnStatus aclnnHansDecode(void *workspace, uint64_t workspaceSize, aclOpExecutor *executor, aclrtStream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASCEND_SYS_ACLNNOP_ACLNN_HANS_DECODE_H */

@@ -1,0 +1,23 @@
+/* Generated from the facts in sys/abi; do not edit. */
+#ifndef ASCEND_SYS_ACLNNOP_ACLNN_SLEEP_H
+#define ASCEND_SYS_ACLNNOP_ACLNN_SLEEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "acl/acl_base.h"
+#include "aclnn/acl_meta.h"
+#include "aclnn/aclnn_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+aclnnStatus aclnnSleepGetWorkspaceSize(const aclIntArray *cycles, uint64_t *workspaceSize, aclOpExecutor **executor);
+aclnnStatus aclnnSleep(void *workspace, uint64_t workspaceSize, aclOpExecutor *executor, aclrtStream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASCEND_SYS_ACLNNOP_ACLNN_SLEEP_H */

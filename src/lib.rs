@@ -1,1 +1,34 @@
-//! ascend-tensor
+//! Tensors with PyTorch's vocabulary on Huawei Ascend NPUs, with a CPU backend that gives the same results.
+//!
+//! Knows the public names and the crate's lints only.
+
+pub mod ascend;
+pub mod autograd;
+mod cpu;
+mod device;
+pub mod dispatch;
+mod dtype;
+mod error;
+mod layout;
+mod mode;
+mod op;
+pub mod ops;
+mod shadow;
+mod shape;
+mod storage;
+mod tensor;
+
+pub use autograd::{BackwardOptions, Gradients};
+pub use cpu::{Host, HostMut};
+pub use device::Device;
+pub use dtype::{Category, DType, Element, Scalar};
+pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};
+pub use layout::Layout;
+pub use mode::{autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow};
+pub use ndarray;
+pub use op::{
+    CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample, SampleInput, Saves, Tolerance, Writes,
+};
+pub use ops::catalog;
+pub use shape::{Axes, MAX_RANK, Shape};
+pub use tensor::{NdArray, Operand, Tensor};

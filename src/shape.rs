@@ -151,7 +151,8 @@ impl FromIterator<usize> for Shape {
     fn from_iter<I: IntoIterator<Item = usize>>(sizes: I) -> Self {
         let mut shape = Shape::SCALAR;
         for size in sizes {
-            if let Some(dim) = shape.dims.get_mut(shape.rank()) {
+            let rank = shape.rank();
+            if let Some(dim) = shape.dims.get_mut(rank) {
                 *dim = size;
             }
             shape.rank = shape.rank.saturating_add(1);

@@ -1,0 +1,238 @@
+//! The backward pass: from an output over the tape to the leaves.
+//!
+//! Knows the order of nodes and how gradients add up, and brings each to its input's shape and dtype. Must not know any op's
+//! gradient.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::tape::{Kind, Node, NodeRef, Record};
+use crate::error::{BackwardFault, Error, Result};
+use crate::mode;
+use crate::op::{GradCx, Gradient, Grads, Meta};
+use crate::tensor::Tensor;
+
+/// The gradients that a backward pass computed, by leaf.
+#[derive(Debug, Default, Clone)]
+pub struct Gradients {
+    by_leaf: HashMap<u64, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of a tensor that requires one; `None` if the output did not depend on it.
+    pub fn get(&self, leaf: &Tensor) -> Option<&Tensor> {
+        self.by_leaf.get(&leaf.node()?.node.id)
+    }
+
+    /// Takes the gradient of a tensor out.
+    pub fn take(&mut self, leaf: &Tensor) -> Option<Tensor> {
+        self.by_leaf.remove(&leaf.node()?.node.id)
+    }
+
+    /// The number of leaves with a gradient.
+    pub fn len(&self) -> usize {
+        self.by_leaf.len()
+    }
+
+    /// Whether no leaf has a gradient.
+    pub fn is_empty(&self) -> bool {
+        self.by_leaf.is_empty()
+    }
+
+    /// Adds the gradients of another pass to these (gradient accumulation).
+    ///
+    /// # Errors
+    /// If gradients of one leaf cannot be added.
+    pub fn accumulate(&mut self, other: Gradients) -> Result<()> {
+        for (leaf, gradient) in other.by_leaf {
+            let sum = match self.by_leaf.get(&leaf) {
+                Some(own) => own.add(&gradient)?,
+                None => gradient,
+            };
+            self.by_leaf.insert(leaf, sum);
+        }
+        Ok(())
+    }
+}
+
+/// Settings of [`Tensor::backward_with`].
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct BackwardOptions<'a> {
+    seed: Option<&'a Tensor>,
+    create_graph: bool,
+}
+
+impl<'a> BackwardOptions<'a> {
+    /// The gradient of a single-element output, not differentiable again.
+    pub fn new() -> Self {
+        BackwardOptions::default()
+    }
+
+    /// Starts from this gradient of the output instead of 1.
+    pub fn gradient(mut self, seed: &'a Tensor) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Records the backward pass too, so that the gradients can be differentiated again.
+    pub fn create_graph(mut self) -> Self {
+        self.create_graph = true;
+        self
+    }
+}
+
+impl Tensor {
+    /// The same tensor as a leaf whose gradient `backward` computes.
+    ///
+    /// # Errors
+    /// If the dtype is not a float.
+    pub fn requires_grad(&self) -> Result<Tensor> {
+        if !self.dtype().is_float() {
+            return Err(Error::Backward { op: "requires_grad", why: BackwardFault::NotFloat });
+        }
+        Ok(self.detached_handle().with_node(NodeRef { node: Node::leaf(), output: 0 }))
+    }
+
+    /// Computes the gradients of this single-element tensor for all leaves that it depends on.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([1.0f32, 2.0, 3.0]).requires_grad()?;
+    /// let gradients = x.mul(&x)?.sum(())?.backward()?;
+    /// let dx = gradients.get(&x).map(|dx| dx.to_vec::<f32>()).transpose()?;
+    /// assert_eq!(dx, Some(vec![2.0, 4.0, 6.0]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the tensor has more than one element or no history, a saved tensor was changed in place, or an op fails.
+    pub fn backward(&self) -> Result<Gradients> {
+        self.backward_with(BackwardOptions::new())
+    }
+
+    /// As [`Tensor::backward`], with a gradient to start from, or recorded for second derivatives.
+    ///
+    /// # Errors
+    /// As [`Tensor::backward`], and if the seed does not have this tensor's shape, dtype and device.
+    pub fn backward_with(&self, options: BackwardOptions<'_>) -> Result<Gradients> {
+        let root = self.node().ok_or(Error::Backward { op: "backward", why: BackwardFault::NotTracked })?;
+        super::tape::check_history("backward", self)?;
+        let seed = match options.seed {
+            Some(seed) if seed.meta() == self.meta() && seed.device() == self.device() => seed.clone(),
+            Some(_) => return Err(Error::Backward { op: "backward", why: BackwardFault::Seed }),
+            None if self.elements() == 1 => Tensor::ones_like(self)?,
+            None => return Err(Error::Backward { op: "backward", why: BackwardFault::NotScalar }),
+        };
+        mode::inner(options.create_graph, || walk(root, seed, options.create_graph))
+    }
+}
+
+/// The gradients that have arrived at a node's outputs.
+struct Arrived {
+    node: Arc<Node>,
+    gradients: SmallVec<[Option<Tensor>; 2]>,
+}
+
+/// Visits nodes in falling order of their numbers: each after all that used it.
+fn walk(root: &NodeRef, seed: Tensor, create_graph: bool) -> Result<Gradients> {
+    let mut waiting: BTreeMap<u64, Arrived> = BTreeMap::new();
+    let mut gradients = Gradients::default();
+    arrive(&mut waiting, root, seed)?;
+    while let Some((id, arrived)) = waiting.pop_last() {
+        let Kind::Op(record) = &arrived.node.kind else {
+            if let Some(gradient) = arrived.gradients.into_iter().flatten().next() {
+                gradients.by_leaf.insert(id, gradient);
+            }
+            continue;
+        };
+        let grads = step(&arrived.node, record, &arrived.gradients, create_graph)?;
+        for ((edge, gradient), meta) in record.edges.iter().zip(grads).zip(&record.metas) {
+            if let (Some(edge), Some(gradient)) = (edge, gradient) {
+                arrive(&mut waiting, edge, fit(record.op.name(), gradient, meta)?)?;
+            }
+        }
+    }
+    Ok(gradients)
+}
+
+fn arrive(waiting: &mut BTreeMap<u64, Arrived>, edge: &NodeRef, gradient: Tensor) -> Result<()> {
+    let entry = waiting
+        .entry(edge.node.id)
+        .or_insert_with(|| Arrived { node: Arc::clone(&edge.node), gradients: SmallVec::new() });
+    let output = edge.output as usize;
+    if entry.gradients.len() <= output {
+        entry.gradients.resize(output + 1, None);
+    }
+    let slot = &mut entry.gradients[output];
+    *slot = Some(match slot.take() {
+        Some(own) => own.add(&gradient)?,
+        None => gradient,
+    });
+    Ok(())
+}
+
+/// Brings a gradient to its input's shape (sums over broadcast dims) and dtype.
+fn fit(op: &'static str, gradient: Tensor, meta: &Meta) -> Result<Tensor> {
+    let gradient = if *gradient.shape() == meta.shape { gradient } else { gradient.sum_to(op, &meta.shape)? };
+    if gradient.dtype() == meta.dtype { Ok(gradient) } else { gradient.to_dtype(meta.dtype) }
+}
+
+/// The gradients of one node's inputs.
+fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_graph: bool) -> Result<Grads> {
+    let op = record.op.name();
+    let needs: SmallVec<[bool; 4]> = record.edges.iter().map(Option::is_some).collect();
+    let inputs: SmallVec<[Option<Tensor>; 4]> =
+        record.inputs.iter().map(|saved| saved.as_ref().map(|saved| saved.get(op)).transpose()).collect::<Result<_>>()?;
+    let attach = |(output, tensor): (usize, Tensor)| {
+        if create_graph && tensor.dtype().is_float() {
+            tensor.with_node(NodeRef { node: Arc::clone(node), output: output as u32 })
+        } else {
+            tensor
+        }
+    };
+    let outputs: SmallVec<[Option<Tensor>; 4]> = record
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(output, saved)| saved.as_ref().map(|saved| saved.get(op).map(|tensor| attach((output, tensor)))).transpose())
+        .collect::<Result<_>>()?;
+    let cx = GradCx { op, inputs: &inputs, outputs: &outputs, metas: &record.metas, device: record.device, gradients, needs: &needs };
+    let grads = match record.op.gradient() {
+        Gradient::Compose => composed(record, &cx, create_graph)?,
+        _ => record.op.backward(&cx)?,
+    };
+    if grads.len() > record.metas.len() {
+        return Err(Error::Backward { op, why: BackwardFault::Arity });
+    }
+    Ok(grads)
+}
+
+/// The gradient of a composition: run again under the tape from fresh leaves.
+fn composed(record: &Record, cx: &GradCx<'_>, create_graph: bool) -> Result<Grads> {
+    let mut leaves: Vec<Tensor> = Vec::with_capacity(cx.len());
+    for index in 0..cx.len() {
+        let input = cx.input(index)?;
+        leaves.push(match (cx.needs(index), create_graph) {
+            (true, false) => input.requires_grad()?,
+            _ => input.clone(),
+        });
+    }
+    if create_graph {
+        return Err(Error::Backward { op: cx.op, why: BackwardFault::NotRecorded });
+    }
+    let outputs = mode::inner(true, || record.op.compose(&leaves))?;
+    let mut total = Gradients::default();
+    for (output, gradient) in outputs.iter().zip(cx.gradients) {
+        if let Some(gradient) = gradient
+            && output.is_tracked()
+        {
+            total.accumulate(output.backward_with(BackwardOptions::new().gradient(&fit(cx.op, gradient.clone(), &output.meta())?))?)?;
+        }
+    }
+    Ok((0..cx.len()).map(|index| if cx.needs(index) { total.get(&leaves[index]).cloned() } else { None }).collect())
+}

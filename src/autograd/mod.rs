@@ -1,0 +1,9 @@
+//! Automatic differentiation: what runs backward, and its results.
+//!
+//! Knows leaves, gradients and the walk over the tape. Must not know any op's gradient (those are in the op rooms).
+
+pub(crate) mod backward;
+pub mod check;
+pub(crate) mod tape;
+
+pub use backward::{BackwardOptions, Gradients};

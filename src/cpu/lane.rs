@@ -1,0 +1,170 @@
+//! Lanes: how elements of a storage become numbers that kernels compute with, and back.
+//!
+//! Knows which lane type each dtype computes in (halves widen to `f32`) and moves runs between memory and lanes.
+//! Must not know what is computed.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::number::Number;
+use crate::dtype::{DType, Element};
+
+/// Runs `$body` with `$T` bound to the lane type that a dtype computes in.
+macro_rules! with_lane {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F64 => { type $T = f64; $body }
+            $crate::DType::F32 | $crate::DType::F16 | $crate::DType::BF16 => { type $T = f32; $body }
+            $crate::DType::I64 => { type $T = i64; $body }
+            $crate::DType::I32 => { type $T = i32; $body }
+            $crate::DType::I16 => { type $T = i16; $body }
+            $crate::DType::I8 => { type $T = i8; $body }
+            $crate::DType::U8 => { type $T = u8; $body }
+            $crate::DType::Bool => { type $T = bool; $body }
+        }
+    };
+}
+
+/// Runs `$body` with `$T` bound to `f64` for that dtype and to `f32` for every other.
+macro_rules! with_float {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F64 => { type $T = f64; $body }
+            _ => { type $T = f32; $body }
+        }
+    };
+}
+
+pub(crate) use {with_float, with_lane};
+
+/// A number that runs of memory can be read into and written from.
+pub(crate) trait Lane: Number {
+    /// Whether memory of this dtype is read and written as this lane.
+    fn serves(dtype: DType) -> bool {
+        dtype == Self::DTYPE
+    }
+
+    /// Reads `lane.len()` elements that lie `stride` apart from `from` on.
+    ///
+    /// # Safety
+    /// All of them must be readable elements of `dtype`, which this lane serves.
+    unsafe fn gather(from: *const u8, stride: usize, dtype: DType, lane: &mut [Self]) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe { gather_plain(from.cast::<Self>(), stride, lane) }
+    }
+
+    /// Writes `lane.len()` elements that lie `stride` apart from `to` on.
+    ///
+    /// # Safety
+    /// All of them must be writable elements of `dtype`, which this lane serves.
+    unsafe fn scatter(lane: &[Self], to: *mut u8, stride: usize, dtype: DType) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe { scatter_plain(lane, to.cast::<Self>(), stride) }
+    }
+}
+
+/// # Safety
+/// As `Lane::gather`.
+unsafe fn gather_plain<T: Element>(from: *const T, stride: usize, lane: &mut [T]) {
+    if stride == 1 {
+        // SAFETY: the caller promised `lane.len()` elements from `from` on.
+        unsafe { std::ptr::copy_nonoverlapping(from, lane.as_mut_ptr(), lane.len()) };
+    } else if stride == 0 {
+        // SAFETY: the caller promised the element; an empty lane reads nothing.
+        if let Some(value) = (!lane.is_empty()).then(|| unsafe { *from }) {
+            lane.fill(value);
+        }
+    } else {
+        for (index, slot) in lane.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            *slot = unsafe { *from.add(index * stride) };
+        }
+    }
+}
+
+/// # Safety
+/// As `Lane::scatter`.
+unsafe fn scatter_plain<T: Element>(lane: &[T], to: *mut T, stride: usize) {
+    if stride == 1 {
+        // SAFETY: the caller promised `lane.len()` elements from `to` on.
+        unsafe { std::ptr::copy_nonoverlapping(lane.as_ptr(), to, lane.len()) };
+    } else {
+        for (index, value) in lane.iter().enumerate() {
+            // SAFETY: promised by the caller.
+            unsafe { *to.add(index * stride) = *value };
+        }
+    }
+}
+
+/// How many halves are converted at a time.
+const CHUNK: usize = 256;
+
+/// # Safety
+/// As `Lane::gather`, for elements of `H`.
+unsafe fn gather_half<H: Element>(from: *const H, stride: usize, lane: &mut [f32])
+where
+    [H]: HalfFloatSliceExt,
+{
+    let mut narrow = [H::default(); CHUNK];
+    for (index, wide) in lane.chunks_mut(CHUNK).enumerate() {
+        let narrow = &mut narrow[..wide.len()];
+        // SAFETY: promised by the caller.
+        unsafe { gather_plain(from.add(index * CHUNK * stride), stride, narrow) };
+        narrow.convert_to_f32_slice(wide);
+    }
+}
+
+/// # Safety
+/// As `Lane::scatter`, for elements of `H`.
+unsafe fn scatter_half<H: Element>(lane: &[f32], to: *mut H, stride: usize)
+where
+    [H]: HalfFloatSliceExt,
+{
+    let mut narrow = [H::default(); CHUNK];
+    for (index, wide) in lane.chunks(CHUNK).enumerate() {
+        let narrow = &mut narrow[..wide.len()];
+        narrow.convert_from_f32_slice(wide);
+        // SAFETY: promised by the caller.
+        unsafe { scatter_plain(narrow, to.add(index * CHUNK * stride), stride) };
+    }
+}
+
+impl Lane for f32 {
+    fn serves(dtype: DType) -> bool {
+        matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    unsafe fn gather(from: *const u8, stride: usize, dtype: DType, lane: &mut [f32]) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe {
+            match dtype {
+                DType::F16 => gather_half(from.cast::<f16>(), stride, lane),
+                DType::BF16 => gather_half(from.cast::<bf16>(), stride, lane),
+                _ => gather_plain(from.cast::<f32>(), stride, lane),
+            }
+        }
+    }
+
+    unsafe fn scatter(lane: &[f32], to: *mut u8, stride: usize, dtype: DType) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe {
+            match dtype {
+                DType::F16 => scatter_half(lane, to.cast::<f16>(), stride),
+                DType::BF16 => scatter_half(lane, to.cast::<bf16>(), stride),
+                _ => scatter_plain(lane, to.cast::<f32>(), stride),
+            }
+        }
+    }
+}
+
+impl Lane for f64 {}
+impl Lane for i64 {}
+impl Lane for i32 {}
+impl Lane for i16 {}
+impl Lane for i8 {}
+impl Lane for u8 {}
+impl Lane for bool {}

@@ -1,0 +1,252 @@
+//! Elementwise drivers: one, two or three inputs to one output, with any strides; and copies with conversion.
+//!
+//! Knows how to cut, gather and scatter runs. Must not know what the function computes.
+
+use super::lane::{Lane, with_lane};
+use super::number::Number;
+use super::par;
+use super::simd::Simd;
+use super::strided::Walk;
+use super::view::{Host, HostMut};
+use crate::dtype::DType;
+
+/// Runs that must be gathered or scattered are this long at most.
+const BLOCK: usize = 1024;
+
+/// An input as runs of lanes: straight from memory where it lies right, else through a buffer.
+struct Source<'a, T> {
+    view: &'a Host<'a>,
+    stride: usize,
+    direct: bool,
+    /// The offset whose value fills the buffer, for a stride of 0.
+    filled: Option<usize>,
+    buffer: Vec<T>,
+}
+
+impl<'a, T: Lane> Source<'a, T> {
+    fn new(view: &'a Host<'a>, stride: usize) -> Self {
+        let direct = view.dtype() == T::DTYPE && stride == 1;
+        Source { view, stride, direct, filled: None, buffer: Vec::new() }
+    }
+
+    fn run(&mut self, offset: usize, count: usize) -> &[T] {
+        let from = self.view.start().wrapping_add(offset * self.view.dtype().size());
+        if self.direct {
+            // SAFETY: the walk names elements of the view, which `Host::new` promised; `direct` says that they are `T`s in a row.
+            return unsafe { std::slice::from_raw_parts(from.cast::<T>(), count) };
+        }
+        if self.stride == 0 && self.filled == Some(offset) && self.buffer.len() >= count {
+            return &self.buffer[..count];
+        }
+        let length = if self.stride == 0 { BLOCK.max(count) } else { count };
+        if self.buffer.len() < length {
+            self.buffer.resize(length, T::ZERO);
+        }
+        let lane = if self.stride == 0 { &mut self.buffer[..] } else { &mut self.buffer[..count] };
+        // SAFETY: the walk names elements of the view (with stride 0, one of them), and `T` serves its dtype.
+        unsafe { T::gather(from, self.stride, self.view.dtype(), lane) };
+        self.filled = Some(offset);
+        &self.buffer[..count]
+    }
+}
+
+/// An output as runs of lanes.
+struct Sink<T> {
+    start: *mut u8,
+    dtype: DType,
+    stride: usize,
+    direct: bool,
+    buffer: Vec<T>,
+}
+
+impl<T: Lane> Sink<T> {
+    /// `inputs` are the addresses of the inputs' storages: an output that shares one goes through the buffer.
+    fn new(view: &HostMut<'_>, stride: usize, inputs: &[*const u8]) -> Self {
+        let direct = view.dtype() == T::DTYPE && stride == 1 && !inputs.contains(&view.start().cast_const());
+        Sink { start: view.start(), dtype: view.dtype(), stride, direct, buffer: Vec::new() }
+    }
+
+    /// Where the results of the run go.
+    fn run(&mut self, offset: usize, count: usize) -> &mut [T] {
+        if self.direct {
+            // SAFETY: the walk names elements of the view, which `HostMut::new` promised; `direct` says that they are `T`s
+            // in a row and that no input lies there.
+            return unsafe { std::slice::from_raw_parts_mut(self.start.cast::<T>().add(offset), count) };
+        }
+        if self.buffer.len() < count {
+            self.buffer.resize(count, T::ZERO);
+        }
+        &mut self.buffer[..count]
+    }
+
+    fn finish(&self, offset: usize, count: usize) {
+        if !self.direct {
+            let to = self.start.wrapping_add(offset * self.dtype.size());
+            // SAFETY: the walk names elements of the view, and `T` serves its dtype.
+            unsafe { T::scatter(&self.buffer[..count], to, self.stride, self.dtype) };
+        }
+    }
+}
+
+/// The addresses of a view, made shareable between threads.
+struct Shared<'a>(*mut u8, &'a HostMut<'a>);
+
+// SAFETY: threads write disjoint elements of the output.
+unsafe impl Sync for Shared<'_> {}
+
+fn longest(direct: bool) -> usize {
+    if direct { usize::MAX } else { BLOCK }
+}
+
+/// `y[i] = f(x[i])`. The layouts have one shape; `A` and `C` serve the dtypes.
+pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl Fn(A) -> C + Sync) {
+    let walk = Walk::new([x.layout(), y.layout()]);
+    let [sx, sy] = walk.inner();
+    let simd = Simd::best();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut source = Source::<A>::new(x, sx);
+        let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
+        walk.runs(range, longest(source.direct && sink.direct), |[ox, oy], count| {
+            let (from, to) = (source.run(ox, count), sink.run(oy, count));
+            simd.run(|| {
+                for (to, x) in to.iter_mut().zip(from) {
+                    *to = f(*x);
+                }
+            });
+            sink.finish(oy, count);
+        });
+    });
+}
+
+/// `z[i] = f(x[i], y[i])`.
+pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, f: impl Fn(A, B) -> C + Sync) {
+    let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
+    let [sx, sy, sz] = walk.inner();
+    let simd = Simd::best();
+    let target = Shared(z.start(), z);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut left = Source::<A>::new(x, sx);
+        let mut right = Source::<B>::new(y, sy);
+        let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
+        let direct = left.direct && right.direct && sink.direct;
+        walk.runs(range, longest(direct), |[ox, oy, oz], count| {
+            let (a, b, to) = (left.run(ox, count), right.run(oy, count), sink.run(oz, count));
+            simd.run(|| {
+                for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+                    *to = f(*x, *y);
+                }
+            });
+            sink.finish(oz, count);
+        });
+    });
+}
+
+/// `w[i] = f(x[i], y[i], z[i])`.
+pub(crate) fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &Host<'_>,
+    w: &mut HostMut<'_>,
+    f: impl Fn(A, B, C) -> D + Sync,
+) {
+    let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
+    let [sx, sy, sz, sw] = walk.inner();
+    let simd = Simd::best();
+    let target = Shared(w.start(), w);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut first = Source::<A>::new(x, sx);
+        let mut second = Source::<B>::new(y, sy);
+        let mut third = Source::<C>::new(z, sz);
+        let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
+        let direct = first.direct && second.direct && third.direct && sink.direct;
+        walk.runs(range, longest(direct), |[ox, oy, oz, ow], count| {
+            let (a, b, c) = (first.run(ox, count), second.run(oy, count), third.run(oz, count));
+            let to = sink.run(ow, count);
+            simd.run(|| {
+                for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
+                    *to = f(*x, *y, *z);
+                }
+            });
+            sink.finish(ow, count);
+        });
+    });
+}
+
+/// `y[i] = make(i)` for the row-major position `i`.
+pub(crate) fn generate<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize) -> C + Sync) {
+    let walk = Walk::new([y.layout()]);
+    let [stride] = walk.inner();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut sink = Sink::<C>::new(target.1, stride, &[]);
+        let mut position = range.start;
+        walk.runs(range, longest(sink.direct), |[offset], count| {
+            for (index, to) in sink.run(offset, count).iter_mut().enumerate() {
+                *to = make(position + index);
+            }
+            position += count;
+            sink.finish(offset, count);
+        });
+    });
+}
+
+/// Sets every element.
+pub(crate) fn fill<C: Lane>(y: &mut HostMut<'_>, value: C) {
+    generate(y, |_| value);
+}
+
+/// Copies elements, converting between dtypes: floats to integers truncate, integers wrap, to bool is `!= 0`.
+pub(crate) fn copy(x: &Host<'_>, y: &mut HostMut<'_>) {
+    if x.dtype() == y.dtype() {
+        return copy_bits(x, y);
+    }
+    with_lane!(x.dtype(), A => with_lane!(y.dtype(), C => map1::<A, C>(x, y, convert::<A, C>)));
+}
+
+/// A number in another lane type.
+#[inline(always)]
+pub(crate) fn convert<A: Number, C: Number>(x: A) -> C {
+    if A::IS_FLOAT {
+        if C::DTYPE == DType::Bool { C::from_i64(i64::from(x.is_true())) } else { C::from_f64(x.to_f64()) }
+    } else {
+        C::from_i64(x.to_i64())
+    }
+}
+
+/// Copies elements of one dtype by their size alone.
+fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
+    let walk = Walk::new([x.layout(), y.layout()]);
+    let size = x.dtype().size();
+    let [sx, sy] = walk.inner();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        walk.runs(range, usize::MAX, |[ox, oy], count| {
+            let (from, to) = (x.start().wrapping_add(ox * size), target.0.wrapping_add(oy * size));
+            // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
+            unsafe {
+                match (sx, sy, size) {
+                    (1, 1, _) => std::ptr::copy(from, to, count * size),
+                    (_, _, 1) => copy_run(from, sx, to, sy, count),
+                    (_, _, 2) => copy_run(from.cast::<u16>(), sx, to.cast::<u16>(), sy, count),
+                    (_, _, 4) => copy_run(from.cast::<u32>(), sx, to.cast::<u32>(), sy, count),
+                    _ => copy_run(from.cast::<u64>(), sx, to.cast::<u64>(), sy, count),
+                }
+            }
+        });
+    });
+}
+
+/// # Safety
+/// `count` elements must be readable from `from` and writable from `to` on, at these strides.
+unsafe fn copy_run<T: Copy>(from: *const T, sx: usize, to: *mut T, sy: usize, count: usize) {
+    for index in 0..count {
+        // SAFETY: promised by the caller.
+        unsafe { *to.add(index * sy) = *from.add(index * sx) };
+    }
+}

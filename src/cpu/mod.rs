@@ -1,0 +1,17 @@
+//! The CPU backend: loops that know numbers, not ops.
+//!
+//! Knows host views of tensors and the drivers over them (map, reduce, copy, matrix products). Must not know ops, tensors,
+//! gradients or NPUs.
+
+pub(crate) mod alloc;
+pub(crate) mod gemm;
+pub(crate) mod lane;
+pub(crate) mod map;
+pub(crate) mod number;
+pub(crate) mod par;
+pub(crate) mod reduce;
+pub(crate) mod simd;
+pub(crate) mod strided;
+mod view;
+
+pub use view::{Host, HostMut};

@@ -1,0 +1,207 @@
+//! Reductions: many elements to one, over any set of dims.
+//!
+//! Knows how to walk kept and reduced dims. Must not know what is folded.
+
+use super::lane::Lane;
+use super::map;
+use super::number::Number;
+use super::par;
+use super::simd::Simd;
+use super::view::{Host, HostMut};
+use crate::layout::Layout;
+use crate::shape::{MAX_RANK, Shape};
+
+/// A fold of elements to one value.
+pub(crate) trait Fold: Sync {
+    /// The lane type of the input.
+    type In: Lane;
+    /// The running value.
+    type State: Copy + Send + Sync;
+    /// The lane type of the output.
+    type Out: Lane;
+    /// The state before the first element.
+    fn start(&self) -> Self::State;
+    /// Takes one element in; `index` counts the reduced elements in row-major order.
+    fn step(&self, state: Self::State, x: Self::In, index: usize) -> Self::State;
+    /// Joins two states, the first over elements before the second's where order matters.
+    fn join(&self, first: Self::State, second: Self::State) -> Self::State;
+    /// The result for `count` elements.
+    fn finish(&self, state: Self::State, count: usize) -> Self::Out;
+}
+
+/// Independent states per run, so that the compiler can fold in vectors.
+const LANES: usize = 16;
+/// Elements gathered at a time.
+const BLOCK: usize = 1024;
+
+/// The dims of a layout split by a mask: those kept, then those reduced.
+pub(crate) fn split(layout: &Layout, mask: &[bool; MAX_RANK]) -> (Layout, Layout) {
+    let rank = layout.shape().rank();
+    let part = |reduced: bool| {
+        let order: smallvec::SmallVec<[usize; MAX_RANK]> = (0..rank).filter(|dim| mask[*dim] == reduced).collect();
+        layout.permute(&order)
+    };
+    (part(false), part(true).with_offset(0))
+}
+
+/// The shape after reducing the dims of a mask.
+pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) -> Shape {
+    let sizes = shape.dims().iter().zip(mask);
+    if keep {
+        sizes.map(|(size, reduced)| if *reduced { 1 } else { *size }).collect()
+    } else {
+        sizes.filter(|(_, reduced)| !**reduced).map(|(size, _)| *size).collect()
+    }
+}
+
+/// Folds `x` over the dims of the mask into `y`, whose shape is that of the kept dims (with or without the reduced ones as 1).
+pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: &mut HostMut<'_>) {
+    let (kept, reduced) = split(x.layout(), mask);
+    let count = reduced.elements();
+    let reduced = reduced.merged();
+    let outputs = kept.elements();
+    let kept_shape = *kept.shape();
+    let Some(out_layout) = y.layout().reshape(&kept_shape) else { return };
+    let mut y = y.with_layout(out_layout);
+    let simd = Simd::best();
+    if outputs == 1 && count >= 2 * par::GRAIN {
+        return fold_whole(fold, x, &kept, &reduced, count, &mut y);
+    }
+    let mut states = vec![fold.start(); outputs];
+    let grain = (par::GRAIN / count.max(1)).max(1);
+    let cells = Cells(states.as_mut_ptr());
+    let across = kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
+    par::ranges(outputs, grain, |range| {
+        let cells = &cells;
+        // SAFETY: ranges are disjoint and within the vector, which outlives the call.
+        let states = unsafe { std::slice::from_raw_parts_mut(cells.0.add(range.start), range.len()) };
+        if across {
+            fold_across(fold, x, (&kept, &reduced), range.start, states, simd);
+        } else {
+            for (position, state) in range.zip(states) {
+                let base = offset_at(&kept, position);
+                *state = fold_along(fold, x, &reduced, base, 0..count, simd);
+            }
+        }
+    });
+    map::generate(&mut y, |position| fold.finish(states[position], count));
+}
+
+/// The states of a range of outputs, shareable between threads that write disjoint ones.
+struct Cells<S>(*mut S);
+
+// SAFETY: each thread touches its own range only.
+unsafe impl<S: Send> Sync for Cells<S> {}
+
+/// The element offset of a row-major position of a layout.
+pub(crate) fn offset_at(layout: &Layout, position: usize) -> usize {
+    let mut rest = position;
+    let mut offset = layout.offset();
+    for (size, stride) in layout.pairs().rev() {
+        let size = size.max(1);
+        offset += rest % size * stride;
+        rest /= size;
+    }
+    offset
+}
+
+/// One output from many elements, cut over the threads; parts join in order, so the result does not depend on timing.
+fn fold_whole<F: Fold>(fold: &F, x: &Host<'_>, kept: &Layout, reduced: &Layout, count: usize, y: &mut HostMut<'_>) {
+    let part = par::GRAIN;
+    let parts = count.div_ceil(part);
+    let mut states = vec![fold.start(); parts];
+    let cells = Cells(states.as_mut_ptr());
+    let simd = Simd::best();
+    par::ranges(parts, 1, |range| {
+        let cells = &cells;
+        for index in range {
+            let elements = index * part..((index + 1) * part).min(count);
+            let state = fold_along(fold, x, reduced, kept.offset(), elements, simd);
+            // SAFETY: `index` is below `parts`, and no other thread has it.
+            unsafe { *cells.0.add(index) = state };
+        }
+    });
+    let state = states[1..].iter().fold(states[0], |first, second| fold.join(first, *second));
+    map::generate(y, |_| fold.finish(state, count));
+}
+
+/// Folds the elements `range` of the reduced dims, from the element offset `base` on.
+fn fold_along<F: Fold>(fold: &F, x: &Host<'_>, reduced: &Layout, base: usize, range: std::ops::Range<usize>, simd: Simd) -> F::State {
+    let walk = super::strided::Walk::new([reduced]);
+    let [stride] = walk.inner();
+    let size = x.dtype().size();
+    let direct = x.dtype() == <F::In as crate::Element>::DTYPE && stride == 1;
+    let mut buffer: Vec<F::In> = if direct { Vec::new() } else { vec![F::In::ZERO; BLOCK.min(range.len())] };
+    let mut index = range.start;
+    let mut total: Option<F::State> = None;
+    walk.runs(range, if direct { usize::MAX } else { BLOCK }, |[offset], count| {
+        let from = x.start().wrapping_add((base + offset) * size);
+        let run: &[F::In] = if direct {
+            // SAFETY: the walk and the base name elements of the view; `direct` says that they are lanes in a row.
+            unsafe { std::slice::from_raw_parts(from.cast(), count) }
+        } else {
+            // SAFETY: as above, with the stride; the lane serves the dtype.
+            unsafe { F::In::gather(from, stride, x.dtype(), &mut buffer[..count]) };
+            &buffer[..count]
+        };
+        let state = simd.run(|| fold_run(fold, run, index));
+        total = Some(total.map_or(state, |total| fold.join(total, state)));
+        index += count;
+    });
+    total.unwrap_or_else(|| fold.start())
+}
+
+/// Folds a run with independent states.
+#[inline(always)]
+fn fold_run<F: Fold>(fold: &F, run: &[F::In], index: usize) -> F::State {
+    let mut states = [fold.start(); LANES];
+    let (chunks, rest) = run.as_chunks::<LANES>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        for lane in 0..LANES {
+            states[lane] = fold.step(states[lane], chunk[lane], index + number * LANES + lane);
+        }
+    }
+    let done = chunks.len() * LANES;
+    for (lane, x) in rest.iter().enumerate() {
+        states[lane] = fold.step(states[lane], *x, index + done + lane);
+    }
+    let mut total = states[0];
+    for state in &states[1..] {
+        total = fold.join(total, *state);
+    }
+    total
+}
+
+/// Folds row by row of the kept dims, for inputs whose kept dim is the contiguous one.
+fn fold_across<F: Fold>(fold: &F, x: &Host<'_>, (kept, reduced): (&Layout, &Layout), first: usize, states: &mut [F::State], simd: Simd) {
+    let width = kept.dims().last().copied().unwrap_or(1).max(1);
+    let count = reduced.elements();
+    let direct = x.dtype() == <F::In as crate::Element>::DTYPE;
+    let mut buffer: Vec<F::In> = if direct { Vec::new() } else { vec![F::In::ZERO; BLOCK] };
+    let size = x.dtype().size();
+    let mut position = first;
+    let mut rest = states;
+    while !rest.is_empty() {
+        let run = (width - position % width).min(rest.len()).min(BLOCK);
+        let (now, later) = rest.split_at_mut(run);
+        let base = offset_at(kept, position);
+        for index in 0..count {
+            let from = x.start().wrapping_add((base + offset_at(reduced, index)) * size);
+            let row: &[F::In] = if direct {
+                // SAFETY: the kept dim is contiguous for `run` elements from this one on.
+                unsafe { std::slice::from_raw_parts(from.cast(), run) }
+            } else {
+                // SAFETY: as above; the lane serves the dtype.
+                unsafe { F::In::gather(from, 1, x.dtype(), &mut buffer[..run]) };
+                &buffer[..run]
+            };
+            simd.run(|| {
+                for (state, x) in now.iter_mut().zip(row) {
+                    *state = fold.step(*state, *x, index);
+                }
+            });
+        }
+        position += run;
+        rest = later;
+    }
+}

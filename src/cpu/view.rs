@@ -1,0 +1,184 @@
+//! Host views: a tensor's host memory with its layout and dtype, as kernels see it.
+//!
+//! Knows pointers and layouts. Must not know what is computed. The lock of the storage is held while a view lives.
+
+use std::marker::PhantomData;
+
+use crate::dtype::{DType, Element};
+use crate::layout::Layout;
+use crate::shape::Shape;
+
+/// An input of a host kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    start: *const u8,
+    layout: Layout,
+    dtype: DType,
+    life: PhantomData<&'a u8>,
+}
+
+/// An output of a host kernel.
+#[derive(Debug)]
+pub struct HostMut<'a> {
+    start: *mut u8,
+    layout: Layout,
+    dtype: DType,
+    life: PhantomData<&'a mut u8>,
+}
+
+// SAFETY: a view is a borrow of memory whose readers and writers are kept apart by the storage's lock.
+unsafe impl Send for Host<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Host<'_> {}
+// SAFETY: as above; kernels that write from several threads write disjoint elements.
+unsafe impl Send for HostMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for HostMut<'_> {}
+
+impl<'a> Host<'a> {
+    /// A view of `layout` over the memory that begins at `start`.
+    ///
+    /// # Safety
+    /// Every element of the layout must lie in initialised memory that stays readable for `'a`, aligned for the dtype.
+    pub(crate) unsafe fn new(start: *const u8, layout: Layout, dtype: DType) -> Self {
+        Host { start, layout, dtype, life: PhantomData }
+    }
+
+    /// A view of a single value, broadcast to a shape.
+    pub(crate) fn splat<T: Element>(value: &'a T, shape: &Shape) -> Self {
+        let layout = Layout::contiguous(()).expand("splat", shape).unwrap_or_else(|_| Layout::contiguous(()));
+        Host { start: std::ptr::from_ref(value).cast(), layout, dtype: T::DTYPE, life: PhantomData }
+    }
+
+    /// A view of a row-major slice.
+    pub(crate) fn from_slice<T: Element>(values: &'a [T], shape: &Shape) -> Option<Self> {
+        (values.len() >= shape.elements())
+            .then(|| Host { start: values.as_ptr().cast(), layout: Layout::contiguous(*shape), dtype: T::DTYPE, life: PhantomData })
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        self.layout.shape()
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.layout.elements()
+    }
+
+    /// The elements as a slice, if they lie row-major without gaps and `T` is the dtype's type.
+    pub fn as_slice<T: Element>(&self) -> Option<&'a [T]> {
+        if T::DTYPE != self.dtype || !self.layout.is_contiguous() {
+            return None;
+        }
+        // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on.
+        Some(unsafe { std::slice::from_raw_parts(self.start.cast::<T>().add(self.layout.offset()), self.layout.elements()) })
+    }
+
+    /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector).
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        if let Some(slice) = self.as_slice() {
+            return slice.to_vec();
+        }
+        if T::DTYPE != self.dtype {
+            return Vec::new();
+        }
+        let mut values = vec![T::default(); self.elements()];
+        if let Some(mut out) = HostMut::from_slice(&mut values, self.shape()) {
+            super::map::copy(self, &mut out);
+        }
+        values
+    }
+
+    /// The same memory under another layout whose elements all lie within this one's storage.
+    pub(crate) fn with_layout(&self, layout: Layout) -> Self {
+        debug_assert!(layout.shape().is_empty() || layout.end() <= self.layout.end().max(layout.end()));
+        Host { layout, ..*self }
+    }
+
+    /// The same memory broadcast to a shape (unchanged where it does not broadcast; shape rules have checked before).
+    pub(crate) fn broadcast(&self, shape: &Shape) -> Self {
+        match self.layout.expand("broadcast", shape) {
+            Ok(layout) => Host { layout, ..*self },
+            Err(_) => *self,
+        }
+    }
+
+    /// The address that element offset 0 of the storage has.
+    pub(crate) fn start(&self) -> *const u8 {
+        self.start
+    }
+}
+
+impl<'a> HostMut<'a> {
+    /// A view of `layout` over the memory that begins at `start`.
+    ///
+    /// # Safety
+    /// Every element of the layout must lie in memory that stays writable for `'a`, aligned for the dtype, and nobody
+    /// else may read or write it meanwhile but through views of the same kernel call.
+    pub(crate) unsafe fn new(start: *mut u8, layout: Layout, dtype: DType) -> Self {
+        HostMut { start, layout, dtype, life: PhantomData }
+    }
+
+    /// A view of a row-major slice.
+    pub(crate) fn from_slice<T: Element>(values: &'a mut [T], shape: &Shape) -> Option<Self> {
+        (values.len() >= shape.elements())
+            .then(|| HostMut { start: values.as_mut_ptr().cast(), layout: Layout::contiguous(*shape), dtype: T::DTYPE, life: PhantomData })
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        self.layout.shape()
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.layout.elements()
+    }
+
+    /// The elements as a slice to write, if they lie row-major without gaps and `T` is the dtype's type.
+    ///
+    /// The memory of a fresh output holds unspecified values.
+    pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
+        if T::DTYPE != self.dtype || !self.layout.is_contiguous() {
+            return None;
+        }
+        // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on, and `self` is borrowed mutably.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start.cast::<T>().add(self.layout.offset()), self.layout.elements()) })
+    }
+
+    /// The output read back, for kernels of several passes.
+    pub(crate) fn as_host(&self) -> Host<'_> {
+        Host { start: self.start, layout: self.layout, dtype: self.dtype, life: PhantomData }
+    }
+
+    /// The same memory under another layout whose elements all lie within this one.
+    pub(crate) fn with_layout(&mut self, layout: Layout) -> HostMut<'_> {
+        HostMut { start: self.start, layout, dtype: self.dtype, life: PhantomData }
+    }
+
+    /// The address that element offset 0 of the storage has.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start
+    }
+}

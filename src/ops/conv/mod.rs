@@ -1,0 +1,5 @@
+//! Convolutions.
+//!
+//! Knows paddings and window rules. Must not know layers.
+
+rooms! {}

@@ -1,0 +1,7 @@
+//! Creation: tensors from nothing but a shape and numbers.
+//!
+//! Knows where new tensors are made. Must not know arithmetic.
+
+rooms! {
+    full,
+}

@@ -1,0 +1,5 @@
+//! Indexing: elements chosen or written by index tensors.
+//!
+//! Knows index checks that the family shares. Must not know arithmetic.
+
+rooms! {}

@@ -1,0 +1,5 @@
+//! Pooling and resizing.
+//!
+//! Knows window rules. Must not know layers.
+
+rooms! {}

@@ -1,0 +1,5 @@
+//! Quantisation: integers with scales.
+//!
+//! Knows scales and zero points. Must not know models.
+
+rooms! {}

@@ -5,6 +5,12 @@
 use crate::kernel::Prepare;
 
 mod basic;
+mod common;
+mod matmul;
+mod softmax;
+#[cfg(test)]
+mod testing;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
-pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[basic::KERNELS];
+pub(crate) const FAMILIES: &[&[(&str, Prepare)]] =
+    &[basic::KERNELS, matmul::KERNELS, softmax::KERNELS];

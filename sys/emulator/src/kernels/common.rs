@@ -2,10 +2,12 @@
 //!
 //! Knows numbers, shapes and the kernel interface; it must not know single ops.
 
+use crate::dtype::DType;
 use crate::failure::{Fault, Refusal};
 use crate::kernel::Call;
 use crate::number::{Complex, Number};
 use crate::tensor::Tensor;
+use half::{bf16, f16};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// The two widths in which real functions are computed.
@@ -291,4 +293,18 @@ arithmetic! {
     i64, 0, 1, |a, b| a.wrapping_add(b), a.wrapping_mul(b);
     bool, false, true, |a, b| a || b, a && b;
     Complex, Complex { re: 0.0, im: 0.0 }, Complex { re: 1.0, im: 0.0 }, |a, b| a + b, a * b;
+}
+
+/// The values that a tensor of `dtype` would hold.
+pub(crate) fn rounded_to(mut values: Vec<f32>, dtype: DType) -> Vec<f32> {
+    match dtype {
+        DType::F16 => values
+            .iter_mut()
+            .for_each(|value| *value = f16::from_f32(*value).to_f32()),
+        DType::Bf16 => values
+            .iter_mut()
+            .for_each(|value| *value = bf16::from_f32(*value).to_f32()),
+        _ => {}
+    }
+    values
 }

@@ -7,10 +7,17 @@ use crate::kernel::Prepare;
 mod basic;
 mod common;
 mod matmul;
+mod norm;
+mod norm_channel;
 mod softmax;
 #[cfg(test)]
 mod testing;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
-pub(crate) const FAMILIES: &[&[(&str, Prepare)]] =
-    &[basic::KERNELS, matmul::KERNELS, softmax::KERNELS];
+pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
+    basic::KERNELS,
+    matmul::KERNELS,
+    softmax::KERNELS,
+    norm::KERNELS,
+    norm_channel::KERNELS,
+];

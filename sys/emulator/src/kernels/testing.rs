@@ -9,6 +9,8 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod norm;
+
 /// A tensor with a shape, from values in row-major order.
 pub(crate) fn tensor<T: Number>(dtype: DType, shape: &[usize], values: &[T]) -> Tensor {
     let tensor = empty(dtype, shape);

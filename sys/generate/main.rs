@@ -61,7 +61,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     };
     if installed.is_none() {
         write(
-            &home.join("tests/generated_layout.rs"),
+            &home.join("tests/generated/layout.rs"),
             &layout::checks(&facts),
         )?;
         for (path, text) in &texts {

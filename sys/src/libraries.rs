@@ -1,6 +1,7 @@
 //! The libraries of one installation: which to ask for a symbol, and opening each on first use.
 //! Knows `dlopen`; knows nothing of function types.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -51,9 +52,10 @@ fn open(path: &Path) -> Result<ManuallyDrop<Library>, String> {
     // SAFETY: loading runs the initialisers of a library that the user's installation names as CANN; these are
     // written to be run by a loader, and the library is never unloaded.
     let library = unsafe { Library::new(path) };
-    library
-        .map(ManuallyDrop::new)
-        .map_err(|error| error.to_string())
+    library.map(ManuallyDrop::new).map_err(|error| {
+        let cause = error.source().map(ToString::to_string);
+        cause.unwrap_or_else(|| error.to_string())
+    })
 }
 
 /// One library as [`Origin`](crate::Origin) reports it.

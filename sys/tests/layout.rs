@@ -1,5 +1,5 @@
 //! Every struct, union, enum and constant of `abi/types.json` against what the Rust types say.
-//! The checks are written by the generator into `generated_layout.rs`, one line for each fact, so nothing is listed by hand.
+//! The checks are written by the generator into `generated/layout.rs`, one line for each fact, so nothing is listed by hand.
 
 use std::mem::{align_of, offset_of, size_of};
 
@@ -45,4 +45,4 @@ macro_rules! text {
     };
 }
 
-include!("generated_layout.rs");
+include!("generated/layout.rs");

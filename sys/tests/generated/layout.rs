@@ -510,53 +510,18 @@ fn members() {
     member!(HcclCMDType, 4, HCCL_CMD_BARRIER, 103);
     member!(HcclCMDType, 4, HCCL_CMD_MAX, 104);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_BUFFER_SIZE, 0);
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_DETERMINISTIC,
-        1
-    );
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_DETERMINISTIC, 1);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_COMM_NAME, 2);
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_OP_EXPANSION_MODE,
-        3
-    );
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_SUPPORT_INIT_BY_ENV,
-        4
-    );
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_OP_EXPANSION_MODE, 3);
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_SUPPORT_INIT_BY_ENV, 4);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_RESERVED, 5);
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_WORLD_RANKID,
-        5
-    );
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_WORLD_RANKID, 5);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_JOBID, 6);
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_ACLGRAPH_ZEROCOPY_ENABLE,
-        7
-    );
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_EXEC_TIMEOUT,
-        8
-    );
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_ACLGRAPH_ZEROCOPY_ENABLE, 7);
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_EXEC_TIMEOUT, 8);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_ALGO, 9);
     member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_RETRY, 10);
-    member!(
-        HcclCommConfigCapability,
-        4,
-        HCCL_COMM_CONFIG_BUFFER_NAME,
-        11
-    );
+    member!(HcclCommConfigCapability, 4, HCCL_COMM_CONFIG_BUFFER_NAME, 11);
     member!(HcclCommStatePhase, 4, HCCL_COMM_STATE_PHASE_INVALID, -1);
     member!(HcclCommStatePhase, 4, HCCL_COMM_STATE_PHASE_DESTROY_PRE, 0);
     member!(HcclCommStatePhase, 4, HCCL_COMM_STATE_PHASE_DESTROY_POST, 1);
@@ -818,37 +783,12 @@ fn members() {
     member!(aclmdlInputAippType, 4, ACL_DATA_WITH_DYNAMIC_AIPP, 2);
     member!(aclmdlInputAippType, 4, ACL_DYNAMIC_AIPP_NODE, 3);
     member!(aclmdlRICaptureMode, 4, ACL_MODEL_RI_CAPTURE_MODE_GLOBAL, 0);
-    member!(
-        aclmdlRICaptureMode,
-        4,
-        ACL_MODEL_RI_CAPTURE_MODE_THREAD_LOCAL,
-        1
-    );
+    member!(aclmdlRICaptureMode, 4, ACL_MODEL_RI_CAPTURE_MODE_THREAD_LOCAL, 1);
     member!(aclmdlRICaptureMode, 4, ACL_MODEL_RI_CAPTURE_MODE_RELAXED, 2);
-    member!(
-        aclmdlRICaptureStatus,
-        4,
-        ACL_MODEL_RI_CAPTURE_STATUS_NONE,
-        0
-    );
-    member!(
-        aclmdlRICaptureStatus,
-        4,
-        ACL_MODEL_RI_CAPTURE_STATUS_ACTIVE,
-        1
-    );
-    member!(
-        aclmdlRICaptureStatus,
-        4,
-        ACL_MODEL_RI_CAPTURE_STATUS_INVALIDATED,
-        2
-    );
-    member!(
-        aclmdlRICondHandleFlag,
-        4,
-        ACL_MODEL_RI_COND_HANDLE_ASSIGN_DEFAULT,
-        1
-    );
+    member!(aclmdlRICaptureStatus, 4, ACL_MODEL_RI_CAPTURE_STATUS_NONE, 0);
+    member!(aclmdlRICaptureStatus, 4, ACL_MODEL_RI_CAPTURE_STATUS_ACTIVE, 1);
+    member!(aclmdlRICaptureStatus, 4, ACL_MODEL_RI_CAPTURE_STATUS_INVALIDATED, 2);
+    member!(aclmdlRICondHandleFlag, 4, ACL_MODEL_RI_COND_HANDLE_ASSIGN_DEFAULT, 1);
     member!(aclmdlRICondTaskType, 4, ACL_MODEL_RI_COND_TYPE_IF, 0);
     member!(aclmdlRICondTaskType, 4, ACL_MODEL_RI_COND_TYPE_WHILE, 1);
     member!(aclmdlRICondTaskType, 4, ACL_MODEL_RI_COND_TYPE_SWITCH, 2);
@@ -860,12 +800,7 @@ fn members() {
     member!(aclmdlRITaskType, 4, ACL_MODEL_RI_TASK_VALUE_WRITE, 5);
     member!(aclmdlRITaskType, 4, ACL_MODEL_RI_TASK_VALUE_WAIT, 6);
     member!(aclplatformCoreType, 4, ACL_PLATFORM_CORE_TYPE_AI_CORE, 0);
-    member!(
-        aclplatformCoreType,
-        4,
-        ACL_PLATFORM_CORE_TYPE_VECTOR_CORE,
-        1
-    );
+    member!(aclplatformCoreType, 4, ACL_PLATFORM_CORE_TYPE_VECTOR_CORE, 1);
     member!(aclplatformDevInfo, 4, ACL_PLATFORM_AICORE_CNT, 0);
     member!(aclplatformDevInfo, 4, ACL_PLATFORM_AICORE_UB_SIZE, 1);
     member!(aclplatformDevInfo, 4, ACL_PLATFORM_CUBE_CORE_CNT, 2);
@@ -904,29 +839,14 @@ fn members() {
     member!(aclplatformNpuArch, 4, DAV_5102, 5102);
     member!(aclplatformNpuArch, 4, DAV_5162, 5162);
     member!(aclplatformNpuArch, 4, DAV_RESV, 65535);
-    member!(
-        aclprofAicoreMetrics,
-        4,
-        ACL_AICORE_ARITHMETIC_UTILIZATION,
-        0
-    );
+    member!(aclprofAicoreMetrics, 4, ACL_AICORE_ARITHMETIC_UTILIZATION, 0);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_PIPE_UTILIZATION, 1);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_MEMORY_BANDWIDTH, 2);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_L0B_AND_WIDTH, 3);
-    member!(
-        aclprofAicoreMetrics,
-        4,
-        ACL_AICORE_RESOURCE_CONFLICT_RATIO,
-        4
-    );
+    member!(aclprofAicoreMetrics, 4, ACL_AICORE_RESOURCE_CONFLICT_RATIO, 4);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_MEMORY_UB, 5);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_L2_CACHE, 6);
-    member!(
-        aclprofAicoreMetrics,
-        4,
-        ACL_AICORE_PIPE_EXECUTE_UTILIZATION,
-        7
-    );
+    member!(aclprofAicoreMetrics, 4, ACL_AICORE_PIPE_EXECUTE_UTILIZATION, 7);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_MEMORY_ACCESS, 8);
     member!(aclprofAicoreMetrics, 4, ACL_AICORE_NONE, 255);
     member!(aclprofConfigType, 4, ACL_PROF_ARGS_MIN, 0);
@@ -959,236 +879,56 @@ fn members() {
     member!(aclrtAicoreErrorType, 4, ACL_RT_AICORE_ERROR_UNKNOWN, 0);
     member!(aclrtAicoreErrorType, 4, ACL_RT_AICORE_ERROR_SW, 1);
     member!(aclrtAicoreErrorType, 4, ACL_RT_AICORE_ERROR_HW_LOCAL, 2);
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_INTEGER_ADD,
-        0
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_INTEGER_MIN,
-        1
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_INTEGER_MAX,
-        2
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_INTEGER_INCREMENT,
-        3
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_INTEGER_DECREMENT,
-        4
-    );
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_INTEGER_ADD, 0);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_INTEGER_MIN, 1);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_INTEGER_MAX, 2);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_INTEGER_INCREMENT, 3);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_INTEGER_DECREMENT, 4);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_AND, 5);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_OR, 6);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_XOR, 7);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_EXCHANGE, 8);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_CAS, 9);
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_FLOAT_ADD,
-        10
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_FLOAT_MIN,
-        11
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_FLOAT_MAX,
-        12
-    );
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_FLOAT_ADD, 10);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_FLOAT_MIN, 11);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_FLOAT_MAX, 12);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_DMA_ADD, 30);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_DMA_MIN, 31);
     member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_DMA_MAX, 32);
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_ADD,
-        40
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_MIN,
-        41
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_MAX,
-        42
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_CAS,
-        43
-    );
-    member!(
-        aclrtAtomicOperation,
-        4,
-        ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_EXCH,
-        44
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SIGNED,
-        1
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_UNSIGNED,
-        2
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_REDUCATION,
-        4
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_REDUCTION,
-        4
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SCALAR8,
-        8
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SCALAR16,
-        16
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SCALAR32,
-        32
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SCALAR64,
-        64
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_SCALAR128,
-        128
-    );
-    member!(
-        aclrtAtomicOperationCapability,
-        4,
-        ACL_RT_ATOMIC_CAPABILITY_VECTOR32X4,
-        256
-    );
-    member!(
-        aclrtBinaryLoadOptionType,
-        4,
-        ACL_RT_BINARY_LOAD_OPT_LAZY_LOAD,
-        1
-    );
-    member!(
-        aclrtBinaryLoadOptionType,
-        4,
-        ACL_RT_BINARY_LOAD_OPT_LAZY_MAGIC,
-        2
-    );
-    member!(
-        aclrtBinaryLoadOptionType,
-        4,
-        ACL_RT_BINARY_LOAD_OPT_MAGIC,
-        2
-    );
-    member!(
-        aclrtBinaryLoadOptionType,
-        4,
-        ACL_RT_BINARY_LOAD_OPT_CPU_KERNEL_MODE,
-        3
-    );
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_ADD, 40);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_MIN, 41);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_MAX, 42);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_CAS, 43);
+    member!(aclrtAtomicOperation, 4, ACL_RT_ATOMIC_OPERATION_SIMD_SCALAR_EXCH, 44);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SIGNED, 1);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_UNSIGNED, 2);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_REDUCATION, 4);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_REDUCTION, 4);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SCALAR8, 8);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SCALAR16, 16);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SCALAR32, 32);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SCALAR64, 64);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_SCALAR128, 128);
+    member!(aclrtAtomicOperationCapability, 4, ACL_RT_ATOMIC_CAPABILITY_VECTOR32X4, 256);
+    member!(aclrtBinaryLoadOptionType, 4, ACL_RT_BINARY_LOAD_OPT_LAZY_LOAD, 1);
+    member!(aclrtBinaryLoadOptionType, 4, ACL_RT_BINARY_LOAD_OPT_LAZY_MAGIC, 2);
+    member!(aclrtBinaryLoadOptionType, 4, ACL_RT_BINARY_LOAD_OPT_MAGIC, 2);
+    member!(aclrtBinaryLoadOptionType, 4, ACL_RT_BINARY_LOAD_OPT_CPU_KERNEL_MODE, 3);
     member!(aclrtCallbackBlockType, 4, ACL_CALLBACK_NO_BLOCK, 0);
     member!(aclrtCallbackBlockType, 4, ACL_CALLBACK_BLOCK, 1);
     member!(aclrtCmoType, 4, ACL_RT_CMO_TYPE_PREFETCH, 0);
     member!(aclrtCmoType, 4, ACL_RT_CMO_TYPE_WRITEBACK, 1);
     member!(aclrtCmoType, 4, ACL_RT_CMO_TYPE_INVALID, 2);
     member!(aclrtCmoType, 4, ACL_RT_CMO_TYPE_FLUSH, 3);
-    member!(
-        aclrtCntNotifyRecordMode,
-        4,
-        ACL_RT_CNT_NOTIFY_RECORD_SET_VALUE_MODE,
-        0
-    );
-    member!(
-        aclrtCntNotifyRecordMode,
-        4,
-        ACL_RT_CNT_NOTIFY_RECORD_ADD_MODE,
-        1
-    );
-    member!(
-        aclrtCntNotifyRecordMode,
-        4,
-        ACL_RT_CNT_NOTIFY_RECORD_BIT_OR_MODE,
-        2
-    );
-    member!(
-        aclrtCntNotifyRecordMode,
-        4,
-        ACL_RT_CNT_NOTIFY_RECORD_BIT_AND_MODE,
-        4
-    );
-    member!(
-        aclrtCntNotifyWaitMode,
-        4,
-        ACL_RT_CNT_NOTIFY_WAIT_LESS_MODE,
-        0
-    );
-    member!(
-        aclrtCntNotifyWaitMode,
-        4,
-        ACL_RT_CNT_NOTIFY_WAIT_EQUAL_MODE,
-        1
-    );
-    member!(
-        aclrtCntNotifyWaitMode,
-        4,
-        ACL_RT_CNT_NOTIFY_WAIT_BIGGER_MODE,
-        2
-    );
-    member!(
-        aclrtCntNotifyWaitMode,
-        4,
-        ACL_RT_CNT_NOTIFY_WAIT_BIGGER_OR_EQUAL_MODE,
-        3
-    );
-    member!(
-        aclrtCntNotifyWaitMode,
-        4,
-        ACL_RT_CNT_NOTIFY_WAIT_EQUAL_WITH_BITMASK_MODE,
-        4
-    );
+    member!(aclrtCntNotifyRecordMode, 4, ACL_RT_CNT_NOTIFY_RECORD_SET_VALUE_MODE, 0);
+    member!(aclrtCntNotifyRecordMode, 4, ACL_RT_CNT_NOTIFY_RECORD_ADD_MODE, 1);
+    member!(aclrtCntNotifyRecordMode, 4, ACL_RT_CNT_NOTIFY_RECORD_BIT_OR_MODE, 2);
+    member!(aclrtCntNotifyRecordMode, 4, ACL_RT_CNT_NOTIFY_RECORD_BIT_AND_MODE, 4);
+    member!(aclrtCntNotifyWaitMode, 4, ACL_RT_CNT_NOTIFY_WAIT_LESS_MODE, 0);
+    member!(aclrtCntNotifyWaitMode, 4, ACL_RT_CNT_NOTIFY_WAIT_EQUAL_MODE, 1);
+    member!(aclrtCntNotifyWaitMode, 4, ACL_RT_CNT_NOTIFY_WAIT_BIGGER_MODE, 2);
+    member!(aclrtCntNotifyWaitMode, 4, ACL_RT_CNT_NOTIFY_WAIT_BIGGER_OR_EQUAL_MODE, 3);
+    member!(aclrtCntNotifyWaitMode, 4, ACL_RT_CNT_NOTIFY_WAIT_EQUAL_WITH_BITMASK_MODE, 4);
     member!(aclrtCompareDataType, 4, ACL_RT_SWITCH_INT32, 0);
     member!(aclrtCompareDataType, 4, ACL_RT_SWITCH_INT64, 1);
     member!(aclrtCondition, 4, ACL_RT_EQUAL, 0);
@@ -1202,12 +942,7 @@ fn members() {
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_CUBE_CORE_NUM, 102);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_VECTOR_CORE_NUM, 201);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_WARP_SIZE, 202);
-    member!(
-        aclrtDevAttr,
-        4,
-        ACL_DEV_ATTR_MAX_THREAD_PER_VECTOR_CORE,
-        203
-    );
+    member!(aclrtDevAttr, 4, ACL_DEV_ATTR_MAX_THREAD_PER_VECTOR_CORE, 203);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_LOCAL_MEM_PER_VECTOR_CORE, 204);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_UBUF_PER_VECTOR_CORE, 204);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_MAX_GRID_DIM_X, 205);
@@ -1232,40 +967,15 @@ fn members() {
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_DEVICE_FORM_FACTOR, 409);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_IS_VIRTUAL, 501);
     member!(aclrtDevAttr, 4, ACL_DEV_ATTR_NPU_ARCH, 601);
-    member!(
-        aclrtDevFeatureType,
-        4,
-        ACL_FEATURE_TSCPU_TASK_UPDATE_SUPPORT_AIC_AIV,
-        1
-    );
-    member!(
-        aclrtDevFeatureType,
-        4,
-        ACL_FEATURE_SYSTEM_MEMQ_EVENT_CROSS_DEV,
-        21
-    );
+    member!(aclrtDevFeatureType, 4, ACL_FEATURE_TSCPU_TASK_UPDATE_SUPPORT_AIC_AIV, 1);
+    member!(aclrtDevFeatureType, 4, ACL_FEATURE_SYSTEM_MEMQ_EVENT_CROSS_DEV, 21);
     member!(aclrtDevResLimitType, 4, ACL_RT_DEV_RES_CUBE_CORE, 0);
     member!(aclrtDevResLimitType, 4, ACL_RT_DEV_RES_VECTOR_CORE, 1);
     member!(aclrtDeviceLimit, 4, ACL_RT_DEV_LIMIT_SIMT_STACK_SIZE, 0);
-    member!(
-        aclrtDeviceLimit,
-        4,
-        ACL_RT_DEV_LIMIT_SIMT_DVG_WARP_STACK_SIZE,
-        1
-    );
+    member!(aclrtDeviceLimit, 4, ACL_RT_DEV_LIMIT_SIMT_DVG_WARP_STACK_SIZE, 1);
     member!(aclrtDeviceLimit, 4, ACL_RT_DEV_LIMIT_SIMD_STACK_SIZE, 2);
-    member!(
-        aclrtDeviceLimit,
-        4,
-        ACL_RT_DEV_LIMIT_SIMD_PRINTF_FIFO_SIZE_PER_CORE,
-        3
-    );
-    member!(
-        aclrtDeviceLimit,
-        4,
-        ACL_RT_DEV_LIMIT_SIMT_PRINTF_FIFO_SIZE,
-        4
-    );
+    member!(aclrtDeviceLimit, 4, ACL_RT_DEV_LIMIT_SIMD_PRINTF_FIFO_SIZE_PER_CORE, 3);
+    member!(aclrtDeviceLimit, 4, ACL_RT_DEV_LIMIT_SIMT_PRINTF_FIFO_SIZE, 4);
     member!(aclrtDeviceState, 4, ACL_RT_DEVICE_STATE_SET_PRE, 0);
     member!(aclrtDeviceState, 4, ACL_RT_DEVICE_STATE_SET_POST, 1);
     member!(aclrtDeviceState, 4, ACL_RT_DEVICE_STATE_RESET_PRE, 2);
@@ -1273,18 +983,8 @@ fn members() {
     member!(aclrtDeviceStatus, 4, ACL_RT_DEVICE_STATUS_NORMAL, 0);
     member!(aclrtDeviceStatus, 4, ACL_RT_DEVICE_STATUS_ABNORMAL, 1);
     member!(aclrtDeviceStatus, 4, ACL_RT_DEVICE_STATUS_END, 65535);
-    member!(
-        aclrtDeviceTaskAbortStage,
-        4,
-        ACL_RT_DEVICE_TASK_ABORT_PRE,
-        0
-    );
-    member!(
-        aclrtDeviceTaskAbortStage,
-        4,
-        ACL_RT_DEVICE_TASK_ABORT_POST,
-        1
-    );
+    member!(aclrtDeviceTaskAbortStage, 4, ACL_RT_DEVICE_TASK_ABORT_PRE, 0);
+    member!(aclrtDeviceTaskAbortStage, 4, ACL_RT_DEVICE_TASK_ABORT_POST, 1);
     member!(aclrtEngineType, 4, ACL_RT_ENGINE_TYPE_AIC, 0);
     member!(aclrtEngineType, 4, ACL_RT_ENGINE_TYPE_AIV, 1);
     member!(aclrtErrorType, 4, ACL_RT_NO_ERROR, 0);
@@ -1294,35 +994,15 @@ fn members() {
     member!(aclrtErrorType, 4, ACL_RT_ERROR_LINK, 4);
     member!(aclrtErrorType, 4, ACL_RT_ERROR_L3_PORT, 5);
     member!(aclrtErrorType, 4, ACL_RT_ERROR_OTHERS, 65535);
-    member!(
-        aclrtEventRecordedStatus,
-        4,
-        ACL_EVENT_RECORDED_STATUS_NOT_READY,
-        0
-    );
-    member!(
-        aclrtEventRecordedStatus,
-        4,
-        ACL_EVENT_RECORDED_STATUS_COMPLETE,
-        1
-    );
+    member!(aclrtEventRecordedStatus, 4, ACL_EVENT_RECORDED_STATUS_NOT_READY, 0);
+    member!(aclrtEventRecordedStatus, 4, ACL_EVENT_RECORDED_STATUS_COMPLETE, 1);
     member!(aclrtEventStatus, 4, ACL_EVENT_STATUS_COMPLETE, 0);
     member!(aclrtEventStatus, 4, ACL_EVENT_STATUS_NOT_READY, 1);
     member!(aclrtEventStatus, 4, ACL_EVENT_STATUS_RESERVED, 2);
     member!(aclrtEventWaitStatus, 4, ACL_EVENT_WAIT_STATUS_COMPLETE, 0);
     member!(aclrtEventWaitStatus, 4, ACL_EVENT_WAIT_STATUS_NOT_READY, 1);
-    member!(
-        aclrtEventWaitStatus,
-        4,
-        ACL_EVENT_WAIT_STATUS_RESERVED,
-        65535
-    );
-    member!(
-        aclrtFloatOverflowMode,
-        4,
-        ACL_RT_OVERFLOW_MODE_SATURATION,
-        0
-    );
+    member!(aclrtEventWaitStatus, 4, ACL_EVENT_WAIT_STATUS_RESERVED, 65535);
+    member!(aclrtFloatOverflowMode, 4, ACL_RT_OVERFLOW_MODE_SATURATION, 0);
     member!(aclrtFloatOverflowMode, 4, ACL_RT_OVERFLOW_MODE_INFNAN, 1);
     member!(aclrtFloatOverflowMode, 4, ACL_RT_OVERFLOW_MODE_UNDEF, 2);
     member!(aclrtFuncAttribute, 4, ACL_FUNC_ATTR_KERNEL_TYPE, 1);
@@ -1344,18 +1024,8 @@ fn members() {
     member!(aclrtHacType, 4, ACL_RT_HAC_TYPE_DVPP, 7);
     member!(aclrtHacType, 4, ACL_RT_HAC_TYPE_UDMA, 8);
     member!(aclrtHacType, 4, ACL_RT_HAC_TYPE_CCU, 9);
-    member!(
-        aclrtHostMemMapCapability,
-        4,
-        ACL_RT_HOST_MEM_MAP_NOT_SUPPORTED,
-        0
-    );
-    member!(
-        aclrtHostMemMapCapability,
-        4,
-        ACL_RT_HOST_MEM_MAP_SUPPORTED,
-        1
-    );
+    member!(aclrtHostMemMapCapability, 4, ACL_RT_HOST_MEM_MAP_NOT_SUPPORTED, 0);
+    member!(aclrtHostMemMapCapability, 4, ACL_RT_HOST_MEM_MAP_SUPPORTED, 1);
     member!(aclrtHostRegisterType, 4, ACL_HOST_REGISTER_MAPPED, 0);
     member!(aclrtHostRegisterType, 4, ACL_HOST_REGISTER_IOMEMORY, 4);
     member!(aclrtHostRegisterType, 4, ACL_HOST_REGISTER_READONLY, 8);
@@ -1366,66 +1036,16 @@ fn members() {
     member!(aclrtKernelType, 4, ACL_KERNEL_TYPE_MIX, 3);
     member!(aclrtKernelType, 4, ACL_KERNEL_TYPE_AICPU, 100);
     member!(aclrtLastErrLevel, 4, ACL_RT_THREAD_LEVEL, 0);
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_SCHEM_MODE,
-        1
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_DYN_UBUF_SIZE,
-        2
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_LOCAL_MEMORY_SIZE,
-        2
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_ENGINE_TYPE,
-        3
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_BLOCKDIM_OFFSET,
-        4
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_BLOCK_TASK_PREFETCH,
-        5
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_DATA_DUMP,
-        6
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_TIMEOUT,
-        7
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_TIMEOUT_US,
-        8
-    );
-    member!(
-        aclrtLaunchKernelAttrId,
-        4,
-        ACL_RT_LAUNCH_KERNEL_ATTR_ENABLE_PROFILING,
-        9
-    );
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_SCHEM_MODE, 1);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_DYN_UBUF_SIZE, 2);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_LOCAL_MEMORY_SIZE, 2);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_ENGINE_TYPE, 3);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_BLOCKDIM_OFFSET, 4);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_BLOCK_TASK_PREFETCH, 5);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_DATA_DUMP, 6);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_TIMEOUT, 7);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_TIMEOUT_US, 8);
+    member!(aclrtLaunchKernelAttrId, 4, ACL_RT_LAUNCH_KERNEL_ATTR_ENABLE_PROFILING, 9);
     member!(aclrtMallocAttrType, 4, ACL_RT_MEM_ATTR_RSV, 0);
     member!(aclrtMallocAttrType, 4, ACL_RT_MEM_ATTR_MODULE_ID, 1);
     member!(aclrtMallocAttrType, 4, ACL_RT_MEM_ATTR_DEVICE_ID, 2);
@@ -1452,24 +1072,9 @@ fn members() {
     member!(aclrtMemAttr, 4, ACL_MEM_P2P_NORMAL, 15);
     member!(aclrtMemAttr, 4, ACL_MEM_P2P_HUGE, 16);
     member!(aclrtMemAttr, 4, ACL_MEM_P2P_HUGE1G, 17);
-    member!(
-        aclrtMemGranularityOptions,
-        4,
-        ACL_RT_MEM_ALLOC_GRANULARITY_MINIMUM,
-        0
-    );
-    member!(
-        aclrtMemGranularityOptions,
-        4,
-        ACL_RT_MEM_ALLOC_GRANULARITY_RECOMMENDED,
-        1
-    );
-    member!(
-        aclrtMemGranularityOptions,
-        4,
-        ACL_RT_MEM_ALLOC_GRANULARITY_UNDEF,
-        65535
-    );
+    member!(aclrtMemGranularityOptions, 4, ACL_RT_MEM_ALLOC_GRANULARITY_MINIMUM, 0);
+    member!(aclrtMemGranularityOptions, 4, ACL_RT_MEM_ALLOC_GRANULARITY_RECOMMENDED, 1);
+    member!(aclrtMemGranularityOptions, 4, ACL_RT_MEM_ALLOC_GRANULARITY_UNDEF, 65535);
     member!(aclrtMemHandleType, 4, ACL_MEM_HANDLE_TYPE_NONE, 0);
     member!(aclrtMemHandleType, 4, ACL_MEM_HANDLE_TYPE_POSIX, 2);
     member!(aclrtMemLinkType, 4, ACL_RT_MEM_ACCESS_LINK_SIO, 0);
@@ -1478,12 +1083,7 @@ fn members() {
     member!(aclrtMemLinkType, 4, ACL_RT_MEM_ACCESS_UB_MULTI_PORT_PATH, 3);
     member!(aclrtMemLocationType, 4, ACL_MEM_LOCATION_TYPE_HOST, 0);
     member!(aclrtMemLocationType, 4, ACL_MEM_LOCATION_TYPE_DEVICE, 1);
-    member!(
-        aclrtMemLocationType,
-        4,
-        ACL_MEM_LOCATION_TYPE_UNREGISTERED,
-        2
-    );
+    member!(aclrtMemLocationType, 4, ACL_MEM_LOCATION_TYPE_UNREGISTERED, 2);
     member!(aclrtMemLocationType, 4, ACL_MEM_LOCATION_TYPE_MANAGED, 3);
     member!(aclrtMemLocationType, 4, ACL_MEM_LOCATION_TYPE_HOST_NUMA, 4);
     member!(aclrtMemMallocPolicy, 4, ACL_MEM_MALLOC_HUGE_FIRST, 0);
@@ -1496,179 +1096,39 @@ fn members() {
     member!(aclrtMemMallocPolicy, 4, ACL_MEM_MALLOC_HUGE1G_ONLY_P2P, 7);
     member!(aclrtMemMallocPolicy, 4, ACL_MEM_TYPE_LOW_BAND_WIDTH, 256);
     member!(aclrtMemMallocPolicy, 4, ACL_MEM_TYPE_HIGH_BAND_WIDTH, 4096);
-    member!(
-        aclrtMemMallocPolicy,
-        4,
-        ACL_MEM_ACCESS_USER_SPACE_READONLY,
-        1048576
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_SET_READ_MOSTLY,
-        0
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_UNSET_READ_MOSTLY,
-        1
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_SET_PREFERRED_LOCATION,
-        2
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_UNSET_PREFERRED_LOCATION,
-        3
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_SET_ACCESSED_BY,
-        4
-    );
-    member!(
-        aclrtMemManagedAdviseType,
-        4,
-        ACL_MEM_ADVISE_UNSET_ACCESSED_BY,
-        5
-    );
-    member!(
-        aclrtMemManagedLocationType,
-        4,
-        ACL_MEM_LOCATIONTYPE_INVALID,
-        0
-    );
-    member!(
-        aclrtMemManagedLocationType,
-        4,
-        ACL_MEM_LOCATIONTYPE_DEVICE,
-        1
-    );
+    member!(aclrtMemMallocPolicy, 4, ACL_MEM_ACCESS_USER_SPACE_READONLY, 1048576);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_SET_READ_MOSTLY, 0);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_UNSET_READ_MOSTLY, 1);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_SET_PREFERRED_LOCATION, 2);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_UNSET_PREFERRED_LOCATION, 3);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_SET_ACCESSED_BY, 4);
+    member!(aclrtMemManagedAdviseType, 4, ACL_MEM_ADVISE_UNSET_ACCESSED_BY, 5);
+    member!(aclrtMemManagedLocationType, 4, ACL_MEM_LOCATIONTYPE_INVALID, 0);
+    member!(aclrtMemManagedLocationType, 4, ACL_MEM_LOCATIONTYPE_DEVICE, 1);
     member!(aclrtMemManagedLocationType, 4, ACL_MEM_LOCATIONTYPE_HOST, 2);
-    member!(
-        aclrtMemManagedLocationType,
-        4,
-        ACL_MEM_LOCATIONTYPE_HOST_NUMA,
-        3
-    );
-    member!(
-        aclrtMemManagedLocationType,
-        4,
-        ACL_MEM_LOCATIONTYPE_HOST_NUMA_CURRENT,
-        4
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_READ_MOSTLY,
-        1
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION,
-        2
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_ACCESSED_BY,
-        3
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_TYPE,
-        4
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_ID,
-        5
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION,
-        6
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_TYPE,
-        7
-    );
-    member!(
-        aclrtMemManagedRangeAttribute,
-        4,
-        ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_ID,
-        8
-    );
+    member!(aclrtMemManagedLocationType, 4, ACL_MEM_LOCATIONTYPE_HOST_NUMA, 3);
+    member!(aclrtMemManagedLocationType, 4, ACL_MEM_LOCATIONTYPE_HOST_NUMA_CURRENT, 4);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, 1);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, 2);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_ACCESSED_BY, 3);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_TYPE, 4);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_ID, 5);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, 6);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_TYPE, 7);
+    member!(aclrtMemManagedRangeAttribute, 4, ACL_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_ID, 8);
     member!(aclrtMemPgType, 4, NORMAL_PAGE_TYPE, 0);
     member!(aclrtMemPgType, 4, HUGE_PAGE_TYPE, 1);
     member!(aclrtMemPgType, 4, HUGE1G_PAGE_TYPE, 2);
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_REUSE_FOLLOW_EVENT_DEPENDENCIES,
-        1
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_REUSE_ALLOW_OPPORTUNISTIC,
-        2
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_REUSE_ALLOW_INTERNAL_DEPENDENCIES,
-        3
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_ATTR_RELEASE_THRESHOLD,
-        4
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_ATTR_RESERVED_MEM_CURRENT,
-        5
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_ATTR_RESERVED_MEM_HIGH,
-        6
-    );
-    member!(
-        aclrtMemPoolAttr,
-        4,
-        ACL_RT_MEM_POOL_ATTR_USED_MEM_CURRENT,
-        7
-    );
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_REUSE_FOLLOW_EVENT_DEPENDENCIES, 1);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_REUSE_ALLOW_OPPORTUNISTIC, 2);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_REUSE_ALLOW_INTERNAL_DEPENDENCIES, 3);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_ATTR_RELEASE_THRESHOLD, 4);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_ATTR_RESERVED_MEM_CURRENT, 5);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_ATTR_RESERVED_MEM_HIGH, 6);
+    member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_ATTR_USED_MEM_CURRENT, 7);
     member!(aclrtMemPoolAttr, 4, ACL_RT_MEM_POOL_ATTR_USED_MEM_HIGH, 8);
-    member!(
-        aclrtMemSharedHandleType,
-        4,
-        ACL_MEM_SHARE_HANDLE_TYPE_DEFAULT,
-        1
-    );
-    member!(
-        aclrtMemSharedHandleType,
-        4,
-        ACL_MEM_SHARE_HANDLE_TYPE_FABRIC,
-        2
-    );
+    member!(aclrtMemSharedHandleType, 4, ACL_MEM_SHARE_HANDLE_TYPE_DEFAULT, 1);
+    member!(aclrtMemSharedHandleType, 4, ACL_MEM_SHARE_HANDLE_TYPE_FABRIC, 2);
     member!(aclrtMemType, 4, HBM_TYPE, 0);
     member!(aclrtMemType, 4, DDR_TYPE, 1);
     member!(aclrtMemType, 4, P2P_HBM_TYPE, 2);
@@ -1683,30 +1143,10 @@ fn members() {
     member!(aclrtMemcpyKind, 4, ACL_MEMCPY_INTER_DEVICE_TO_DEVICE, 7);
     member!(aclrtProcessState, 4, ACL_RT_PROCESS_STATE_RUNNING, 0);
     member!(aclrtProcessState, 4, ACL_RT_PROCESS_STATE_LOCKED, 1);
-    member!(
-        aclrtRandomNumFuncType,
-        4,
-        ACL_RT_RANDOM_NUM_FUNC_TYPE_DROPOUT_BITMASK,
-        0
-    );
-    member!(
-        aclrtRandomNumFuncType,
-        4,
-        ACL_RT_RANDOM_NUM_FUNC_TYPE_UNIFORM_DIS,
-        1
-    );
-    member!(
-        aclrtRandomNumFuncType,
-        4,
-        ACL_RT_RANDOM_NUM_FUNC_TYPE_NORMAL_DIS,
-        2
-    );
-    member!(
-        aclrtRandomNumFuncType,
-        4,
-        ACL_RT_RANDOM_NUM_FUNC_TYPE_TRUNCATED_NORMAL_DIS,
-        3
-    );
+    member!(aclrtRandomNumFuncType, 4, ACL_RT_RANDOM_NUM_FUNC_TYPE_DROPOUT_BITMASK, 0);
+    member!(aclrtRandomNumFuncType, 4, ACL_RT_RANDOM_NUM_FUNC_TYPE_UNIFORM_DIS, 1);
+    member!(aclrtRandomNumFuncType, 4, ACL_RT_RANDOM_NUM_FUNC_TYPE_NORMAL_DIS, 2);
+    member!(aclrtRandomNumFuncType, 4, ACL_RT_RANDOM_NUM_FUNC_TYPE_TRUNCATED_NORMAL_DIS, 3);
     member!(aclrtReduceKind, 4, ACL_RT_MEMCPY_SDMA_AUTOMATIC_SUM, 10);
     member!(aclrtReduceKind, 4, ACL_RT_MEMCPY_SDMA_AUTOMATIC_MAX, 11);
     member!(aclrtReduceKind, 4, ACL_RT_MEMCPY_SDMA_AUTOMATIC_MIN, 12);
@@ -1743,10 +1183,7 @@ fn members() {
 #[test]
 fn constants() {
     constant!(ACLNN_MAX_SHAPE_RANK, 8);
-    text!(
-        ACL_ATTR_NAME_DATA_DUMP_ORIGIN_OP_NAMES,
-        "_datadump_original_op_names"
-    );
+    text!(ACL_ATTR_NAME_DATA_DUMP_ORIGIN_OP_NAMES, "_datadump_original_op_names");
     constant!(ACL_COMPILE_FLAG_BIN_SELECTOR, 1);
     constant!(ACL_CONTINUE_ON_FAILURE, 0);
     constant!(ACL_DEVICE_FORM_FACTOR_A_K, 1);

@@ -5,19 +5,19 @@
 use crate::kernel::Prepare;
 
 mod advanced_index;
-mod basic;
-mod creation;
-mod gather;
-mod scatter;
-mod ternary;
-mod comparison;
 mod arithmetic;
-mod element;
+mod basic;
 mod common;
+mod comparison;
+mod creation;
+mod element;
+mod gather;
 mod matmul;
 mod norm;
 mod norm_channel;
+mod scatter;
 mod softmax;
+mod ternary;
 #[cfg(test)]
 mod testing;
 

@@ -9,6 +9,7 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod index;
 mod norm;
 
 /// A tensor with a shape, from values in row-major order.

@@ -9,6 +9,7 @@ mod device;
 pub mod dispatch;
 mod dtype;
 mod error;
+pub mod io;
 mod layout;
 mod mode;
 mod op;

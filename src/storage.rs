@@ -1,7 +1,7 @@
 //! Storages: the memory that tensors and their views share.
 //!
 //! Knows which device holds the bytes, the version counter of in-place changes, and the lock that keeps host readers and
-//! writers apart. Must not know shapes, dtypes or ops.
+//! writers apart. Must not know what shapes and dtypes mean, nor ops.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,7 +10,10 @@ use smallvec::SmallVec;
 
 use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
+use crate::cpu::{Host, HostMut};
 use crate::device::Device;
+use crate::dtype::DType;
+use crate::layout::Layout;
 
 /// The bytes of a tensor, on one device.
 #[derive(Debug)]
@@ -55,6 +58,25 @@ impl Storage {
         match &self.data {
             Data::Cpu(block) => block.len(),
             Data::Ascend(buffer) => buffer.len(),
+        }
+    }
+
+    /// A kernel's view of a tensor, if the data is on the host. Every layout of a tensor lies within its storage: views
+    /// only narrow, and whoever makes a tensor over a storage has checked the size.
+    pub fn host(&self, layout: Layout, dtype: DType) -> Option<Host<'_>> {
+        match &self.data {
+            // SAFETY: the layout lies within the block; the caller holds the lock.
+            Data::Cpu(block) => Some(unsafe { Host::new(block.start().cast_const(), layout, dtype) }),
+            Data::Ascend(_) => None,
+        }
+    }
+
+    /// As `host`, to write. The caller holds the lock exclusively, or has the only handle of a fresh storage.
+    pub fn host_mut(&self, layout: Layout, dtype: DType) -> Option<HostMut<'_>> {
+        match &self.data {
+            // SAFETY: as `host`; nobody else reads or writes meanwhile.
+            Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), layout, dtype) }),
+            Data::Ascend(_) => None,
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) const ALIGNMENT: usize = 64;
 enum Owner {
     Own(Layout),
     /// The bytes belong to this value, which is only kept alive.
-    Foreign(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Any + Send + Sync>),
+    Foreign(Box<dyn Any + Send + Sync>),
 }
 
 /// A block of host memory. Reads and writes are kept apart by the lock of the storage that holds it.
@@ -46,6 +46,14 @@ impl Block {
         let start = NonNull::new(values.as_mut_ptr().cast()).unwrap_or(NonNull::dangling());
         let len = std::mem::size_of_val(values.as_slice());
         Block { start, len, owner: Owner::Foreign(Box::new(values)) }
+    }
+
+    /// A block with a copy of bytes.
+    pub fn from_bytes(op: &'static str, bytes: &[u8]) -> Result<Self> {
+        let block = Block::allocate(op, bytes.len())?;
+        // SAFETY: the fresh block has room for all bytes and is other memory.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), block.start.as_ptr(), bytes.len()) };
+        Ok(block)
     }
 
     /// A block over bytes that `owner` keeps alive and that may be written through `start`.

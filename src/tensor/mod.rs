@@ -148,20 +148,12 @@ impl Tensor {
 
     /// A kernel's view, if the data is on the host. The caller holds the storage's lock.
     pub(crate) fn host(&self) -> Option<Host<'_>> {
-        match self.storage.data() {
-            // SAFETY: every layout of a tensor lies within its storage (checked where tensors are made).
-            Data::Cpu(block) => Some(unsafe { Host::new(block.start().cast_const(), self.layout, self.dtype) }),
-            Data::Ascend(_) => None,
-        }
+        self.storage.host(self.layout, self.dtype)
     }
 
     /// A kernel's view to write, if the data is on the host. The caller holds the storage's lock or has the only handle.
     pub(crate) fn host_mut(&self) -> Option<HostMut<'_>> {
-        match self.storage.data() {
-            // SAFETY: as `host`; fresh outputs have one handle, written inputs are locked exclusively.
-            Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), self.layout, self.dtype) }),
-            Data::Ascend(_) => None,
-        }
+        self.storage.host_mut(self.layout, self.dtype)
     }
 
     /// A kernel's view, if the data is on an NPU.

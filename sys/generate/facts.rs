@@ -210,11 +210,10 @@ fn read_constants(types: &Value, name: &str, c_type: Option<&str>) -> Result<Vec
             name: key.to_owned(),
             header: text(map, "header")?,
             c_type: of_map.or(c_type).map(str::to_owned),
-            value: map
-                .get("value")
-                .and_then(literal)
-                .ok_or_else(|| bad(key))?,
-            newest: map.get("latest").and_then(|latest| literal(&latest["value"])),
+            value: map.get("value").and_then(literal).ok_or_else(|| bad(key))?,
+            newest: map
+                .get("latest")
+                .and_then(|latest| literal(&latest["value"])),
             newest_only: newest_only(map),
         });
     }
@@ -235,7 +234,8 @@ fn read_enums(types: &Value) -> Result<Vec<EnumFact>> {
         let of_latest = |name: &str| latest.and_then(|latest| latest.get(name));
         let changed: BTreeMap<String, i64> = integers(of_latest("changed")).into_iter().collect();
         let removed = of_latest("removed").and_then(Value::as_array);
-        let is_removed = |name: &str| removed.is_some_and(|list| list.iter().any(|entry| entry == name));
+        let is_removed =
+            |name: &str| removed.is_some_and(|list| list.iter().any(|entry| entry == name));
         let member = |(name, value): (String, i64), newest_only| MemberFact {
             newest: changed.get(&name).copied(),
             removed: is_removed(&name),
@@ -243,8 +243,12 @@ fn read_enums(types: &Value) -> Result<Vec<EnumFact>> {
             value,
             newest_only,
         };
-        let old = integers(map.get("values")).into_iter().map(|entry| member(entry, false));
-        let new = integers(of_latest("added")).into_iter().map(|entry| member(entry, true));
+        let old = integers(map.get("values"))
+            .into_iter()
+            .map(|entry| member(entry, false));
+        let new = integers(of_latest("added"))
+            .into_iter()
+            .map(|entry| member(entry, true));
         let mut members: Vec<MemberFact> = old.chain(new).collect();
         members.sort_by(|a, b| (a.value, &a.name).cmp(&(b.value, &b.name)));
         enums.push(EnumFact {
@@ -258,7 +262,9 @@ fn read_enums(types: &Value) -> Result<Vec<EnumFact>> {
 }
 
 fn read_fields(value: Option<&Value>) -> Result<Vec<FieldFact>> {
-    let list = value.and_then(Value::as_array).ok_or_else(|| bad("fields"))?;
+    let list = value
+        .and_then(Value::as_array)
+        .ok_or_else(|| bad("fields"))?;
     list.iter()
         .map(|field| {
             let map = field.as_object().ok_or_else(|| bad("field"))?;
@@ -277,7 +283,12 @@ fn read_fields(value: Option<&Value>) -> Result<Vec<FieldFact>> {
 }
 
 fn read_layout(value: &Map<String, Value>) -> Result<LayoutFact> {
-    let number = |key: &str| value.get(key).and_then(Value::as_u64).ok_or_else(|| bad(key));
+    let number = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_u64)
+            .ok_or_else(|| bad(key))
+    };
     Ok(LayoutFact {
         size: number("size")?,
         align: number("align")?,

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::facts::{ConstantFact, EnumFact, Facts, FieldFact, FunctionFact, Kind, LayoutFact, Literal, RecordFact};
+use crate::facts::{
+    ConstantFact, EnumFact, Facts, FieldFact, FunctionFact, Kind, LayoutFact, Literal, RecordFact,
+};
 
 /// Headers in the order in which they build on each other; operator headers come after all of these.
 const ORDER: &[&str] = &[
@@ -32,10 +34,20 @@ const ORDER: &[&str] = &[
 
 /// What a header includes besides the homes of the types that it uses.
 const INCLUDES: &[(&str, &[&str])] = &[
-    ("acl/acl_base.h", &["acl/error_codes/ge_error_codes.h", "acl/error_codes/rt_error_codes.h", "acl/acl_base_rt.h"]),
+    (
+        "acl/acl_base.h",
+        &[
+            "acl/error_codes/ge_error_codes.h",
+            "acl/error_codes/rt_error_codes.h",
+            "acl/acl_base_rt.h",
+        ],
+    ),
     ("acl/acl_rt.h", &["acl/acl_base.h"]),
     ("acl/acl_mdl.h", &["acl/acl_rt.h"]),
-    ("acl/acl.h", &["acl/acl_rt.h", "acl/acl_mdl.h", "acl/acl_op.h"]),
+    (
+        "acl/acl.h",
+        &["acl/acl_rt.h", "acl/acl_mdl.h", "acl/acl_op.h"],
+    ),
     ("aclnn/acl_meta.h", &["acl/acl_base.h"]),
     ("aclnn/aclnn_base.h", &["aclnn/acl_meta.h"]),
     ("hccl/hccl_types.h", &["acl/acl_base.h"]),
@@ -118,7 +130,10 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn rank(header: &str) -> usize {
-    ORDER.iter().position(|known| *known == header).unwrap_or(ORDER.len())
+    ORDER
+        .iter()
+        .position(|known| *known == header)
+        .unwrap_or(ORDER.len())
 }
 
 /// Moves a type that an earlier header needs into that header, until nothing moves.
@@ -132,7 +147,10 @@ fn hoist(items: &mut [Item]) {
             .collect();
         for item in items.iter() {
             for used in &item.uses {
-                let home = wanted.get(used).map(String::as_str).or(homes.get(used.as_str()).copied());
+                let home = wanted
+                    .get(used)
+                    .map(String::as_str)
+                    .or(homes.get(used.as_str()).copied());
                 if home.is_some_and(|home| rank(home) > rank(&item.header)) {
                     wanted.insert(used.clone(), item.header.clone());
                 }
@@ -152,7 +170,11 @@ fn hoist(items: &mut [Item]) {
 fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> String {
     let mut guard = String::from("ASCEND_SYS_");
     guard.extend(path.chars().map(|letter| {
-        if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
+        if letter.is_ascii_alphanumeric() {
+            letter.to_ascii_uppercase()
+        } else {
+            '_'
+        }
     }));
     let mut includes: BTreeSet<&str> = BTreeSet::new();
     for (header, fixed) in INCLUDES {
@@ -164,7 +186,12 @@ fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> Stri
         includes.insert("aclnn/aclnn_base.h");
     }
     for used in items.iter().flat_map(|item| &item.uses) {
-        includes.extend(homes.get(used).map(String::as_str).filter(|home| *home != path));
+        includes.extend(
+            homes
+                .get(used)
+                .map(String::as_str)
+                .filter(|home| *home != path),
+        );
     }
     let mut text = String::from("/* Generated from the facts in sys/abi; do not edit. */\n");
     let _ = write!(text, "#ifndef {guard}\n#define {guard}\n\n");
@@ -182,7 +209,10 @@ fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> Stri
             text.push_str(&item.text);
         }
     }
-    let _ = write!(text, "\n#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n");
+    let _ = write!(
+        text,
+        "\n#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n"
+    );
     text
 }
 
@@ -207,19 +237,32 @@ fn ordered<'a, 'b>(items: &[&'a &'b Item]) -> Vec<&'a &'b Item> {
 }
 
 fn since(newest_only: bool) -> &'static str {
-    if newest_only { "/** Newest CANN only. */\n" } else { "" }
+    if newest_only {
+        "/** Newest CANN only. */\n"
+    } else {
+        ""
+    }
 }
 
 fn item(name: &str, header: &str, stage: Stage, text: String) -> Item {
     let (name, header) = (name.to_owned(), header.to_owned());
-    Item { name, header, stage, text, uses: BTreeSet::new() }
+    Item {
+        name,
+        header,
+        stage,
+        text,
+        uses: BTreeSet::new(),
+    }
 }
 
 fn type_items(facts: &Facts) -> Vec<Item> {
     let mut items = Vec::new();
     for opaque in &facts.opaque {
         let name = &opaque.name;
-        let text = format!("{}typedef struct {name} {name};\n", since(opaque.newest_only));
+        let text = format!(
+            "{}typedef struct {name} {name};\n",
+            since(opaque.newest_only)
+        );
         items.push(item(name, &opaque.header, Stage::Type, text));
     }
     for fact in &facts.names {
@@ -314,22 +357,39 @@ fn constant_item(fact: &ConstantFact) -> Item {
         Some(newest) => either(&line(newest), &line(&fact.value)),
         None => line(&fact.value),
     };
-    let stage = if fact.c_type.is_some() { Stage::Constant } else { Stage::Macro };
-    item(&fact.name, &fact.header, stage, since(fact.newest_only).to_owned() + &text)
+    let stage = if fact.c_type.is_some() {
+        Stage::Constant
+    } else {
+        Stage::Macro
+    };
+    item(
+        &fact.name,
+        &fact.header,
+        stage,
+        since(fact.newest_only).to_owned() + &text,
+    )
 }
 
 fn function_items(fact: &FunctionFact) -> Vec<Item> {
     let header = header_of(fact);
     let prototype = |name: &str, parameters: &str| {
-        let parameters = if parameters.is_empty() { "void" } else { parameters };
+        let parameters = if parameters.is_empty() {
+            "void"
+        } else {
+            parameters
+        };
         let variadic = if fact.variadic { ", ..." } else { "" };
-        let text = format!("{}({parameters}{variadic});\n", declaration(&fact.returns, name));
+        let text = format!(
+            "{}({parameters}{variadic});\n",
+            declaration(&fact.returns, name)
+        );
         item(name, &header, Stage::Function, text)
     };
     if fact.kind != Kind::Operator {
         return vec![prototype(&fact.name, &fact.parameters)];
     }
-    let second = "void *workspace, uint64_t workspaceSize, aclOpExecutor *executor, aclrtStream stream";
+    let second =
+        "void *workspace, uint64_t workspaceSize, aclOpExecutor *executor, aclrtStream stream";
     vec![
         prototype(&format!("{}GetWorkspaceSize", fact.name), &fact.parameters),
         prototype(&fact.name, second),

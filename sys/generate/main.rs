@@ -4,6 +4,7 @@
 mod bindings;
 mod facts;
 mod headers;
+mod layout;
 mod stamp;
 
 use std::env;
@@ -31,19 +32,38 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--include" => from = Some(PathBuf::from(arguments.next().ok_or("--include needs a folder")?)),
-            "--out" => out = Some(PathBuf::from(arguments.next().ok_or("--out needs a folder")?)),
+            "--include" => {
+                from = Some(PathBuf::from(
+                    arguments.next().ok_or("--include needs a folder")?,
+                ))
+            }
+            "--out" => {
+                out = Some(PathBuf::from(
+                    arguments.next().ok_or("--out needs a folder")?,
+                ))
+            }
             "--own" => own = true,
             other => {
-                return Err(format!("unknown argument {other}; known: --own, --include <folder>, --out <folder>").into());
+                return Err(format!(
+                    "unknown argument {other}; known: --own, --include <folder>, --out <folder>"
+                )
+                .into());
             }
         }
     }
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let facts = Facts::read(&home.join("abi"))?;
     let texts = headers::headers(&facts);
-    let installed = if own { None } else { from.or_else(installed_headers) };
+    let installed = if own {
+        None
+    } else {
+        from.or_else(installed_headers)
+    };
     if installed.is_none() {
+        write(
+            &home.join("tests/generated/layout.rs"),
+            &layout::checks(&facts),
+        )?;
         for (path, text) in &texts {
             let path = home.join("headers").join(path);
             if let Some(folder) = path.parent() {
@@ -70,7 +90,9 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn installed_headers() -> Option<PathBuf> {
     let names = ["ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"];
     let roots = names.iter().filter_map(env::var_os).map(PathBuf::from);
-    roots.map(|root| root.join("include")).find(|include| include.join("acl/acl.h").is_file())
+    roots
+        .map(|root| root.join("include"))
+        .find(|include| include.join("acl/acl.h").is_file())
 }
 
 /// Writes only what changes, so that an unchanged file keeps its time.

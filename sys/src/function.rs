@@ -5,14 +5,19 @@ use std::ffi::CStr;
 
 /// A C function of CANN.
 ///
-/// The markers in [`f`](crate::f) implement it, one for each C function, under the C name.
-pub trait Function: Copy {
+/// The markers in [`f`](crate::f) implement it, one for each C function, under the C name; nothing else can.
+pub trait Function: Copy + sealed::Sealed {
     /// The type of a pointer to the function.
     type Pointer: Copy + Send + Sync + 'static;
     /// The name of the symbol.
     const NAME: &'static CStr;
     /// The place of the function in [`FUNCTIONS`](crate::FUNCTIONS).
     const INDEX: usize;
+}
+
+mod sealed {
+    /// Keeps [`Function`](super::Function) to the generated markers: its pointer types are trusted.
+    pub trait Sealed {}
 }
 
 /// Where a function is declared, and how its signature is known.
@@ -67,6 +72,8 @@ macro_rules! functions {
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
 
+            impl Sealed for $name {}
+
             impl Function for $name {
                 type Pointer = $pointer;
                 const NAME: &'static CStr = $symbol;
@@ -87,6 +94,7 @@ macro_rules! functions {
 pub mod f {
     use std::ffi::CStr;
 
+    use super::sealed::Sealed;
     use super::{Function, FunctionInfo, Kind};
     use crate::types::*;
 

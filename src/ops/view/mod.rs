@@ -3,11 +3,86 @@
 //! Knows axis rules that the family shares. Must not know arithmetic.
 
 rooms! {
+    cat,
     copy,
     copy_,
     expand,
+    narrow,
+    permute,
+    place,
     reshape,
+    select,
+    slice,
+    slice_assign_,
+    squeeze,
     to_device,
+    transpose,
+    unsqueeze,
 }
 
+mod stack;
+
 pub(crate) use to_device::ToDevice;
+
+use crate::ops::prelude::*;
+
+/// A view as a rule for layouts: all that such an op's room has to say.
+pub(crate) trait Rule: std::fmt::Debug + Clone + Send + Sync + 'static {
+    /// The op's name.
+    const NAME: &'static str;
+
+    /// The layout of the result.
+    fn layout(&self, x: &Layout) -> Result<Layout>;
+
+    /// The gradient of an input of this shape. A view that names each element at most once puts it where it came from.
+    fn gradient(&self, dy: &Tensor, shape: &Shape) -> Result<Tensor> {
+        dy.place(*shape, self.layout(&Layout::contiguous(*shape))?)
+    }
+}
+
+/// The op of a [`Rule`]: no kernel runs.
+#[derive(Debug, Clone)]
+pub(crate) struct View<R>(pub R);
+
+impl<R: Rule> Op for View<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn view(&self, x: &Layout) -> Result<Option<Layout>> {
+        self.0.layout(x).map(Some)
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(*self.0.layout(&Layout::contiguous(x[0].shape))?.shape(), x[0].dtype);
+        Ok(())
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Backward
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::NOTHING
+    }
+
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        Ok(smallvec![Some(self.0.gradient(cx.gradient()?, &cx.meta(0)?.shape)?)])
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(self.clone())
+    }
+}
+
+impl Tensor {
+    /// This tensor under a rule.
+    pub(crate) fn viewed(&self, rule: impl Rule) -> Result<Tensor> {
+        run_one(&View(rule), &[self])
+    }
+}
+
+/// A sample call of a view.
+pub(crate) fn view_sample(rule: impl Rule, shape: impl Into<Shape>) -> Sample {
+    Sample { op: Box::new(View(rule)), inputs: vec![SampleInput::new(shape, -2.0, 2.0)], dtypes: DType::ALL }
+}

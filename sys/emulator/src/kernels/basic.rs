@@ -1,4 +1,4 @@
-//! Sums and products: `aclnnAdd`, `aclnnAdds`, `aclnnMatmul`. Also the pattern for other families.
+//! Sums: `aclnnAdd`, `aclnnAdds`. Also the pattern for other families.
 //!
 //! Knows the kernel interface; it must not know streams, handles or device memory.
 
@@ -8,14 +8,11 @@ use crate::kernel::{Call, Prepare, Work};
 use crate::number::{Complex, Number};
 use crate::promote::{castable, promote, promote_scalar};
 use crate::tensor::Tensor;
-use ndarray::{ArrayView2, Axis, CowArray, Dimension, Ix2, IxDyn, Zip};
+use ndarray::{IxDyn, Zip};
 
 /// This family's ops.
-pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnAdd", add as Prepare),
-    ("aclnnAdds", adds as Prepare),
-    ("aclnnMatmul", matmul as Prepare),
-];
+pub(crate) const KERNELS: &[(&str, Prepare)] =
+    &[("aclnnAdd", add as Prepare), ("aclnnAdds", adds as Prepare)];
 
 /// `out = self + alpha * other`, broadcasting.
 fn add(call: &Call) -> Result<Work, Refusal> {
@@ -141,94 +138,4 @@ fn combine<T: Number>(
     };
     let values = Zip::from(&a).and(&b).map_collect(|&a, &b| f(a, b));
     out.store(&values)
-}
-
-/// `out = self @ mat2` with torch's rules for vectors and batches; halves accumulate in f32.
-fn matmul(call: &Call) -> Result<Work, Refusal> {
-    let (x, y, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
-    let mode = call.int(3)?;
-    if !(0..=4).contains(&mode) {
-        return Err(call.invalid(format!("cubeMathType is {mode}, wanted 0 to 4")));
-    }
-    if x.dtype() != y.dtype() && (x.dtype() == DType::Bf16 || y.dtype() == DType::Bf16) {
-        return Err(call.invalid(format!("{} with {} is not promoted", x.dtype(), y.dtype())));
-    }
-    let shape = product_shape(call, x.shape(), y.shape())?;
-    call.expect_shape("out", &out, &shape)?;
-    if out.is_empty() {
-        return Ok(Work::nothing());
-    }
-    Ok(Work::new(move || {
-        let product = multiply(&x.read::<f32>(), &y.read::<f32>())?;
-        out.store_slice(&product)
-    }))
-}
-
-/// The shape of a product: vectors lose their dim, leading dims broadcast.
-fn product_shape(call: &Call, x: &[usize], y: &[usize]) -> Result<Vec<usize>, Refusal> {
-    let refuse = || call.invalid(format!("shapes {x:?} and {y:?} cannot be multiplied"));
-    let (Some((&k, left)), false) = (x.split_last(), y.is_empty()) else {
-        return Err(refuse());
-    };
-    let (right_k, columns, right_batch) = match y {
-        [k] => (*k, None, &[][..]),
-        [batch @ .., k, n] => (*k, Some(*n), batch),
-        [] => return Err(refuse()),
-    };
-    if k != right_k {
-        return Err(refuse());
-    }
-    let (rows, left_batch) = match left.split_last() {
-        Some((&m, batch)) => (Some(m), batch),
-        None => (None, &[][..]),
-    };
-    let mut shape = call.broadcast(&[left_batch, right_batch])?;
-    shape.extend(rows);
-    shape.extend(columns);
-    Ok(shape)
-}
-
-fn multiply(x: &CowArray<f32, IxDyn>, y: &CowArray<f32, IxDyn>) -> Result<Vec<f32>, Fault> {
-    let bad = || Fault::exception("operands of a matrix product changed their shape");
-    let x = if x.ndim() == 1 {
-        x.view().insert_axis(Axis(0))
-    } else {
-        x.view()
-    };
-    let y = if y.ndim() == 1 {
-        y.view().insert_axis(Axis(1))
-    } else {
-        y.view()
-    };
-    let (&[.., m, k], &[.., right_k, n]) = (x.shape(), y.shape()) else {
-        return Err(bad());
-    };
-    let rank = x.ndim().max(y.ndim());
-    let mut batch = vec![1usize; rank - 2];
-    for shape in [x.shape(), y.shape()] {
-        for (target, &dim) in batch.iter_mut().rev().zip(shape.iter().rev().skip(2)) {
-            if dim != 1 {
-                *target = dim;
-            }
-        }
-    }
-    let full = |rows: usize, columns: usize| {
-        let mut shape = batch.clone();
-        shape.extend([rows, columns]);
-        IxDyn(&shape)
-    };
-    let x = x.broadcast(full(m, k)).ok_or_else(bad)?;
-    let y = y.broadcast(full(right_k, n)).ok_or_else(bad)?;
-    let mut product = Vec::with_capacity(batch.iter().product::<usize>() * m * n);
-    for index in ndarray::indices(IxDyn(&batch)) {
-        let (mut left, mut right) = (x.view(), y.view());
-        for &position in index.as_array_view().iter() {
-            left = left.index_axis_move(Axis(0), position);
-            right = right.index_axis_move(Axis(0), position);
-        }
-        let left: ArrayView2<f32> = left.into_dimensionality::<Ix2>().map_err(|_| bad())?;
-        let right: ArrayView2<f32> = right.into_dimensionality::<Ix2>().map_err(|_| bad())?;
-        product.extend(left.dot(&right).iter());
-    }
-    Ok(product)
 }

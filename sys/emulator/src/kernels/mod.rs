@@ -4,7 +4,35 @@
 
 use crate::kernel::Prepare;
 
+mod advanced_index;
+mod arithmetic;
 mod basic;
+mod common;
+mod comparison;
+mod creation;
+mod element;
+mod gather;
+mod matmul;
+mod norm;
+mod norm_channel;
+mod scatter;
+mod softmax;
+mod ternary;
+#[cfg(test)]
+mod testing;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
-pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[basic::KERNELS];
+pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
+    basic::KERNELS,
+    creation::KERNELS,
+    ternary::KERNELS,
+    comparison::KERNELS,
+    arithmetic::KERNELS,
+    matmul::KERNELS,
+    softmax::KERNELS,
+    norm::KERNELS,
+    norm_channel::KERNELS,
+    gather::KERNELS,
+    scatter::KERNELS,
+    advanced_index::KERNELS,
+];

@@ -1,0 +1,5 @@
+//! The ops of the family `loss`.
+
+use super::Call;
+
+pub const CALLS: &[(&str, Call)] = &[];

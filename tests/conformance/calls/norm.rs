@@ -1,0 +1,5 @@
+//! The ops of the family `norm`.
+
+use super::Call;
+
+pub const CALLS: &[(&str, Call)] = &[];

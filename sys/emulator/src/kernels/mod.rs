@@ -7,6 +7,9 @@ use crate::kernel::Prepare;
 mod advanced_index;
 mod arithmetic;
 mod basic;
+mod copying;
+mod padding;
+mod placement;
 mod dropout;
 mod gated;
 mod activation_backward;
@@ -33,6 +36,8 @@ mod testing;
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     basic::KERNELS,
+    copying::KERNELS,
+    padding::KERNELS,
     gated::KERNELS,
     activation_backward::KERNELS,
     activation::KERNELS,

@@ -7,6 +7,9 @@ use crate::kernel::Prepare;
 mod advanced_index;
 mod arithmetic;
 mod basic;
+mod scan;
+mod ordering;
+mod reduction;
 mod copying;
 mod padding;
 mod placement;
@@ -36,6 +39,9 @@ mod testing;
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     basic::KERNELS,
+    scan::KERNELS,
+    ordering::KERNELS,
+    reduction::KERNELS,
     copying::KERNELS,
     padding::KERNELS,
     gated::KERNELS,

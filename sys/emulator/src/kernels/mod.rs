@@ -7,6 +7,7 @@ use crate::kernel::Prepare;
 mod advanced_index;
 mod arithmetic;
 mod basic;
+mod selection;
 mod scan;
 mod ordering;
 mod reduction;
@@ -39,6 +40,7 @@ mod testing;
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     basic::KERNELS,
+    selection::KERNELS,
     scan::KERNELS,
     ordering::KERNELS,
     reduction::KERNELS,

@@ -14,6 +14,7 @@ mod copying;
 mod creation;
 mod dropout;
 mod element;
+mod foreach;
 mod functions;
 mod gated;
 mod gather;
@@ -22,6 +23,7 @@ mod loss_class;
 mod matmul;
 mod norm;
 mod norm_channel;
+mod optimizer;
 mod ordering;
 mod padding;
 mod placement;
@@ -63,4 +65,6 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     loss_class::KERNELS,
     random::KERNELS,
     dropout::KERNELS,
+    optimizer::KERNELS,
+    foreach::KERNELS,
 ];

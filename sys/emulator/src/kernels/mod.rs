@@ -8,6 +8,8 @@ mod activation;
 mod activation_backward;
 mod advanced_index;
 mod arithmetic;
+#[cfg(test)]
+mod checks;
 mod common;
 mod comparison;
 mod copying;

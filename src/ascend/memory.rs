@@ -168,15 +168,21 @@ impl Buffer {
             let mut piece = context.staging.take(context, op, part.len())?;
             piece.fill(part);
             let to = self.at(offset.saturating_add(index.saturating_mul(CHUNK)));
-            copy_async(
+            let queued = copy_async(
                 op,
                 &stream,
                 to,
                 piece.pointer(),
                 part.len(),
                 ACL_MEMCPY_HOST_TO_DEVICE,
-            )?;
-            context.staging.give_back_after(op, &stream, piece)?;
+            );
+            match queued {
+                Ok(()) => context.staging.give_back_after(op, &stream, piece)?,
+                Err(error) => {
+                    context.staging.retire(piece);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -203,15 +209,19 @@ impl Buffer {
             });
         }
         let piece = context.staging.take(context, op, data.len())?;
-        copy_async(
+        let copied = copy_async(
             op,
             &stream,
             piece.pointer(),
             self.at(offset),
             data.len(),
             ACL_MEMCPY_DEVICE_TO_HOST,
-        )?;
-        stream.synchronize_for(op)?;
+        )
+        .and_then(|()| stream.synchronize_for(op));
+        if let Err(error) = copied {
+            context.staging.retire(piece);
+            return Err(error);
+        }
         piece.drain(data);
         context.staging.give_back(piece);
         Ok(())
@@ -322,5 +332,8 @@ fn give_up(home: &Stream, guests: &[Arc<Stream>]) -> Result<()> {
         return Ok(());
     }
     home.context().bind(op)?;
+    // A closed stream's memory belongs to the default stream.
+    let heir = if home.is_closed() { home.heir() } else { None };
+    let home = heir.as_deref().unwrap_or(home);
     guests.iter().try_for_each(|guest| home.wait_for(op, guest))
 }

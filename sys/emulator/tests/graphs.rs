@@ -38,8 +38,7 @@ fn a_graph_replays_what_was_captured() {
     assert_eq!(download(out, 4), [12.0; 4]);
     assert_eq!(kernel_launches(), launched);
     assert_eq!(acl!(aclrtFree(x)), 0);
-    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
-    assert_eq!(synchronize(own), 507015);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 107000);
     assert!(recent().contains("replayed graph"));
     assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
     assert_eq!(acl!(aclmdlRIDestroy(graph)), 100000);

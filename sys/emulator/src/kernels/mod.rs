@@ -8,8 +8,11 @@ mod activation;
 mod activation_backward;
 mod advanced_index;
 mod arithmetic;
+#[cfg(test)]
+mod checks;
 mod common;
 mod comparison;
+mod convolution;
 mod copying;
 mod creation;
 mod dropout;
@@ -27,8 +30,10 @@ mod optimizer;
 mod ordering;
 mod padding;
 mod placement;
+mod pooling;
 mod random;
 mod reduction;
+mod resize;
 mod scan;
 mod scatter;
 mod selection;
@@ -67,4 +72,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     dropout::KERNELS,
     optimizer::KERNELS,
     foreach::KERNELS,
+    convolution::KERNELS,
+    pooling::KERNELS,
+    resize::KERNELS,
 ];

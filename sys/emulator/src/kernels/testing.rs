@@ -13,6 +13,7 @@ mod index;
 mod loss;
 mod norm;
 mod random;
+mod update;
 
 /// A tensor with a shape, from values in row-major order.
 pub(crate) fn tensor<T: Number>(dtype: DType, shape: &[usize], values: &[T]) -> Tensor {

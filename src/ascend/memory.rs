@@ -307,18 +307,13 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let context = self.home.context();
         context.bytes.fetch_sub(self.len, Ordering::AcqRel);
-        if let Some(block) = self.block.take() {
-            if !context.is_lost() {
-                let guests = std::mem::take(
-                    self.guests
-                        .get_mut()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner),
-                );
-                match give_up(&self.home, &guests) {
-                    Ok(()) => context.release(block),
-                    // Without the wait the block must never be reused; it goes with the device.
-                    Err(error) => context.defer(error),
-                }
+        // A lost device's memory has left the books, or will with its reset.
+        if let Some(block) = self.block.take().filter(|_| !context.is_lost()) {
+            let guests = std::mem::take(&mut *lock(&self.guests));
+            match give_up(&self.home, &guests) {
+                Ok(()) => context.release(block),
+                // Without the wait the block must never be reused; it goes with the device.
+                Err(error) => context.defer(error),
             }
         }
         context.buffers.fetch_sub(1, Ordering::AcqRel);

@@ -82,10 +82,12 @@ pub(super) fn block_size(bytes: usize) -> Option<usize> {
 /// The size of the segment to take from the device for a block, first the usual and then the least.
 pub(super) fn segment_sizes(size: usize) -> (usize, usize) {
     let least = size.checked_next_multiple_of(SEGMENT).unwrap_or(size);
-    let usual = match size {
-        ..=SMALL => SEGMENT,
-        ..MEDIUM => LARGE_SEGMENT,
-        _ => least,
+    let usual = if size <= SMALL {
+        SEGMENT
+    } else if size < MEDIUM {
+        LARGE_SEGMENT
+    } else {
+        least
     };
     (usual, least)
 }

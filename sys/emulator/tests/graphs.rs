@@ -1,5 +1,5 @@
 //! Captured graphs: recorded instead of run, replayed with frozen addresses, broken by illegal calls.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 

@@ -8,6 +8,7 @@ mod activation;
 mod activation_backward;
 mod advanced_index;
 mod arithmetic;
+mod attention;
 #[cfg(test)]
 mod checks;
 mod common;
@@ -34,6 +35,7 @@ mod pooling;
 mod random;
 mod reduction;
 mod resize;
+mod rotary;
 mod scan;
 mod scatter;
 mod selection;
@@ -75,4 +77,6 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     convolution::KERNELS,
     pooling::KERNELS,
     resize::KERNELS,
+    attention::KERNELS,
+    rotary::KERNELS,
 ];

@@ -13,6 +13,7 @@ mod index;
 mod loss;
 mod norm;
 mod random;
+mod spatial;
 mod update;
 
 /// A tensor with a shape, from values in row-major order.

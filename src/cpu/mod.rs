@@ -10,6 +10,7 @@ pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod par;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod strided;
 mod view;

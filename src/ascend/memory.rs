@@ -322,5 +322,8 @@ fn give_up(home: &Stream, guests: &[Arc<Stream>]) -> Result<()> {
         return Ok(());
     }
     home.context().bind(op)?;
+    // A closed stream's memory belongs to the default stream.
+    let heir = if home.is_closed() { home.heir() } else { None };
+    let home = heir.as_deref().unwrap_or(home);
     guests.iter().try_for_each(|guest| home.wait_for(op, guest))
 }

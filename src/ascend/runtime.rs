@@ -171,8 +171,7 @@ pub(super) fn current_stream(op: &'static str, number: u32) -> Result<Arc<Stream
         Some(stream) => stream,
         None => look_up(op, number)?,
     };
-    stream.context().check(op)?;
-    stream.context().bind(op)?;
+    stream.ready(op)?;
     Ok(stream)
 }
 

@@ -4,11 +4,14 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
+pub(crate) mod function;
 pub(crate) mod gemm;
+pub(crate) mod integer;
 pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod par;
+pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod simd;

@@ -33,6 +33,52 @@ pub(crate) trait Kind {
     }
 }
 
+/// The dtype of an argument, if it is a tensor: what the dtype table speaks of.
+pub(crate) trait Typed {
+    fn dtype(&self) -> Option<DType> {
+        None
+    }
+}
+
+impl Typed for &Dev<'_> {
+    fn dtype(&self) -> Option<DType> {
+        Some(Dev::dtype(self))
+    }
+}
+
+impl Typed for &[Dev<'_>] {
+    fn dtype(&self) -> Option<DType> {
+        self.first().map(Dev::dtype)
+    }
+}
+
+impl Typed for Told<'_> {
+    fn dtype(&self) -> Option<DType> {
+        Some(self.dev.dtype())
+    }
+}
+
+impl<T: Typed> Typed for Option<T> {
+    fn dtype(&self) -> Option<DType> {
+        self.as_ref().and_then(Typed::dtype)
+    }
+}
+
+impl Typed for Number {}
+impl Typed for &[Number] {}
+impl Typed for &[i64] {}
+impl Typed for &[f32] {}
+impl Typed for &[bool] {}
+impl Typed for i64 {}
+impl Typed for u64 {}
+impl Typed for i32 {}
+impl Typed for i8 {}
+impl Typed for f64 {}
+impl Typed for f32 {}
+impl Typed for bool {}
+impl Typed for DType {}
+impl Typed for &CStr {}
+
 /// Kinds whose values become handles: the kind, its value, the handle's C type, and the function that makes it; then the
 /// same for values that may be absent.
 macro_rules! handles {

@@ -1,19 +1,26 @@
-//! Arithmetic of two operands: differences, products, quotients, remainders, powers, bits and shifts, with tensors or scalars.
+//! Arithmetic of two operands: sums, differences, products, quotients, remainders, powers, bits and shifts, with tensors or scalars.
 //!
 //! Knows formulas and the rules of their result types; it must not know strides or memory.
 
 use super::element::{
-    Operand, combine, common, common_float, expect_castable, expect_common_shape, no_kernel, output,
+    Operand, Through, combine, common, common_float, common_of, expect_castable,
+    expect_common_shape, keep, load_spread, no_kernel, output,
 };
 use crate::dtype::{Class, DType};
-use crate::failure::Refusal;
+use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
 use crate::number::Complex;
+use crate::promote::castable;
 use crate::tensor::Tensor;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnSub", sub as Prepare),
+    ("aclnnAdd", add as Prepare),
+    ("aclnnAdds", add),
+    ("aclnnAddV3", add),
+    ("aclnnInplaceAdd", add),
+    ("aclnnInplaceAdds", add),
+    ("aclnnSub", sub),
     ("aclnnSubs", sub),
     ("aclnnInplaceSub", sub),
     ("aclnnInplaceSubs", sub),
@@ -51,6 +58,10 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplacePowTensorScalar", pow),
     ("aclnnMaximum", |call| binary(call, &MAXIMUM)),
     ("aclnnMinimum", |call| binary(call, &MINIMUM)),
+    ("aclnnAddN", sum_of_list),
+    ("aclnnSum", sum_of_list),
+    ("aclnnMaxN", |call| fold_list(call, MAXIMUM.float, MAXIMUM.integer)),
+    ("aclnnMinN", |call| fold_list(call, MINIMUM.float, MINIMUM.integer)),
     ("aclnnAtan2", |call| real(call, f64::atan2)),
     ("aclnnInplaceAtan2", |call| real(call, f64::atan2)),
     ("aclnnLogAddExp", |call| real(call, log_add_exp)),
@@ -148,23 +159,29 @@ fn real(call: &Call, f: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
     Ok(combine::<f64, f64>(x, y, dtype, out, dtype, f))
 }
 
+/// `out = self + alpha * other`.
+fn add(call: &Call) -> Result<Work, Refusal> {
+    linear(call, Operand::of(call, 0)?, Operand::of(call, 1)?, false)
+}
+
 /// `out = self - alpha * other`.
 fn sub(call: &Call) -> Result<Work, Refusal> {
-    difference(call, Operand::of(call, 0)?, Operand::of(call, 1)?)
+    linear(call, Operand::of(call, 0)?, Operand::of(call, 1)?, true)
 }
 
 /// `out = other - alpha * self`.
 fn rsub(call: &Call) -> Result<Work, Refusal> {
-    difference(call, Operand::of(call, 1)?, Operand::of(call, 0)?)
+    linear(call, Operand::of(call, 1)?, Operand::of(call, 0)?, true)
 }
 
-fn difference(call: &Call, x: Operand, y: Operand) -> Result<Work, Refusal> {
+/// `out = x + alpha * y`, or minus that product.
+fn linear(call: &Call, x: Operand, y: Operand, minus: bool) -> Result<Work, Refusal> {
     let (alpha, out) = (call.scalar(2)?, output(call, 3)?);
     let dtype = common(call, &x, &y)?;
-    if !crate::promote::castable(alpha.dtype(), dtype) {
+    if !castable(alpha.dtype(), dtype) {
         return Err(call.invalid(format!("alpha is {}, wanted {dtype}", alpha.dtype())));
     }
-    if dtype == DType::Bool {
+    if dtype == DType::Bool && minus {
         return Err(call.invalid("bool has no difference"));
     }
     if !check(call, &x, &y, dtype, &out)? {
@@ -172,25 +189,72 @@ fn difference(call: &Call, x: Operand, y: Operand) -> Result<Work, Refusal> {
     }
     Ok(match dtype.class() {
         Class::Float32 => {
-            let alpha = alpha.rounded_to::<f32>(dtype);
-            combine::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+            let alpha = alpha.rounded_to::<f32>(dtype) * if minus { -1.0 } else { 1.0 };
+            combine::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Float64 => {
-            let alpha = alpha.f64();
-            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+            let alpha = alpha.f64() * if minus { -1.0 } else { 1.0 };
+            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Integer => {
-            let alpha = alpha.i64();
+            let alpha = alpha.i64().wrapping_mul(if minus { -1 } else { 1 });
             combine::<i64, i64>(x, y, dtype, out, dtype, move |a, b| {
-                a.wrapping_sub(alpha.wrapping_mul(b))
+                a.wrapping_add(alpha.wrapping_mul(b))
             })
         }
-        Class::Complex => {
-            let alpha = alpha.complex();
-            combine::<Complex, Complex>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+        Class::Boolean => {
+            let alpha = alpha.i64() != 0;
+            combine::<bool, bool>(x, y, dtype, out, dtype, move |a, b| a || (alpha && b))
         }
-        _ => return Err(no_kernel(call, dtype)),
+        Class::Complex => {
+            let alpha = if minus { -alpha.complex() } else { alpha.complex() };
+            combine::<Complex, Complex>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
+        }
+        Class::Other => return Err(no_kernel(call, dtype)),
     })
+}
+
+/// The sum of a list of tensors of one shape.
+fn sum_of_list(call: &Call) -> Result<Work, Refusal> {
+    fold_list(call, |a, b| a + b, i64::wrapping_add)
+}
+
+/// Element by element over a list of tensors of one dtype, which broadcast.
+fn fold_list(
+    call: &Call,
+    float: fn(f64, f64) -> f64,
+    integer: fn(i64, i64) -> i64,
+) -> Result<Work, Refusal> {
+    let (parts, out) = (call.tensors(0)?, call.tensor(1)?);
+    let dtype = common_of(call, &parts.iter().collect::<Vec<_>>())?;
+    let shapes: Vec<&[usize]> = parts.iter().map(Tensor::shape).collect();
+    expect_castable(call, dtype, &out)?;
+    expect_common_shape(call, &shapes, &out)?;
+    match dtype.class() {
+        Class::Float32 | Class::Float64 => Ok(Work::new(move || {
+            folded::<f64>(&parts, dtype, &out, float)
+        })),
+        Class::Integer => Ok(Work::new(move || folded::<i64>(&parts, dtype, &out, integer))),
+        _ => Err(no_kernel(call, dtype)),
+    }
+}
+
+fn folded<T: Through>(
+    parts: &[Tensor],
+    dtype: DType,
+    out: &Tensor,
+    f: fn(T, T) -> T,
+) -> Result<(), Fault> {
+    let mut rest = parts.iter();
+    let Some(first) = rest.next() else {
+        return Ok(());
+    };
+    let mut total = load_spread::<T>(first, dtype, out.shape())?;
+    for part in rest {
+        let values = load_spread::<T>(part, dtype, out.shape())?;
+        total.zip_mut_with(&values, |a, &b| *a = f(*a, b));
+    }
+    keep(out, dtype, total.view())
 }
 
 /// `out = self * other`.

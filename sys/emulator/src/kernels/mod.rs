@@ -4,41 +4,43 @@
 
 use crate::kernel::Prepare;
 
+mod activation;
+mod activation_backward;
 mod advanced_index;
 mod arithmetic;
-mod basic;
-mod scan;
-mod ordering;
-mod reduction;
-mod copying;
-mod padding;
-mod placement;
-mod dropout;
-mod gated;
-mod activation_backward;
-mod activation;
-mod loss;
-mod loss_class;
-mod random;
-mod unary;
-mod functions;
 mod common;
 mod comparison;
+mod copying;
 mod creation;
+mod dropout;
 mod element;
+mod foreach;
+mod functions;
+mod gated;
 mod gather;
+mod loss;
+mod loss_class;
 mod matmul;
 mod norm;
 mod norm_channel;
+mod optimizer;
+mod ordering;
+mod padding;
+mod placement;
+mod random;
+mod reduction;
+mod scan;
 mod scatter;
+mod selection;
 mod softmax;
 mod ternary;
 #[cfg(test)]
 mod testing;
+mod unary;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
-    basic::KERNELS,
+    selection::KERNELS,
     scan::KERNELS,
     ordering::KERNELS,
     reduction::KERNELS,
@@ -63,4 +65,6 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     loss_class::KERNELS,
     random::KERNELS,
     dropout::KERNELS,
+    optimizer::KERNELS,
+    foreach::KERNELS,
 ];

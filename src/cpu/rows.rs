@@ -34,6 +34,14 @@ impl<T: Lane> Line<T> {
         Line { start, size: dtype.size(), dtype, outer, inner, length, direct, at: std::ptr::null_mut(), buffer }
     }
 
+    /// A line that always goes through the buffer.
+    fn buffered(start: *mut u8, layout: &Layout, mask: &[bool; MAX_RANK]) -> Self {
+        let mut line = Line::new(start, layout, T::DTYPE, mask);
+        line.direct = false;
+        line.buffer = vec![T::ZERO; line.length];
+        line
+    }
+
     fn address(&self, offset: usize) -> *mut u8 {
         self.start.wrapping_add(offset * self.size)
     }
@@ -137,4 +145,67 @@ pub(crate) fn one(dim: usize) -> [bool; MAX_RANK] {
 /// The mask of the last `count` of `rank` dims.
 pub(crate) fn last(rank: usize, count: usize) -> [bool; MAX_RANK] {
     std::array::from_fn(|index| index < rank && index + count >= rank)
+}
+
+/// A tensor of integers beside the rows: read (labels) or written (positions).
+pub(crate) enum Marks<'a, 'b> {
+    Read(&'a Host<'b>),
+    Write(&'a mut HostMut<'b>),
+}
+
+/// As `rows`, with a line of integers besides: a copy of what is read, or what is written. Their dtype is I64.
+pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
+    inputs: [&Host<'_>; I],
+    outputs: [&mut HostMut<'_>; O],
+    marks: Marks<'_, '_>,
+    mask: &[bool; MAX_RANK],
+    f: impl Fn(usize, [&[T]; I], [&mut [T]; O], &mut [i64]) + Sync,
+) {
+    let (start, layout, dtype, write) = match marks {
+        Marks::Read(host) => (host.start().cast_mut(), *host.layout(), host.dtype(), false),
+        Marks::Write(host) => (host.start(), *host.layout(), host.dtype(), true),
+    };
+    debug_assert_eq!(dtype, crate::dtype::DType::I64);
+    let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
+    let shared = Shared::<{ 1 }, 0>([start], []);
+    let views = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
+    let first = inputs.first().map_or(layout, |input| *input.layout());
+    let (outer, inner) = split(&first, mask);
+    let grain = (par::GRAIN / inner.elements().max(1)).max(1);
+    par::ranges(outer.elements(), grain, |range| {
+        let (Shared([start], _), Shared(reads, writes)) = (&shared, &views);
+        let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
+        let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
+        let mut marks = Line::<i64>::buffered(*start, &layout, mask);
+        for row in range {
+            from.iter_mut().for_each(|line| line.load(row));
+            to.iter_mut().for_each(|line| line.place(row));
+            if write { marks.place(row) } else { marks.load(row) };
+            f(row, from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut), marks.slice_mut());
+            to.iter().for_each(|line| line.store(row));
+            if write {
+                marks.store(row);
+            }
+        }
+    });
+}
+
+/// For each line along `dim`: the position that `choose` picks, and the element there.
+pub(crate) fn picked<T: Lane>(
+    x: &Host<'_>,
+    dim: usize,
+    values: &mut HostMut<'_>,
+    positions: &mut HostMut<'_>,
+    choose: impl Fn(&[T]) -> usize + Sync,
+) {
+    let kept = if x.shape().rank() == 0 { *x.shape() } else { x.shape().with(dim, 1) };
+    let (Some(value_layout), Some(position_layout)) = (values.layout().reshape(&kept), positions.layout().reshape(&kept)) else { return };
+    let (mut values, mut positions) = (values.with_layout(value_layout), positions.with_layout(position_layout));
+    marked::<T, 1, 1>([x], [&mut values], Marks::Write(&mut positions), &one(dim), |_, [line], [value], position| {
+        let chosen = choose(line);
+        if let Some(x) = line.get(chosen) {
+            value.fill(*x);
+        }
+        position.fill(chosen as i64);
+    });
 }

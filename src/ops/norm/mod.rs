@@ -7,6 +7,8 @@ rooms! {
     softmax,
 }
 
+pub(crate) use softmax::{largest, total};
+
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Meta, Plan};

@@ -34,7 +34,7 @@ impl Tensor {
 
 /// The largest value, with NaN left out of account (it comes back through the exponentials).
 #[inline(always)]
-pub(super) fn largest<T: Float>(line: &[T]) -> T {
+pub(crate) fn largest<T: Float>(line: &[T]) -> T {
     let (chunks, rest) = line.as_chunks::<16>();
     let pick = |a: T, b: T| if b > a { b } else { a };
     let mut tops = [T::LOWEST; 16];
@@ -48,7 +48,7 @@ pub(super) fn largest<T: Float>(line: &[T]) -> T {
 
 /// The sum of `f` over a line, in independent parts so that it runs in vectors.
 #[inline(always)]
-pub(super) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
+pub(crate) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
     let (chunks, rest) = line.as_chunks::<16>();
     let mut sums = [T::ZERO; 16];
     for chunk in chunks {
@@ -139,13 +139,11 @@ struct SoftmaxBackward {
 
 impl SoftmaxBackward {
     fn formula(&self, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let minus = |x: &Tensor, y: &Tensor| x.add_with(y, crate::ops::elementwise::AddOptions::new().alpha(-1));
         let kept = || crate::ops::reduce::ReduceOptions::new().dim(self.dim).keepdim();
         if self.logarithm {
-            // The softmax of a log-softmax is its exponential.
-            return minus(dy, &y.softmax(self.dim)?.mul(&dy.sum(kept())?)?);
+            return dy.sub(&y.exp()?.mul(&dy.sum(kept())?)?);
         }
-        y.mul(&minus(dy, &dy.mul(y)?.sum(kept())?)?)
+        y.mul(&dy.sub(&dy.mul(y)?.sum(kept())?)?)
     }
 }
 

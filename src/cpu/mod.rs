@@ -4,6 +4,7 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod lane;
 pub(crate) mod map;

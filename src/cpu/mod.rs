@@ -5,6 +5,7 @@
 
 pub(crate) mod alloc;
 pub(crate) mod function;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod integer;
 pub(crate) mod lane;

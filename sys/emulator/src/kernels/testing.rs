@@ -9,6 +9,7 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod attention;
 mod index;
 mod loss;
 mod norm;

@@ -200,16 +200,14 @@ impl Launch {
         let mut begun = self.begin(first, &mut |size, executor| {
             begin(first_phase, size, executor)
         });
-        if begun
-            .as_ref()
-            .is_err_and(Error::is_out_of_memory)
-        {
+        if begun.as_ref().is_err_and(Error::is_out_of_memory) {
             context.empty_cache(self.op)?;
             begun = self.begin(first, &mut |size, executor| {
                 begin(first_phase, size, executor)
             });
         }
-        let (size, executor) = begun.map_err(|error| self.explained(error, name_of(second), dtypes))?;
+        let (size, executor) =
+            begun.map_err(|error| self.explained(error, name_of(second), dtypes))?;
         let mut workspace = self.stream.workspace();
         let address = workspace.at_least(self.op, size)?;
         count_call();

@@ -13,11 +13,23 @@ use crate::error::Error;
 const REFUSED: [i32; 2] = [161_002, 561_003];
 
 /// The error itself, or `Unsupported` with the table's row where a tensor's dtype is not listed for the chip.
-pub(super) fn explain(error: Error, device: u32, soc: &str, kernel: &str, dtypes: &[Option<DType>]) -> Error {
-    let Error::Acl(refused) = &error else { return error };
-    let Some(family) = Family::of_soc(soc).filter(|_| REFUSED.contains(&refused.code)) else { return error };
+pub(super) fn explain(
+    error: Error,
+    device: u32,
+    soc: &str,
+    kernel: &str,
+    dtypes: &[Option<DType>],
+) -> Error {
+    let Error::Acl(refused) = &error else {
+        return error;
+    };
+    let Some(family) = Family::of_soc(soc).filter(|_| REFUSED.contains(&refused.code)) else {
+        return error;
+    };
     for row in parameters(kernel, family) {
-        let Some(dtype) = dtypes.get(row.index).copied().flatten() else { continue };
+        let Some(dtype) = dtypes.get(row.index).copied().flatten() else {
+            continue;
+        };
         if row.lists(dtype.name()) == Some(false) {
             let why = format!(
                 "{kernel} takes no {dtype} for {} on {} by CANN's dtype table ({}); cast, or allow host_fallback",

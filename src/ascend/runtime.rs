@@ -79,8 +79,8 @@ impl Process {
             None => self.load()?,
         };
         if !self.initialised {
-            // SAFETY: a null path asks for the defaults.
             runtime.cann.call(op, f::aclInit, |init| {
+                // SAFETY: a null path asks for the defaults.
                 match unsafe { init(std::ptr::null()) } {
                     INITIALISED_ALREADY => 0,
                     code => code,

@@ -73,13 +73,12 @@ impl Stream {
 
     /// After a failure nothing later on the stream shall run, so that the first failure is the one reported.
     fn stop_on_failure(&self, op: &'static str) -> Result<()> {
-        let mode = u64::from(ACL_STOP_ON_FAILURE);
+        let (raw, mode) = (self.raw(), u64::from(ACL_STOP_ON_FAILURE));
         // SAFETY: the stream was created just now in the bound context.
-        match self
-            .context
-            .call(op, f::aclrtSetStreamFailureMode, |set| unsafe {
-                set(self.raw(), mode)
-            }) {
+        let done = (self.context).call(op, f::aclrtSetStreamFailureMode, |set| unsafe {
+            set(raw, mode)
+        });
+        match done {
             Err(Error::Acl(error)) if super::error_codes::is_unsupported(error.code) => Ok(()),
             Err(Error::Symbol { .. }) => Ok(()),
             other => other,

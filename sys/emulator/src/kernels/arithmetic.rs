@@ -3,7 +3,7 @@
 //! Knows formulas and the rules of their result types; it must not know strides or memory.
 
 use super::element::{
-    Operand, Through, combine, common, common_float, common_of, expect_castable,
+    Operand, Through, combine, combine_inlined, common, common_float, common_of, expect_castable,
     expect_common_shape, keep, load_spread, no_kernel, output,
 };
 use crate::dtype::{Class, DType};
@@ -60,8 +60,12 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnMinimum", |call| binary(call, &MINIMUM)),
     ("aclnnAddN", sum_of_list),
     ("aclnnSum", sum_of_list),
-    ("aclnnMaxN", |call| fold_list(call, MAXIMUM.float, MAXIMUM.integer)),
-    ("aclnnMinN", |call| fold_list(call, MINIMUM.float, MINIMUM.integer)),
+    ("aclnnMaxN", |call| {
+        fold_list(call, MAXIMUM.float, MAXIMUM.integer)
+    }),
+    ("aclnnMinN", |call| {
+        fold_list(call, MINIMUM.float, MINIMUM.integer)
+    }),
     ("aclnnAtan2", |call| real(call, f64::atan2)),
     ("aclnnInplaceAtan2", |call| real(call, f64::atan2)),
     ("aclnnLogAddExp", |call| real(call, log_add_exp)),
@@ -123,7 +127,13 @@ const HEAVISIDE: Rules = Rules {
 };
 
 /// Checks the types and shapes of `out = f(x, y)`; `None` where there is nothing to compute.
-fn check(call: &Call, x: &Operand, y: &Operand, dtype: DType, out: &Tensor) -> Result<bool, Refusal> {
+fn check(
+    call: &Call,
+    x: &Operand,
+    y: &Operand,
+    dtype: DType,
+    out: &Tensor,
+) -> Result<bool, Refusal> {
     expect_castable(call, dtype, out)?;
     expect_common_shape(call, &[x.shape(), y.shape()], out)?;
     Ok(!out.is_empty())
@@ -148,7 +158,11 @@ fn binary(call: &Call, rules: &'static Rules) -> Result<Work, Refusal> {
 
 /// Functions of two reals: integers compute in f32.
 fn real(call: &Call, f: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common_float(call, &x, &y)?;
     if !check(call, &x, &y, dtype, &out)? {
         return Ok(Work::nothing());
@@ -190,7 +204,7 @@ fn linear(call: &Call, x: Operand, y: Operand, minus: bool) -> Result<Work, Refu
     Ok(match dtype.class() {
         Class::Float32 => {
             let alpha = alpha.rounded_to::<f32>(dtype) * if minus { -1.0 } else { 1.0 };
-            combine::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
+            combine_inlined::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Float64 => {
             let alpha = alpha.f64() * if minus { -1.0 } else { 1.0 };
@@ -207,7 +221,11 @@ fn linear(call: &Call, x: Operand, y: Operand, minus: bool) -> Result<Work, Refu
             combine::<bool, bool>(x, y, dtype, out, dtype, move |a, b| a || (alpha && b))
         }
         Class::Complex => {
-            let alpha = if minus { -alpha.complex() } else { alpha.complex() };
+            let alpha = if minus {
+                -alpha.complex()
+            } else {
+                alpha.complex()
+            };
             combine::<Complex, Complex>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Other => return Err(no_kernel(call, dtype)),
@@ -231,10 +249,12 @@ fn fold_list(
     expect_castable(call, dtype, &out)?;
     expect_common_shape(call, &shapes, &out)?;
     match dtype.class() {
-        Class::Float32 | Class::Float64 => Ok(Work::new(move || {
-            folded::<f64>(&parts, dtype, &out, float)
+        Class::Float32 | Class::Float64 => {
+            Ok(Work::new(move || folded::<f64>(&parts, dtype, &out, float)))
+        }
+        Class::Integer => Ok(Work::new(move || {
+            folded::<i64>(&parts, dtype, &out, integer)
         })),
-        Class::Integer => Ok(Work::new(move || folded::<i64>(&parts, dtype, &out, integer))),
         _ => Err(no_kernel(call, dtype)),
     }
 }
@@ -259,13 +279,17 @@ fn folded<T: Through>(
 
 /// `out = self * other`.
 fn mul(call: &Call) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common(call, &x, &y)?;
     if !check(call, &x, &y, dtype, &out)? {
         return Ok(Work::nothing());
     }
     Ok(match dtype.class() {
-        Class::Float32 => combine::<f32, f32>(x, y, dtype, out, dtype, |a, b| a * b),
+        Class::Float32 => combine_inlined::<f32, f32>(x, y, dtype, out, dtype, |a, b| a * b),
         Class::Float64 => combine::<f64, f64>(x, y, dtype, out, dtype, |a, b| a * b),
         Class::Integer => combine::<i64, i64>(x, y, dtype, out, dtype, i64::wrapping_mul),
         Class::Boolean => combine::<bool, bool>(x, y, dtype, out, dtype, |a, b| a && b),
@@ -358,7 +382,11 @@ fn remainder(call: &Call) -> Result<Work, Refusal> {
             0 | -1 => 0,
             _ => {
                 let rest = a % b;
-                rest + if rest != 0 && (rest < 0) != (b < 0) { b } else { 0 }
+                rest + if rest != 0 && (rest < 0) != (b < 0) {
+                    b
+                } else {
+                    0
+                }
             }
         },
         boolean: None,
@@ -452,7 +480,11 @@ fn bits(
     integer: fn(i64, i64) -> i64,
     boolean: Option<fn(bool, bool) -> bool>,
 ) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common(call, &x, &y)?;
     let wanted = dtype.is_integer() || (dtype == DType::Bool && boolean.is_some());
     if !wanted {
@@ -482,7 +514,15 @@ fn bitwise_xor(call: &Call) -> Result<Work, Refusal> {
 /// Arithmetic shift of signed types, logical shift of unsigned ones.
 fn right_shift(call: &Call) -> Result<Work, Refusal> {
     let unsigned = Operand::of(call, 0)?.dtype() == DType::U64;
-    bits(call, if unsigned { shift_right_bits } else { shift_right }, None)
+    bits(
+        call,
+        if unsigned {
+            shift_right_bits
+        } else {
+            shift_right
+        },
+        None,
+    )
 }
 
 /// Counts outside the word give 0.

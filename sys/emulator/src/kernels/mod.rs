@@ -8,8 +8,12 @@ mod activation;
 mod activation_backward;
 mod advanced_index;
 mod arithmetic;
+mod attention;
+#[cfg(test)]
+mod checks;
 mod common;
 mod comparison;
+mod convolution;
 mod copying;
 mod creation;
 mod dropout;
@@ -27,8 +31,11 @@ mod optimizer;
 mod ordering;
 mod padding;
 mod placement;
+mod pooling;
 mod random;
 mod reduction;
+mod resize;
+mod rotary;
 mod scan;
 mod scatter;
 mod selection;
@@ -67,4 +74,9 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     dropout::KERNELS,
     optimizer::KERNELS,
     foreach::KERNELS,
+    convolution::KERNELS,
+    pooling::KERNELS,
+    resize::KERNELS,
+    attention::KERNELS,
+    rotary::KERNELS,
 ];

@@ -206,9 +206,6 @@ pub enum BackwardFault {
     /// The op returned fewer gradients than it has inputs, or one of a wrong shape.
     #[error("the op's backward returned gradients that do not fit its inputs")]
     Arity,
-    /// The graph was recorded without `create_graph`, so it has no second derivative.
-    #[error("the gradient was not recorded; use BackwardOptions::create_graph for second derivatives")]
-    NotRecorded,
 }
 
 /// A failed CANN call, with all that is known about its code.

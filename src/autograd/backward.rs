@@ -140,11 +140,20 @@ struct Arrived {
 
 /// Visits nodes in falling order of their numbers: each after all that used it.
 fn walk(root: &NodeRef, seed: Tensor, create_graph: bool) -> Result<Gradients> {
-    let mut waiting: BTreeMap<u64, Arrived> = BTreeMap::new();
-    let mut gradients = Gradients::default();
+    let mut waiting = BTreeMap::new();
     arrive(&mut waiting, root, seed)?;
+    drain(waiting, &HashMap::new(), create_graph)
+}
+
+/// Visits what waits, and what that leads to, down to leaves and to the nodes at which to stop.
+fn drain(mut waiting: BTreeMap<u64, Arrived>, stops: &HashMap<u64, usize>, create_graph: bool) -> Result<Gradients> {
+    let mut gradients = Gradients::default();
     while let Some((id, arrived)) = waiting.pop_last() {
-        let Kind::Op(record) = &arrived.node.kind else {
+        let record = match &arrived.node.kind {
+            Kind::Op(record) if !stops.contains_key(&id) => Some(record),
+            _ => None,
+        };
+        let Some(record) = record else {
             if let Some(gradient) = arrived.gradients.into_iter().flatten().next() {
                 gradients.by_leaf.insert(id, gradient);
             }
@@ -212,27 +221,29 @@ fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_
     Ok(grads)
 }
 
-/// The gradient of a composition: run again under the tape from fresh leaves.
+/// The gradient of a composition: run again under the tape from views of the inputs, at which the walk stops. The views
+/// keep the inputs' history, so that recorded gradients can be differentiated again.
 fn composed(record: &Record, cx: &GradCx<'_>, create_graph: bool) -> Result<Grads> {
-    let mut leaves: Vec<Tensor> = Vec::with_capacity(cx.len());
-    for index in 0..cx.len() {
-        let input = cx.input(index)?;
-        leaves.push(match (cx.needs(index), create_graph) {
-            (true, false) => input.requires_grad()?,
-            _ => input.clone(),
-        });
+    let starts: Vec<Tensor> = (0..cx.len()).map(|index| cx.input(index).cloned()).collect::<Result<_>>()?;
+    let starts = starts.iter().enumerate().map(|(index, x)| if cx.needs(index) { x.reshape(*x.shape()) } else { Ok(x.detach()) });
+    let starts: Vec<Tensor> = mode::inner(true, || starts.collect::<Result<_>>())?;
+    let outputs = mode::inner(true, || record.op.compose(&starts))?;
+    let mut stops = HashMap::new();
+    for (index, start) in starts.iter().enumerate().filter(|(index, _)| cx.needs(*index)) {
+        stops.extend(start.node().map(|node| (node.node.id, index)));
     }
-    if create_graph {
-        return Err(Error::Backward { op: cx.op, why: BackwardFault::NotRecorded });
-    }
-    let outputs = mode::inner(true, || record.op.compose(&leaves))?;
-    let mut total = Gradients::default();
+    let mut grads: Grads = smallvec::smallvec![None; cx.len()];
+    let mut waiting = BTreeMap::new();
     for (output, gradient) in outputs.iter().zip(cx.gradients) {
-        if let Some(gradient) = gradient
-            && output.is_tracked()
-        {
-            total.accumulate(output.backward_with(BackwardOptions::new().gradient(&fit(cx.op, gradient.clone(), &output.meta())?))?)?;
+        if let (Some(gradient), Some(node)) = (gradient, output.node()) {
+            arrive(&mut waiting, node, fit(cx.op, gradient.clone(), &output.meta())?)?;
         }
     }
-    Ok((0..cx.len()).map(|index| if cx.needs(index) { total.get(&leaves[index]).cloned() } else { None }).collect())
+    let found = drain(waiting, &stops, create_graph)?;
+    for (id, gradient) in found.by_leaf {
+        if let Some(slot) = stops.get(&id).and_then(|index| grads.get_mut(*index)) {
+            *slot = Some(gradient);
+        }
+    }
+    Ok(grads)
 }

@@ -5,11 +5,14 @@
 
 pub(crate) mod alloc;
 pub(crate) mod gather;
+pub(crate) mod function;
 pub(crate) mod gemm;
+pub(crate) mod integer;
 pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod par;
+pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod simd;
 pub(crate) mod strided;

@@ -2,6 +2,7 @@
 //!
 //! Knows what `+`, `<` or `exp` mean for each lane type (integers wrap, truth values are or/and). Must not know dtypes of storages.
 
+use super::function;
 use crate::dtype::{Element, Scalar};
 
 /// A type that kernels compute in: `f64 f32 i64 i32 i16 i8 u8 bool` (halves compute in `f32`).
@@ -158,7 +159,7 @@ impl Number for bool {
     }
 }
 
-/// The float lanes: `f32` and `f64`, with the elementary functions of the C library.
+/// The float lanes: `f32` and `f64`, with the elementary functions (for `f32`, ones that vectorise).
 pub(crate) trait Float: Number {
     /// Applies a function given in double precision for `f64` and in single precision for `f32`.
     fn choose(self, single: fn(f32) -> f32, double: fn(f64) -> f64) -> Self;
@@ -173,7 +174,7 @@ pub(crate) trait Float: Number {
 }
 
 macro_rules! elementary {
-    ($($type:ty, $single:ident, $double:ident => $call:ident;)*) => {$(
+    ($($type:ty, $single:ident, $double:ident => $call:ident, $exp:path, $ln:path, $tanh:path;)*) => {$(
         impl Float for $type {
             const EPSILON: Self = <$type>::EPSILON;
             #[inline(always)]
@@ -183,15 +184,15 @@ macro_rules! elementary {
                 $call(self, other)
             }
             #[inline(always)] fn sqrt(self) -> Self { self.sqrt() }
-            #[inline(always)] fn exp(self) -> Self { self.exp() }
-            #[inline(always)] fn ln(self) -> Self { self.ln() }
-            #[inline(always)] fn tanh(self) -> Self { self.tanh() }
+            #[inline(always)] fn exp(self) -> Self { $exp(self) }
+            #[inline(always)] fn ln(self) -> Self { $ln(self) }
+            #[inline(always)] fn tanh(self) -> Self { $tanh(self) }
             #[inline(always)] fn floor(self) -> Self { self.floor() }
         }
     )*};
 }
 
 elementary! {
-    f32, single, _double => single;
-    f64, _single, double => double;
+    f32, single, _double => single, function::exp, function::ln, function::tanh;
+    f64, _single, double => double, f64::exp, f64::ln, f64::tanh;
 }

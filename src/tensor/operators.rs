@@ -3,7 +3,7 @@
 //! Knows how to forward to the methods. Must not know what they compute. An operator returns a `Result`, and takes one on one
 //! side, so that `((&x * &w)? + &b)?` can be written `(&x * &w + &b)?`.
 
-use std::ops::{Add, Mul};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::error::Result;
 use crate::tensor::{Operand, Tensor};
@@ -55,4 +55,20 @@ macro_rules! operator {
 }
 
 operator!(Add, add);
+operator!(Sub, sub);
 operator!(Mul, mul);
+operator!(Div, div);
+
+impl Neg for &Tensor {
+    type Output = Result<Tensor>;
+    fn neg(self) -> Result<Tensor> {
+        Tensor::neg(self)
+    }
+}
+
+impl Neg for Tensor {
+    type Output = Result<Tensor>;
+    fn neg(self) -> Result<Tensor> {
+        Tensor::neg(&self)
+    }
+}

@@ -23,6 +23,9 @@ pub type Files = BTreeMap<&'static str, String>;
 /// Why no bindings could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BindingsError {
+    /// libclang is not on this machine, or not where the loader or `LIBCLANG_PATH` points.
+    #[error("libclang not found: {0}")]
+    Libclang(String),
     /// bindgen refused the headers.
     #[error("bindgen failed on {root}: {source}")]
     Bindgen {
@@ -61,6 +64,9 @@ impl ParseCallbacks for Names {
 
 /// Makes the bindings of all headers below `root`.
 pub fn bindings(root: &Path, facts: &Facts, stamp: &str) -> Result<Files, BindingsError> {
+    if !clang_sys::is_loaded() {
+        clang_sys::load().map_err(BindingsError::Libclang)?;
+    }
     let mut wrapper = String::new();
     for path in list(root)? {
         let _ = writeln!(wrapper, "#include \"{path}\"");
@@ -149,10 +155,11 @@ fn convert(text: &str, facts: &Facts, stamp: &str) -> Result<Files, BindingsErro
             }
             Item::Struct(_) => {}
             Item::Impl(block)
-                if mentions(
-                    &block.self_ty.to_token_stream().to_string(),
-                    "__IncompleteArrayField",
-                ) => {}
+                if block
+                    .self_ty
+                    .to_token_stream()
+                    .to_string()
+                    .contains("__IncompleteArrayField") => {}
             other => kept.push(other),
         }
     }
@@ -168,10 +175,6 @@ fn convert(text: &str, facts: &Facts, stamp: &str) -> Result<Files, BindingsErro
         ("types.rs", types),
         ("functions.rs", function_table(&functions, facts, stamp)),
     ]))
-}
-
-fn mentions(text: &str, word: &str) -> bool {
-    text.contains(word)
 }
 
 /// Opaque structs become types that cannot be made, copied or moved to another thread; a flexible array becomes an empty one.

@@ -110,6 +110,14 @@ fn one_table_serves_many_threads() {
 }
 
 #[test]
+fn table_and_errors_cross_threads() {
+    fn crosses<T: Send + Sync + 'static>() {}
+    crosses::<Api>();
+    crosses::<LoadError>();
+    crosses::<MissingSymbol>();
+}
+
+#[test]
 fn missing_symbol_names_symbol_and_library() {
     let api = Api::from_resolver("empty", |_| None);
     let text = api
@@ -185,7 +193,7 @@ fn error_lists_each_path_with_its_reason() {
         text.contains("(ASCEND_TOOLKIT_HOME): cannot be loaded: "),
         "{text}"
     );
-    assert!(spent.as_millis() < 500, "a failing search took {spent:?}");
+    assert!(spent.as_millis() < 50, "a failing search took {spent:?}");
 }
 
 #[test]
@@ -261,11 +269,8 @@ fn libraries_of_an_installation_are_opened_on_first_use() {
     assert!(open() >= 3);
     let mul = api.function(f::aclnnMul).expect("two libraries export it");
     // SAFETY: the function compiled above reads none of its arguments.
-    assert_eq!(
-        unsafe { mul(ptr::null_mut(), 0, ptr::null_mut(), ptr::null_mut()) },
-        2,
-        "custom packages come first"
-    );
+    let answer = unsafe { mul(ptr::null_mut(), 0, ptr::null_mut(), ptr::null_mut()) };
+    assert_eq!(answer, 2, "custom packages come first");
     assert_eq!(api.origin().place(), Some(Place::AscendHomePath));
     assert_eq!(
         api.origin().to_string(),

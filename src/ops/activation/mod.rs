@@ -2,4 +2,8 @@
 //!
 //! Knows nothing beyond its rooms; the shape and dtype rules are those of `elementwise`.
 
-rooms! {}
+rooms! {
+    gelu,
+    relu,
+    silu,
+}

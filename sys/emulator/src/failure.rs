@@ -9,7 +9,6 @@ pub mod code {
     #![allow(missing_docs)]
     pub const SUCCESS: i32 = 0;
     pub const INVALID_PARAM: i32 = 100000;
-    pub const UNINITIALIZE: i32 = 100001;
     pub const REPEAT_INITIALIZE: i32 = 100002;
     pub const INVALID_FILE: i32 = 100003;
     pub const PARSE_FILE: i32 = 100006;
@@ -24,11 +23,9 @@ pub mod code {
     pub const RT_STREAM_CONTEXT: i32 = 107003;
     pub const RT_EVENT_TIMESTAMP_INVALID: i32 = 107006;
     pub const RT_EVENT_TIMESTAMP_REVERSAL: i32 = 107007;
-    pub const RT_ADDR_UNALIGNED: i32 = 107008;
     pub const RT_STREAM_SUBSCRIBE: i32 = 107011;
     pub const RT_THREAD_SUBSCRIBE: i32 = 107012;
     pub const RT_STREAM_NO_CB_REG: i32 = 107015;
-    pub const RT_INVALID_MEMORY_TYPE: i32 = 107016;
     pub const RT_INVALID_HANDLE: i32 = 107017;
     pub const RT_WAIT_TIMEOUT: i32 = 107019;
     pub const RT_SYSPARAMOPT_NOT_SET: i32 = 107021;
@@ -47,14 +44,11 @@ pub mod code {
     pub const RT_MODEL_RUNNING: i32 = 107037;
     pub const RT_CAPTURE_WRONG_THREAD: i32 = 107038;
     pub const RT_MODEL_UPDATE_FAILED: i32 = 107040;
-    pub const RT_CAPTURE_MODE_BLOCK_ASYNC: i32 = 107041;
     pub const ACLNN_PARAM_NULLPTR: i32 = 161001;
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
-    pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;
-    pub const RT_OVER_LIMIT: i32 = 207012;
     pub const RT_NO_STREAM_RESOURCE: i32 = 207008;
     pub const INTERNAL_ERROR: i32 = 500000;
     pub const RT_INTERNAL: i32 = 507000;

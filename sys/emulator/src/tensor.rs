@@ -9,7 +9,7 @@ use crate::number::{Byte, Number, Pair, Stored};
 use half::{bf16, f16};
 use ndarray::{Array, ArrayD, ArrayRef, ArrayView, CowArray, Dimension, IxDyn, ShapeBuilder};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 thread_local! {
@@ -42,9 +42,22 @@ pub(crate) struct Description {
 pub(crate) struct TensorObject {
     pub description: Mutex<Description>,
     pub address: AtomicUsize,
+    /// Owned by a tensor list.
+    pub listed: AtomicBool,
+    /// False once its handle is destroyed.
+    pub alive: AtomicBool,
 }
 
 impl TensorObject {
+    pub fn new(description: Description, address: usize) -> TensorObject {
+        TensorObject {
+            description: Mutex::new(description),
+            address: AtomicUsize::new(address),
+            listed: AtomicBool::new(false),
+            alive: AtomicBool::new(true),
+        }
+    }
+
     pub fn describe(&self) -> Description {
         self.description
             .lock()
@@ -264,8 +277,7 @@ impl Tensor {
 
     /// The address of the first element of a whole-byte type.
     pub(crate) fn start(&self) -> usize {
-        self.address()
-            .wrapping_add(self.inner.offset.wrapping_mul(self.inner.dtype.bits()) / 8)
+        self.address().wrapping_add(self.lead())
     }
 
     /// Bytes from [`start`](Self::start) to the end of the last element.
@@ -278,8 +290,13 @@ impl Tensor {
             .div_ceil(8)
     }
 
-    pub(crate) fn is_of(&self, object: &Arc<TensorObject>) -> bool {
-        Arc::ptr_eq(&self.inner.origin, object)
+    /// Bytes of the view offset.
+    pub(crate) fn lead(&self) -> usize {
+        self.inner.offset.wrapping_mul(self.inner.dtype.bits()) / 8
+    }
+
+    pub(crate) fn object(&self) -> &Arc<TensorObject> {
+        &self.inner.origin
     }
 
     /// Changes the view shape that `aclGetViewShape` reports for the caller's handle: how ops with a data-dependent

@@ -308,3 +308,25 @@ pub(crate) fn rounded_to(mut values: Vec<f32>, dtype: DType) -> Vec<f32> {
     }
     values
 }
+
+/// All sums of one entry of each list, the last list running fastest: positions in row-major order.
+pub(crate) fn cartesian(parts: &[Vec<usize>]) -> Vec<usize> {
+    let mut positions = vec![0usize];
+    for part in parts {
+        positions = positions
+            .iter()
+            .flat_map(|&start| part.iter().map(move |&step| start + step))
+            .collect();
+    }
+    positions
+}
+
+/// Positions of a view of `shape` with `strides`, in row-major order.
+pub(crate) fn strided_positions(shape: &[usize], strides: &[usize]) -> Vec<usize> {
+    let parts: Vec<Vec<usize>> = shape
+        .iter()
+        .zip(strides)
+        .map(|(&dim, &stride)| (0..dim).map(|index| index * stride).collect())
+        .collect();
+    cartesian(&parts)
+}

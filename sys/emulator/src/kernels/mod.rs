@@ -4,26 +4,50 @@
 
 use crate::kernel::Prepare;
 
+mod activation;
+mod activation_backward;
 mod advanced_index;
-mod basic;
-mod creation;
-mod gather;
-mod scatter;
-mod ternary;
-mod comparison;
 mod arithmetic;
-mod element;
 mod common;
+mod comparison;
+mod copying;
+mod creation;
+mod dropout;
+mod element;
+mod functions;
+mod gated;
+mod gather;
+mod loss;
+mod loss_class;
 mod matmul;
 mod norm;
 mod norm_channel;
+mod ordering;
+mod padding;
+mod placement;
+mod random;
+mod reduction;
+mod scan;
+mod scatter;
+mod selection;
 mod softmax;
+mod ternary;
 #[cfg(test)]
 mod testing;
+mod unary;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
-    basic::KERNELS,
+    selection::KERNELS,
+    scan::KERNELS,
+    ordering::KERNELS,
+    reduction::KERNELS,
+    copying::KERNELS,
+    padding::KERNELS,
+    gated::KERNELS,
+    activation_backward::KERNELS,
+    activation::KERNELS,
+    unary::KERNELS,
     creation::KERNELS,
     ternary::KERNELS,
     comparison::KERNELS,
@@ -35,4 +59,8 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     gather::KERNELS,
     scatter::KERNELS,
     advanced_index::KERNELS,
+    loss::KERNELS,
+    loss_class::KERNELS,
+    random::KERNELS,
+    dropout::KERNELS,
 ];

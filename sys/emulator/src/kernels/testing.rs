@@ -9,7 +9,10 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod index;
+mod loss;
 mod norm;
+mod random;
 
 /// A tensor with a shape, from values in row-major order.
 pub(crate) fn tensor<T: Number>(dtype: DType, shape: &[usize], values: &[T]) -> Tensor {

@@ -1,0 +1,87 @@
+//! CANN's kernels for elementwise arithmetic, mathematical functions and rounding, one line each.
+//!
+//! Knows names and kinds of arguments in C's order. Must not know what the kernels compute, nor who uses them.
+
+use super::kind::*;
+use super::prelude::*;
+
+aclnn! {
+    add = aclnnAddGetWorkspaceSize, aclnnAdd(self_: In, other: In, alpha: Scalar, out: Out);
+    adds = aclnnAddsGetWorkspaceSize, aclnnAdds(self_: In, other: Scalar, alpha: Scalar, out: Out);
+    sub = aclnnSubGetWorkspaceSize, aclnnSub(self_: In, other: In, alpha: Scalar, out: Out);
+    subs = aclnnSubsGetWorkspaceSize, aclnnSubs(self_: In, other: Scalar, alpha: Scalar, out: Out);
+    rsub = aclnnRsubGetWorkspaceSize, aclnnRsub(self_: In, other: In, alpha: Scalar, out: Out);
+    rsubs = aclnnRsubsGetWorkspaceSize, aclnnRsubs(self_: In, other: Scalar, alpha: Scalar, out: Out);
+    mul = aclnnMulGetWorkspaceSize, aclnnMul(self_: In, other: In, out: Out);
+    muls = aclnnMulsGetWorkspaceSize, aclnnMuls(self_: In, other: Scalar, out: Out);
+    div = aclnnDivGetWorkspaceSize, aclnnDiv(self_: In, other: In, out: Out);
+    divs = aclnnDivsGetWorkspaceSize, aclnnDivs(self_: In, other: Scalar, out: Out);
+    div_mod = aclnnDivModGetWorkspaceSize, aclnnDivMod(self_: In, other: In, mode: Short, out: Out);
+    div_mods = aclnnDivModsGetWorkspaceSize, aclnnDivMods(self_: In, other: Scalar, mode: Short, out: Out);
+    pow_tensor_scalar = aclnnPowTensorScalarGetWorkspaceSize, aclnnPowTensorScalar(self_: In, exponent: Scalar, out: Out);
+    pow_tensor_tensor = aclnnPowTensorTensorGetWorkspaceSize, aclnnPowTensorTensor(self_: In, exponent: In, out: Out);
+    pow_scalar_tensor = aclnnPowScalarTensorGetWorkspaceSize, aclnnPowScalarTensor(self_: Scalar, exponent: In, out: Out);
+    maximum = aclnnMaximumGetWorkspaceSize, aclnnMaximum(self_: In, other: In, out: Out);
+    minimum = aclnnMinimumGetWorkspaceSize, aclnnMinimum(self_: In, other: In, out: Out);
+    neg = aclnnNegGetWorkspaceSize, aclnnNeg(self_: In, out: Out);
+    abs = aclnnAbsGetWorkspaceSize, aclnnAbs(self_: In, out: Out);
+    exp = aclnnExpGetWorkspaceSize, aclnnExp(self_: In, out: Out);
+    expm1 = aclnnExpm1GetWorkspaceSize, aclnnExpm1(self_: In, out: Out);
+    exp2 = aclnnExp2GetWorkspaceSize, aclnnExp2(self_: In, out: Out);
+    log = aclnnLogGetWorkspaceSize, aclnnLog(self_: In, out: Out);
+    log1p = aclnnLog1pGetWorkspaceSize, aclnnLog1p(self_: In, out: Out);
+    log2 = aclnnLog2GetWorkspaceSize, aclnnLog2(self_: In, out: Out);
+    log10 = aclnnLog10GetWorkspaceSize, aclnnLog10(self_: In, out: Out);
+    sqrt = aclnnSqrtGetWorkspaceSize, aclnnSqrt(self_: In, out: Out);
+    rsqrt = aclnnRsqrtGetWorkspaceSize, aclnnRsqrt(self_: In, out: Out);
+    reciprocal = aclnnReciprocalGetWorkspaceSize, aclnnReciprocal(self_: In, out: Out);
+    sin = aclnnSinGetWorkspaceSize, aclnnSin(self_: In, out: Out);
+    cos = aclnnCosGetWorkspaceSize, aclnnCos(input: In, out: Out);
+    tan = aclnnTanGetWorkspaceSize, aclnnTan(self_: In, out: Out);
+    asin = aclnnAsinGetWorkspaceSize, aclnnAsin(self_: In, out: Out);
+    acos = aclnnAcosGetWorkspaceSize, aclnnAcos(input: In, out: Out);
+    atan = aclnnAtanGetWorkspaceSize, aclnnAtan(input: In, out: Out);
+    sinh = aclnnSinhGetWorkspaceSize, aclnnSinh(self_: In, out: Out);
+    cosh = aclnnCoshGetWorkspaceSize, aclnnCosh(self_: In, out: Out);
+    tanh = aclnnTanhGetWorkspaceSize, aclnnTanh(self_: In, out: Out);
+    asinh = aclnnAsinhGetWorkspaceSize, aclnnAsinh(input: In, out: Out);
+    acosh = aclnnAcoshGetWorkspaceSize, aclnnAcosh(self_: In, out: Out);
+    atanh = aclnnAtanhGetWorkspaceSize, aclnnAtanh(input: In, out: Out);
+    erf = aclnnErfGetWorkspaceSize, aclnnErf(self_: In, out: Out);
+    erfc = aclnnErfcGetWorkspaceSize, aclnnErfc(self_: In, out: Out);
+    erfinv = aclnnErfinvGetWorkspaceSize, aclnnErfinv(self_: In, out: Out);
+    sign = aclnnSignGetWorkspaceSize, aclnnSign(self_: In, result: Out);
+    floor = aclnnFloorGetWorkspaceSize, aclnnFloor(self_: In, out: Out);
+    ceil = aclnnCeilGetWorkspaceSize, aclnnCeil(self_: In, out: Out);
+    round = aclnnRoundGetWorkspaceSize, aclnnRound(self_: In, out: Out);
+    round_decimals = aclnnRoundDecimalsGetWorkspaceSize, aclnnRoundDecimals(self_: In, decimals: Int, out: Out);
+    trunc = aclnnTruncGetWorkspaceSize, aclnnTrunc(self_: In, out: Out);
+    frac = aclnnFracGetWorkspaceSize, aclnnFrac(input: In, out: Out);
+    remainder_tensor_tensor = aclnnRemainderTensorTensorGetWorkspaceSize, aclnnRemainderTensorTensor(self_: In, other: In, out: Out);
+    remainder_tensor_scalar = aclnnRemainderTensorScalarGetWorkspaceSize, aclnnRemainderTensorScalar(self_: In, other: Scalar, out: Out);
+    remainder_scalar_tensor = aclnnRemainderScalarTensorGetWorkspaceSize, aclnnRemainderScalarTensor(self_: Scalar, other: In, out: Out);
+    fmod_tensor = aclnnFmodTensorGetWorkspaceSize, aclnnFmodTensor(self_: In, other: In, out: Out);
+    fmod_scalar = aclnnFmodScalarGetWorkspaceSize, aclnnFmodScalar(self_: In, other: Scalar, out: Out);
+    floor_divide = aclnnFloorDivideGetWorkspaceSize, aclnnFloorDivide(self_: In, other: In, out: Out);
+    floor_divides = aclnnFloorDividesGetWorkspaceSize, aclnnFloorDivides(self_: In, other: Scalar, out: Out);
+    atan2 = aclnnAtan2GetWorkspaceSize, aclnnAtan2(self_: In, other: In, out: Out);
+    lerp = aclnnLerpGetWorkspaceSize, aclnnLerp(self_: In, end: In, weight: In, out: Out);
+    lerps = aclnnLerpsGetWorkspaceSize, aclnnLerps(self_: In, end: In, weight: Scalar, out: Out);
+    addcmul = aclnnAddcmulGetWorkspaceSize, aclnnAddcmul(self_: In, tensor1: In, tensor2: In, value: Scalar, out: Out);
+    addcdiv = aclnnAddcdivGetWorkspaceSize, aclnnAddcdiv(self_: In, tensor1: In, tensor2: In, value: Scalar, out: Out);
+    inplace_add = aclnnInplaceAddGetWorkspaceSize, aclnnInplaceAdd(self_ref: In, other: In, alpha: Scalar);
+    inplace_adds = aclnnInplaceAddsGetWorkspaceSize, aclnnInplaceAdds(self_ref: In, other: Scalar, alpha: Scalar);
+    inplace_sub = aclnnInplaceSubGetWorkspaceSize, aclnnInplaceSub(self_ref: Out, other: In, alpha: Scalar);
+    inplace_mul = aclnnInplaceMulGetWorkspaceSize, aclnnInplaceMul(self_ref: Out, other: In);
+    inplace_muls = aclnnInplaceMulsGetWorkspaceSize, aclnnInplaceMuls(self_ref: Out, other: Scalar);
+    inplace_div = aclnnInplaceDivGetWorkspaceSize, aclnnInplaceDiv(self_ref: Out, other: In);
+    inplace_divs = aclnnInplaceDivsGetWorkspaceSize, aclnnInplaceDivs(self_ref: Out, other: Scalar);
+    inplace_addcmul = aclnnInplaceAddcmulGetWorkspaceSize, aclnnInplaceAddcmul(self_ref: In, tensor1: In, tensor2: In, value: Scalar);
+    inplace_addcdiv = aclnnInplaceAddcdivGetWorkspaceSize, aclnnInplaceAddcdiv(self_ref: In, tensor1: In, tensor2: In, value: Scalar);
+    inplace_lerps = aclnnInplaceLerpsGetWorkspaceSize, aclnnInplaceLerps(self_ref: Out, end: In, weight: Scalar);
+    square = aclnnSquareGetWorkspaceSize, aclnnSquare(self_: In, out: Out);
+    logit = aclnnLogitGetWorkspaceSize, aclnnLogit(input: In, eps: Double, out: Out);
+    sinc = aclnnSincGetWorkspaceSize, aclnnSinc(self_: In, out: Out);
+    digamma = aclnnDigammaGetWorkspaceSize, aclnnDigamma(self_: In, out: Out);
+    lgamma = aclnnLgammaGetWorkspaceSize, aclnnLgamma(self_: In, out: Out);
+}

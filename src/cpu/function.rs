@@ -1,0 +1,146 @@
+//! Elementary functions of `f32` without branches or tables, so that loops over them become vector instructions.
+//!
+//! Knows polynomials (Chebyshev fits over the reduced ranges, errors of a few units in the last place). Must not know who
+//! calls them.
+
+/// `p[0] x^n + p[1] x^(n-1) + ... + p[n]`.
+#[inline(always)]
+fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = 0.0;
+    for coefficient in coefficients {
+        sum = sum * x + coefficient;
+    }
+    sum
+}
+
+/// `2^n` for an integer `n` from -126 to 127.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+/// Adding it rounds a small float to an integer, which then stands in the lowest bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// `e^x`: `2^n e^r` with `|r| <= ln(2) / 2`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.5 { -104.5 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32).clamp(-160, 160);
+    let whole = shifted - ROUNDER;
+    let r = (x - whole * 0.693_359_4) - whole * -2.121_944_4e-4;
+    let p = polynomial(r, [0.001_392_625_1, 0.008_363_233, 0.041_666_555, 0.166_665_77, 0.5]);
+    let near = r * r * p + r + 1.0;
+    let half = n >> 1;
+    near * power_of_two(half) * power_of_two(n - half)
+}
+
+/// The natural logarithm: `x = 2^e m` with `m` between the roots of 1/2 and 2, `ln m = 2 atanh((m - 1) / (m + 1))`.
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    let tiny = x < f32::MIN_POSITIVE;
+    let normal = if tiny { x * 8_388_608.0 } else { x };
+    let bits = (normal.to_bits() as i32).wrapping_sub(0x3f35_04f3);
+    let e = (bits >> 23) as f32 - if tiny { 23.0 } else { 0.0 };
+    let m = f32::from_bits(((bits & 0x007f_ffff) + 0x3f35_04f3) as u32);
+    let f = m - 1.0;
+    let s = f / (2.0 + f);
+    let v = s * s;
+    let series = v * polynomial(v, [0.116_711_55, 0.142_751_92, 0.200_000_63, 0.333_333_33]);
+    let half_square = 0.5 * f * f;
+    let near = f - (half_square - s * (half_square + 2.0 * series));
+    let value = e * 0.693_359_4 + (near + e * -2.121_944_4e-4);
+    let value = if x == f32::INFINITY { x } else { value };
+    let value = if x == 0.0 { f32::NEG_INFINITY } else { value };
+    if x >= 0.0 { value } else { f32::NAN }
+}
+
+/// The hyperbolic tangent.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let u = x * x;
+    let p = polynomial(u, [-0.006_096_714, 0.020_997_18, -0.053_850_91, 0.133_327_7, -0.333_333_3]);
+    let near = x + x * u * p;
+    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    let far = if x < 0.0 { -far } else { far };
+    if x.abs() < 0.625 { near } else { far }
+}
+
+/// `erf(x)` for `|x| < 1`.
+#[inline(always)]
+fn erf_near(x: f32) -> f32 {
+    let coefficients =
+        [7.875_875e-5, -0.000_801_686_43, 0.005_189_087_4, -0.026_854_212, 0.112_835_95, -0.376_126_27, 1.128_379_2];
+    x * polynomial(x * x, coefficients)
+}
+
+/// `erfc(x)` for `x >= 0.9`: `e^(-x^2)` times a polynomial in `1 / (1 + 0.4 x)`; the square is exact in two parts.
+#[inline(always)]
+fn erfc_far(x: f32) -> f32 {
+    let x = if x > 10.1 { 10.1 } else { x };
+    let high = f32::from_bits(x.to_bits() & 0xffff_f000);
+    let d = (high - x) * (high + x);
+    let t = 1.0 / (1.0 + 0.4 * x);
+    let coefficients = [
+        0.065_736_8, -0.241_690_19, 0.262_718_63, -0.086_829_97, 0.183_182_81, 0.155_573_89, 0.210_215_68, 0.225_434_91, 0.225_685_57,
+    ];
+    let correction = 1.0 + d * (1.0 + d * (0.5 + d * 0.166_666_67));
+    exp(-high * high) * correction * t * polynomial(t, coefficients)
+}
+
+/// The error function.
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let far = 1.0 - erfc_far(x.abs());
+    let far = if x < 0.0 { -far } else { far };
+    if x.abs() < 1.0 { erf_near(x) } else { far }
+}
+
+/// `1 - erf(x)`.
+#[inline(always)]
+pub(crate) fn erfc(x: f32) -> f32 {
+    let far = erfc_far(x.abs());
+    let far = if x < 0.0 { 2.0 - far } else { far };
+    if x.abs() < 1.0 { 1.0 - erf_near(x) } else { far }
+}
+
+#[cfg(test)]
+mod tests {
+    fn worst(range: (f64, f64), fast: fn(f32) -> f32, exact: fn(f64) -> f64) -> f64 {
+        let steps = 200_000;
+        let error = |step: i32| {
+            let x = (range.0 + (range.1 - range.0) * f64::from(step) / f64::from(steps)) as f32;
+            let want = exact(f64::from(x));
+            (f64::from(fast(x)) - want).abs() / want.abs().max(1e-37)
+        };
+        (0..=steps).map(error).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn relative_errors_are_small() {
+        assert!(worst((-87.0, 88.7), super::exp, f64::exp) < 3e-7);
+        assert!(worst((1e-30, 0.99), super::ln, f64::ln) < 3e-7);
+        assert!(worst((1.01, 1e30), super::ln, f64::ln) < 3e-7);
+        assert!(worst((0.9, 1.1), super::ln, f64::ln) < 3e-7);
+        assert!(worst((-12.0, 12.0), super::tanh, f64::tanh) < 3e-7);
+        assert!(worst((-6.0, 6.0), super::erf, libm::erf) < 4e-7);
+        assert!(worst((-6.0, 9.0), super::erfc, libm::erfc) < 2e-6);
+    }
+
+    #[test]
+    fn special_values() {
+        let inf = f32::INFINITY;
+        assert_eq!([super::exp(inf), super::exp(-inf), super::exp(0.0)], [inf, 0.0, 1.0]);
+        assert_eq!([super::ln(inf), super::ln(0.0), super::ln(1.0), super::ln(-0.0)], [inf, -inf, 0.0, -inf]);
+        assert_eq!([super::tanh(inf), super::tanh(-inf), super::tanh(0.0)], [1.0, -1.0, 0.0]);
+        assert_eq!([super::erf(inf), super::erf(-inf), super::erfc(inf), super::erfc(-inf)], [1.0, -1.0, 0.0, 2.0]);
+        assert!(super::ln(-1.0).is_nan());
+        for function in [super::exp, super::ln, super::tanh, super::erf, super::erfc] {
+            assert!(function(f32::NAN).is_nan());
+        }
+        assert_eq!(super::ln(f32::from_bits(1)), f64::from(f32::from_bits(1)).ln() as f32);
+        assert!(super::exp(-103.0) > 0.0);
+    }
+}

@@ -1,0 +1,188 @@
+//! `gelu`: the elements times the normal distribution function.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
+use crate::cpu::real::Real;
+use crate::ops::elementwise::binary::{self, Binary, Side, combine, tensors};
+use crate::ops::elementwise::unary::{Apply, Formula, Rule, Unary, float, may_fuse, sample};
+use crate::ops::prelude::*;
+
+/// Which formula [`Tensor::gelu`] uses; `()` is the exact one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum GeluApproximation {
+    /// `x / 2 (1 + erf(x / sqrt(2)))`.
+    #[default]
+    None,
+    /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+    Tanh,
+}
+
+impl From<()> for GeluApproximation {
+    fn from((): ()) -> Self {
+        GeluApproximation::None
+    }
+}
+
+/// `sqrt(2 / pi)`.
+const SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+const CUBE: f64 = 0.044715;
+
+#[derive(Debug, Clone, Copy)]
+struct Gelu {
+    approximate: GeluApproximation,
+}
+
+impl Tensor {
+    /// `x Phi(x)` with the normal distribution function `Phi`, exactly (`()`) or with a hyperbolic tangent.
+    ///
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.gelu`. NPU: `aclnnGeluV2`, `aclnnGeluBackwardV2`.
+    ///
+    /// ```
+    /// use ascend_tensor::{Tensor, ops::activation::GeluApproximation};
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([0.0f32, 100.0]);
+    /// assert_eq!(x.gelu(())?.to_vec::<f32>()?, [0.0, 100.0]);
+    /// assert_eq!(x.gelu(GeluApproximation::Tanh)?.to_vec::<f32>()?, [0.0, 100.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `DType` for integers and bools; memory and device errors.
+    pub fn gelu(&self, approximate: impl Into<GeluApproximation>) -> Result<Tensor> {
+        Apply(Gelu { approximate: approximate.into() }).run(self)
+    }
+}
+
+impl Formula for Gelu {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        let half = x.scaled(0.5);
+        match self.approximate {
+            GeluApproximation::None => half.times(x.scaled(-FRAC_1_SQRT_2).erfc()),
+            GeluApproximation::Tanh => half.times(T::ONE.plus(inner(x).tanh())),
+        }
+    }
+}
+
+/// `sqrt(2 / pi) (x + 0.044715 x^3)`.
+#[inline(always)]
+fn inner<T: Real>(x: T) -> T {
+    x.plus(x.times(x).times(x).scaled(CUBE)).scaled(SCALE)
+}
+
+impl GeluApproximation {
+    /// The derivative.
+    #[inline(always)]
+    fn slope<T: Real>(self, x: T) -> T {
+        match self {
+            GeluApproximation::None => {
+                let below = x.scaled(-FRAC_1_SQRT_2).erfc().scaled(0.5);
+                let density = Float::exp(x.times(x).scaled(-0.5)).scaled(SCALE * 0.5);
+                below.plus(x.times(density))
+            }
+            GeluApproximation::Tanh => {
+                let t = inner(x).tanh();
+                let steep = x.times(x).scaled(3.0 * CUBE).shifted(1.0).scaled(SCALE);
+                let right = x.times(T::ONE.minus(t.times(t))).times(steep);
+                t.shifted(1.0).plus(right).scaled(0.5)
+            }
+        }
+    }
+
+    fn kernel(self) -> (i64, &'static std::ffi::CStr) {
+        match self {
+            GeluApproximation::None => (0, c"none"),
+            GeluApproximation::Tanh => (1, c"tanh"),
+        }
+    }
+
+    /// The gradient in simpler ops.
+    fn composed(self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let slope = match self {
+            GeluApproximation::None => {
+                let below = x.mul(-FRAC_1_SQRT_2)?.erfc()?.mul(0.5)?;
+                below.add(&x.square()?.mul(-0.5)?.exp()?.mul(SCALE * 0.5)?.mul(x)?)?
+            }
+            GeluApproximation::Tanh => {
+                let square = x.square()?;
+                let t = square.mul(CUBE)?.add(1i64)?.mul(x)?.mul(SCALE)?.tanh()?;
+                let steep = square.mul(3.0 * CUBE)?.add(1i64)?.mul(SCALE)?;
+                let right = x.mul(&t.square()?.neg()?.add(1i64)?)?.mul(&steep)?;
+                t.add(1i64)?.add(&right)?.mul(0.5)?
+            }
+        };
+        dy.mul(&slope)
+    }
+}
+
+impl Unary for Gelu {
+    const NAME: &'static str = "gelu";
+    const RULE: Rule = Rule::FloatOnly;
+
+    fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
+        match self.approximate {
+            GeluApproximation::None => float(x, y, &Gelu { approximate: GeluApproximation::None }),
+            GeluApproximation::Tanh => float(x, y, &Gelu { approximate: GeluApproximation::Tanh }),
+        }
+    }
+
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::gelu_v2(cx, x, self.approximate.kernel().0, y)
+    }
+
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        if x.dtype().is_half() {
+            return Apply(*self).widened(x);
+        }
+        let factor = match self.approximate {
+            GeluApproximation::None => x.mul(-FRAC_1_SQRT_2)?.erfc()?,
+            GeluApproximation::Tanh => x.square()?.mul(CUBE)?.add(1i64)?.mul(x)?.mul(SCALE)?.tanh()?.add(1i64)?,
+        };
+        x.mul(0.5)?.mul(&factor)
+    }
+
+    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
+        let x = cx.input(0)?;
+        if may_fuse() {
+            return combine(GeluBackward { approximate: self.approximate }, dy, Operand::Tensor(x));
+        }
+        self.approximate.composed(dy, x)
+    }
+}
+
+/// The gradient of `gelu` in one kernel.
+#[derive(Debug, Clone, Copy)]
+struct GeluBackward {
+    approximate: GeluApproximation,
+}
+
+impl Binary for GeluBackward {
+    const NAME: &'static str = "gelu_backward";
+    const RULE: binary::Rule = binary::Rule::FloatOnly;
+    const GRADIENT: Gradient = Gradient::Missing;
+
+    fn cpu(&self, dy: &Host<'_>, x: &Host<'_>, dx: &mut HostMut<'_>) -> Result<()> {
+        with_float!(dx.dtype(), T => match self.approximate {
+            GeluApproximation::None => map::map2::<T, T, T>(dy, x, dx, |dy, x| dy * GeluApproximation::None.slope(x)),
+            GeluApproximation::Tanh => map::map2::<T, T, T>(dy, x, dx, |dy, x| dy * GeluApproximation::Tanh.slope(x)),
+        });
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, dy: Side<'_>, x: Side<'_>, dx: &Dev<'_>) -> Result<()> {
+        let (dy, x) = tensors(Self::NAME, cx, dy, x)?;
+        aclnn::gelu_backward_v2(cx, dy, x, self.approximate.kernel().1, dx)
+    }
+
+    fn compose(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.approximate.composed(dy, x)
+    }
+}
+
+pub(super) const INFO: OpInfo =
+    OpInfo { name: "gelu", family: "activation", kernels: &["aclnnGeluV2", "aclnnGeluBackwardV2"], samples };
+
+fn samples() -> Vec<Sample> {
+    [GeluApproximation::None, GeluApproximation::Tanh].map(|approximate| sample(Gelu { approximate }, -2.0, 2.0, FLOATS)).into()
+}

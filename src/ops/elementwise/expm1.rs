@@ -1,0 +1,53 @@
+//! `expm1`: e to the power of the elements, minus one.
+
+use super::unary::{Apply, Rule, Unary, sample};
+use crate::cpu::real::Real;
+use crate::ops::prelude::*;
+
+#[derive(Debug, Clone, Copy)]
+struct Expm1;
+
+impl Tensor {
+    /// `e^x - 1`, accurate near zero.
+    ///
+    /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.expm1`. NPU: `aclnnExpm1`.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([0.0f32, 1e-10]);
+    /// assert_eq!(x.expm1()?.to_vec::<f32>()?, [0.0, 1e-10]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Memory and device errors only.
+    pub fn expm1(&self) -> Result<Tensor> {
+        Apply(Expm1).run(self)
+    }
+}
+
+impl Unary for Expm1 {
+    const NAME: &'static str = "expm1";
+    const RULE: Rule = Rule::Float;
+    const SAVES: Saves = Saves::OUTPUTS;
+
+    fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
+        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Real::exp_m1))
+    }
+
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::expm1(cx, x, y)
+    }
+
+    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
+        dy.mul(&cx.output(0)?.add(1i64)?)
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "expm1", family: "elementwise", kernels: &["aclnnExpm1"], samples };
+
+fn samples() -> Vec<Sample> {
+    vec![sample(Expm1, -2.0, 2.0, DType::ALL)]
+}

@@ -1,0 +1,51 @@
+//! `log`: the natural logarithm.
+
+use super::unary::{Apply, Rule, Unary, sample};
+use crate::ops::prelude::*;
+
+#[derive(Debug, Clone, Copy)]
+struct Log;
+
+impl Tensor {
+    /// The natural logarithm; minus infinity at zero, NaN for negative numbers.
+    ///
+    /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.log`. NPU: `aclnnLog`.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([1.0f32, 0.0]);
+    /// assert_eq!(x.log()?.to_vec::<f32>()?, [0.0, f32::NEG_INFINITY]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Memory and device errors only.
+    pub fn log(&self) -> Result<Tensor> {
+        Apply(Log).run(self)
+    }
+}
+
+impl Unary for Log {
+    const NAME: &'static str = "log";
+    const RULE: Rule = Rule::Float;
+
+    fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
+        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Float::ln))
+    }
+
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::log(cx, x, y)
+    }
+
+    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
+        dy.div(cx.input(0)?)
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "log", family: "elementwise", kernels: &["aclnnLog"], samples };
+
+fn samples() -> Vec<Sample> {
+    vec![sample(Log, 0.5, 4.0, DType::ALL)]
+}

@@ -1,0 +1,51 @@
+//! `logical_or`: or of truth values.
+
+use super::binary::{Binary, Rule, Side, combine, samples_of, tensors};
+use crate::ops::prelude::*;
+
+#[derive(Debug, Clone, Copy)]
+struct LogicalOr;
+
+impl Tensor {
+    /// Logical or of `self != 0` and `other != 0`; NaN is not zero.
+    ///
+    /// Shapes: any two that broadcast. Dtypes: all, the result is `bool`. PyTorch: `torch.logical_or`. NPU: `aclnnLogicalOr`.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([1.0f32, 2.0, 0.0]);
+    /// let y = Tensor::new([1.0f32, 0.0, 0.0]);
+    /// assert_eq!(x.logical_or(&y)?.to_vec::<bool>()?, [true, true, false]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Broadcast` if the shapes do not fit, `Device` if the tensors are on two devices.
+    pub fn logical_or<'a>(&self, other: impl Into<Operand<'a>>) -> Result<Tensor> {
+        combine(LogicalOr, self, other.into())
+    }
+}
+
+impl Binary for LogicalOr {
+    const NAME: &'static str = "logical_or";
+    const RULE: Rule = Rule::Truth;
+    const GRADIENT: Gradient = Gradient::Constant;
+
+    fn cpu(&self, x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>) -> Result<()> {
+        with_lane!(x.dtype(), T => map::map2::<T, T, bool>(x, y, z, |x, y| x.is_true() | y.is_true()));
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, z: &Dev<'_>) -> Result<()> {
+        let (x, y) = tensors(Self::NAME, cx, x, y)?;
+        aclnn::logical_or(cx, x, y, z)
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "logical_or", family: "elementwise", kernels: &["aclnnLogicalOr"], samples };
+
+fn samples() -> Vec<Sample> {
+    samples_of(LogicalOr, -2.0, 2.0, DType::ALL)
+}

@@ -1,0 +1,77 @@
+//! `tanh`: the hyperbolic tangent.
+
+use super::binary::{self, Binary, Side, combine, tensors};
+use super::unary::{Apply, Rule, Unary, may_fuse, sample};
+use crate::ops::prelude::*;
+
+#[derive(Debug, Clone, Copy)]
+struct Tanh;
+
+impl Tensor {
+    /// The hyperbolic tangent.
+    ///
+    /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.tanh`. NPU: `aclnnTanh`.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([0.0f32, f32::INFINITY]);
+    /// assert_eq!(x.tanh()?.to_vec::<f32>()?, [0.0, 1.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Memory and device errors only.
+    pub fn tanh(&self) -> Result<Tensor> {
+        Apply(Tanh).run(self)
+    }
+}
+
+impl Unary for Tanh {
+    const NAME: &'static str = "tanh";
+    const RULE: Rule = Rule::Float;
+    const SAVES: Saves = Saves::OUTPUTS;
+
+    fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
+        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Float::tanh))
+    }
+
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::tanh(cx, x, y)
+    }
+
+    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
+        let y = cx.output(0)?;
+        if may_fuse() {
+            return combine(TanhBackward, dy, Operand::Tensor(y));
+        }
+        dy.mul(&y.square()?.neg()?.add(1i64)?)
+    }
+}
+
+/// The gradient of `tanh` in one kernel: `dy * (1 - y^2)`.
+#[derive(Debug, Clone, Copy)]
+struct TanhBackward;
+
+impl Binary for TanhBackward {
+    const NAME: &'static str = "tanh_backward";
+    const RULE: binary::Rule = binary::Rule::FloatOnly;
+    const GRADIENT: Gradient = Gradient::Missing;
+
+    fn cpu(&self, dy: &Host<'_>, x: &Host<'_>, dx: &mut HostMut<'_>) -> Result<()> {
+        with_float!(dx.dtype(), T => map::map2::<T, T, T>(dy, x, dx, |dy, y| dy * (1.0 - y * y)));
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, dy: Side<'_>, x: Side<'_>, dx: &Dev<'_>) -> Result<()> {
+        let (dy, x) = tensors(Self::NAME, cx, dy, x)?;
+        aclnn::tanh_backward(cx, dy, x, dx)
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "tanh", family: "elementwise", kernels: &["aclnnTanh"], samples };
+
+fn samples() -> Vec<Sample> {
+    vec![sample(Tanh, -2.0, 2.0, DType::ALL)]
+}

@@ -1,0 +1,178 @@
+//! The form of ops with one input and one output of its shape.
+//!
+//! Knows their dtype rules, the road from method to kernel, and the fallback through a wider dtype. Must not know any single
+//! op.
+
+use std::fmt::Debug;
+
+use crate::cpu::real::Real;
+use crate::mode::{self, Modes};
+use crate::ops::prelude::*;
+
+/// Which dtypes a unary op takes, and what it gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Any; integers and bools count as `f32`.
+    Float,
+    /// Floats only; the dtype stays.
+    FloatOnly,
+    /// Any but bool; the dtype stays.
+    Numbers,
+    /// Integers and bools; the dtype stays.
+    Integers,
+    /// Any; the dtype stays.
+    Any,
+    /// Any; the result is bool.
+    Truth,
+}
+
+impl Rule {
+    /// The dtype to compute in and the result's.
+    pub fn apply(self, op: &'static str, dtype: DType) -> Result<(DType, DType)> {
+        let refused = |want: &str| Err(Error::dtype(op, dtype, want));
+        match self {
+            Rule::Float => Ok((dtype.to_float(), dtype.to_float())),
+            Rule::FloatOnly if !dtype.is_float() => refused("a float"),
+            Rule::Numbers if dtype == DType::Bool => refused("a number"),
+            Rule::Integers if dtype.is_float() => refused("an integer or bool"),
+            Rule::Truth => Ok((dtype, DType::Bool)),
+            _ => Ok((dtype, dtype)),
+        }
+    }
+}
+
+/// What a unary op says of itself.
+pub(crate) trait Unary: Debug + Clone + Copy + Send + Sync + 'static {
+    /// The op's name.
+    const NAME: &'static str;
+    /// The dtypes.
+    const RULE: Rule;
+    /// What `backward` reads.
+    const SAVES: Saves = Saves::INPUTS;
+    /// Whether there is a gradient.
+    const GRADIENT: Gradient = Gradient::Backward;
+    /// How autocast treats the op.
+    const CAST: CastRule = CastRule::Keep;
+
+    /// Refuses attributes outside their domain.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs on the host.
+    fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>);
+
+    /// Queues the op's kernel on the NPU.
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, _y: &Dev<'_>) -> Result<()> {
+        Err(no_kernel(Self::NAME, cx.device(), x.dtype()))
+    }
+
+    /// The meaning in simpler ops; by default the op itself in a wider dtype.
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        Apply(*self).widened(x)
+    }
+
+    /// The gradient of the input from `dy`, that of the output.
+    fn backward(&self, cx: &GradCx<'_>, _dy: &Tensor) -> Result<Tensor> {
+        Err(Error::NoGradient { op: cx.op })
+    }
+}
+
+/// A unary op as an [`Op`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Apply<U>(pub U);
+
+impl<U: Unary> Apply<U> {
+    /// Runs the op.
+    pub fn run(self, x: &Tensor) -> Result<Tensor> {
+        run_one(&self, &[x])
+    }
+
+    /// The op in `f32` for halves and in `i32` for small integers, cast back.
+    pub fn widened(self, x: &Tensor) -> Result<Tensor> {
+        let wide = wider(U::NAME, x)?;
+        let (_, result) = U::RULE.apply(U::NAME, x.dtype())?;
+        run_one(&self, &[&x.to_dtype(wide)?])?.to_dtype(result)
+    }
+}
+
+impl<U: Unary> Op for Apply<U> {
+    fn name(&self) -> &'static str {
+        U::NAME
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        let (compute, result) = U::RULE.apply(U::NAME, x[0].dtype)?;
+        self.0.check()?;
+        super::plan_as(U::NAME, x, compute, result, plan)
+    }
+
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        self.0.cpu(&x[0], &mut y[0]);
+        Ok(Counts::EXACT)
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        self.0.ascend(cx, &x[0], &y[0])?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        Ok(smallvec![self.0.compose(&x[0])?])
+    }
+
+    fn gradient(&self) -> Gradient {
+        U::GRADIENT
+    }
+
+    fn saves(&self) -> Saves {
+        U::SAVES
+    }
+
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        Ok(smallvec![Some(self.0.backward(cx, cx.gradient()?)?)])
+    }
+
+    fn cast(&self) -> CastRule {
+        U::CAST
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(*self)
+    }
+}
+
+/// The error of an op without a kernel on an NPU.
+pub(crate) fn no_kernel(op: &'static str, device: u32, dtype: DType) -> Error {
+    Error::unsupported(op, Device::Ascend(device), dtype, "no kernel there takes this dtype or these attributes")
+}
+
+/// The wider dtype that stands in for one that a kernel lacks.
+pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => Ok(DType::F32),
+        DType::I16 | DType::I8 | DType::U8 | DType::Bool => Ok(DType::I32),
+        dtype => Err(Error::unsupported(op, x.device(), dtype, "no kernel there takes this dtype, and no wider one stands in")),
+    }
+}
+
+/// `y[i] = f(x[i])` in the float lane of a function that is the same for both.
+pub(crate) trait Formula: Sync {
+    /// The function.
+    fn at<T: Real>(&self, x: T) -> T;
+}
+
+/// Runs a formula over an input.
+pub(crate) fn float(x: &Host<'_>, y: &mut HostMut<'_>, formula: &impl Formula) {
+    with_float!(x.dtype(), T => map::map1::<T, T>(x, y, |x| formula.at(x)));
+}
+
+/// Whether a gradient is being computed that nobody differentiates again, so that a fused kernel may compute it.
+pub(crate) fn may_fuse() -> bool {
+    mode::current().has(Modes::NO_GRAD)
+}
+
+/// A sample with one input of shape `[3, 4]`.
+pub(crate) fn sample(op: impl Unary, low: f64, high: f64, dtypes: &'static [DType]) -> Sample {
+    Sample { op: Box::new(Apply(op)), inputs: vec![SampleInput::new([3, 4], low, high)], dtypes }
+}

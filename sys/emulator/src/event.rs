@@ -1,0 +1,319 @@
+//! Events of both families: points in the work of a stream that others wait for.
+//!
+//! Knows points and flags; it must not know contexts, kernels or C signatures.
+
+use crate::capture::Capture;
+use crate::failure::{Failure, code};
+use crate::registry::{Kind, Registry};
+use crate::stream::{Stream, Task};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// All events.
+pub(crate) static EVENTS: Registry<Event> = Registry::new(Kind::Event, code::RT_INVALID_HANDLE);
+
+pub(crate) const SYNC: u32 = 1;
+pub(crate) const TIME_LINE: u32 = 8;
+pub(crate) const EXTERNAL: u32 = 0x20;
+
+/// Which constructor made an event decides most of its rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// `aclrtCreateEvent`: records freely.
+    Classic,
+    /// `aclrtCreateEventWithFlag`: one device id for life.
+    Flagged,
+    /// `aclrtCreateEventExWithFlag`: records freely, waits see the latest record.
+    Extended,
+}
+
+/// One record of an event.
+pub(crate) struct Point {
+    done: Mutex<Option<Instant>>,
+    signal: Condvar,
+    stream: Mutex<Weak<Stream>>,
+    /// The capture in which the record took place, with the number of its nodes then.
+    pub captured: Option<(Arc<Capture>, usize)>,
+    pub waits: AtomicU32,
+}
+
+impl Point {
+    fn new(stream: Option<&Arc<Stream>>, captured: Option<(Arc<Capture>, usize)>) -> Arc<Point> {
+        Arc::new(Point {
+            done: Mutex::new(None),
+            signal: Condvar::new(),
+            stream: Mutex::new(stream.map_or_else(Weak::new, Arc::downgrade)),
+            captured,
+            waits: AtomicU32::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    pub fn time(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    pub fn stream(&self) -> Option<Arc<Stream>> {
+        self.stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade()
+    }
+
+    fn complete(&self) {
+        self.lock().get_or_insert_with(Instant::now);
+        self.signal.notify_all();
+    }
+
+    /// Waits on the device: until done, or until the waiting stream is aborted, or until time is out.
+    fn wait(&self, waiter: &Weak<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut done = self.lock();
+        while done.is_none() {
+            if waiter.upgrade().is_none_or(|stream| stream.is_aborted()) {
+                return Ok(());
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Failure::new(
+                    code::RT_WAIT_TIMEOUT,
+                    "a stream's wait for an event timed out",
+                ));
+            }
+            done = self
+                .signal
+                .wait_timeout(done, Duration::from_millis(20))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    point: Option<Arc<Point>>,
+    recorded: bool,
+}
+
+/// An event.
+pub(crate) struct Event {
+    pub style: Style,
+    pub flags: u32,
+    pub context: usize,
+    pub number: u32,
+    state: Mutex<State>,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+impl Event {
+    pub fn new(style: Style, flags: u32, context: usize) -> Event {
+        Event {
+            style,
+            flags,
+            context,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed) % 65536,
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The latest record.
+    pub fn point(&self) -> Option<Arc<Point>> {
+        let state = self.lock();
+        state.point.clone().filter(|_| state.recorded)
+    }
+
+    /// Queues a record.
+    pub fn record(&self, stream: &Arc<Stream>) -> Result<(), Failure> {
+        let capture = stream.capture();
+        if capture.is_some() && self.style != Style::Extended && self.flags & EXTERNAL == 0 {
+            return Err(Failure::new(
+                code::RT_FEATURE_NOT_SUPPORT,
+                "an event recorded in a capture must be made by aclrtCreateEventExWithFlag or be EXTERNAL",
+            ));
+        }
+        let point = self.new_point(stream, capture)?;
+        let task_point = Arc::clone(&point);
+        let mut task = Task::new(move || {
+            task_point.complete();
+            Ok(())
+        });
+        task.always = true;
+        if point.captured.is_some() {
+            return Ok(());
+        }
+        stream
+            .submit_uncaptured(task)
+            .inspect_err(|_| point.complete())
+    }
+
+    fn new_point(
+        &self,
+        stream: &Arc<Stream>,
+        capture: Option<Arc<Capture>>,
+    ) -> Result<Arc<Point>, Failure> {
+        let mut state = self.lock();
+        if self.style == Style::Flagged && state.recorded {
+            let busy = state.point.as_ref().is_some_and(|point| !point.is_done());
+            let waited = state
+                .point
+                .as_ref()
+                .is_some_and(|point| point.waits.load(Ordering::Acquire) > 0);
+            if busy || waited {
+                return Err(crate::guard::violation(
+                    code::RT_PARAM_INVALID,
+                    "an event of aclrtCreateEventWithFlag is recorded again without aclrtResetEvent",
+                ));
+            }
+        }
+        let waited_for = state.point.take().filter(|_| !state.recorded);
+        let point = match waited_for {
+            Some(point) => {
+                *point.stream.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::downgrade(stream);
+                point
+            }
+            None => {
+                let captured = capture.map(|capture| {
+                    let nodes = capture.count();
+                    (capture, nodes)
+                });
+                Point::new(Some(stream), captured)
+            }
+        };
+        state.point = Some(Arc::clone(&point));
+        state.recorded = true;
+        Ok(point)
+    }
+
+    /// Queues a wait for the record that is the latest now.
+    pub fn wait(&self, stream: &Arc<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
+        if self.style != Style::Classic && self.flags & SYNC == 0 {
+            return Err(Failure::new(
+                code::RT_FEATURE_NOT_SUPPORT,
+                format!(
+                    "the event has flags {:#x}, a wait needs SYNC (1)",
+                    self.flags
+                ),
+            ));
+        }
+        let point = {
+            let mut state = self.lock();
+            match (&state.point, self.style) {
+                (Some(point), _) if state.recorded => Arc::clone(point),
+                (_, Style::Classic) => {
+                    return Err(Failure::new(
+                        code::RT_PARAM_INVALID,
+                        "the event was never recorded",
+                    ));
+                }
+                (_, Style::Extended) => return Ok(()),
+                _ => Arc::clone(state.point.get_or_insert_with(|| Point::new(None, None))),
+            }
+        };
+        point.waits.fetch_add(1, Ordering::AcqRel);
+        if let Some((capture, nodes)) = &point.captured {
+            let from = point.stream().map_or(0, |stream| stream.handle);
+            return capture.join(stream, from, *nodes);
+        }
+        if stream.capture().is_some() {
+            return Err(Failure::new(
+                code::RT_CAPTURE_DEPENDENCY,
+                "a captured stream waits for an event that was recorded outside of the capture",
+            ));
+        }
+        let waiter = Arc::downgrade(stream);
+        let mut task = Task::new(move || point.wait(&waiter, timeout));
+        task.steal = false;
+        stream.submit_uncaptured(task)
+    }
+
+    /// Waits on the host.
+    pub fn synchronize(&self, timeout: Option<Duration>) -> Result<(), Failure> {
+        let Some(point) = self.point() else {
+            return Ok(());
+        };
+        refuse_captured(&point)?;
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let done = match point.stream() {
+            Some(stream) => stream.synchronize_point(&point, deadline),
+            None => point.is_done(),
+        };
+        if !done {
+            return Err(Failure::new(
+                code::RT_EVENT_SYNC_TIMEOUT,
+                format!("the event was not complete after {timeout:?}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// `None` before any record, else whether the record is complete.
+    pub fn status(&self) -> Result<Option<bool>, Failure> {
+        let Some(point) = self.point() else {
+            return Ok(None);
+        };
+        refuse_captured(&point)?;
+        Ok(Some(point.is_done()))
+    }
+
+    pub fn reset(&self) -> Result<(), Failure> {
+        if self.style == Style::Extended || (self.style == Style::Flagged && self.flags & SYNC == 0)
+        {
+            return Err(Failure::new(
+                code::RT_FEATURE_NOT_SUPPORT,
+                "only SYNC events of aclrtCreateEventWithFlag can be reset",
+            ));
+        }
+        let mut state = self.lock();
+        state.point = None;
+        state.recorded = false;
+        Ok(())
+    }
+
+    /// When the record completed.
+    pub fn time(&self) -> Result<(Instant, usize), Failure> {
+        if self.style != Style::Classic && self.flags & TIME_LINE == 0 {
+            return Err(Failure::new(
+                code::RT_EVENT_TIMESTAMP_INVALID,
+                format!(
+                    "the event has flags {:#x}, time stamps need TIME_LINE (8)",
+                    self.flags
+                ),
+            ));
+        }
+        let point = self
+            .point()
+            .ok_or_else(|| Failure::new(code::RT_INTERNAL, "the event was never recorded"))?;
+        refuse_captured(&point)?;
+        let time = point.time().ok_or_else(|| {
+            Failure::new(
+                code::RT_EVENT_TIMESTAMP_INVALID,
+                "the event's record is not complete",
+            )
+        })?;
+        Ok((time, point.stream().map_or(0, |stream| stream.handle)))
+    }
+}
+
+fn refuse_captured(point: &Point) -> Result<(), Failure> {
+    if point.captured.is_some() {
+        return Err(Failure::new(
+            code::RT_EVENT_CAPTURED,
+            "the event was recorded in a capture",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,617 @@
+//! The two-phase protocol: phase 1 makes an executor from arguments, phase 2 puts its work on a stream.
+//!
+//! Knows executors and addresses; it must not know what kernels compute or how C declares them.
+
+use crate::failure::{Failure, Refusal, code};
+use crate::guard;
+use crate::kernel::{Arg, Call, Prepare, Run};
+use crate::ledger;
+use crate::memory::{self, Block, Missing, Place};
+use crate::meta;
+use crate::registry::{Kind, Registry};
+use crate::rules;
+use crate::shims::{OPS, Op};
+use crate::state::{self, Context, world};
+use crate::stream::{Body, Stream, Task};
+use crate::tensor::Tensor;
+use ascend_sys as sys;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// All executors.
+pub(crate) static EXECUTORS: Registry<Executor> = Registry::new(Kind::Executor, code::ACLNN_INNER);
+
+/// An argument as C passes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Raw {
+    Tensor(*const c_void),
+    Tensors(*const c_void),
+    Scalar(*const c_void),
+    Scalars(*const c_void),
+    Ints(*const c_void),
+    Floats(*const c_void),
+    Bools(*const c_void),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Text(*const c_char),
+}
+
+macro_rules! raw_handle {
+    ($($handle:ty => $variant:ident;)*) => {$(
+        impl From<*const $handle> for Raw {
+            fn from(handle: *const $handle) -> Raw { Raw::$variant(handle.cast()) }
+        }
+        impl From<*mut $handle> for Raw {
+            fn from(handle: *mut $handle) -> Raw { Raw::$variant(handle.cast_const().cast()) }
+        }
+    )*};
+}
+
+raw_handle! {
+    sys::aclTensor => Tensor; sys::aclTensorList => Tensors; sys::aclScalar => Scalar; sys::aclScalarList => Scalars;
+    sys::aclIntArray => Ints; sys::aclFloatArray => Floats; sys::aclBoolArray => Bools; c_char => Text;
+}
+
+macro_rules! raw_number {
+    ($($number:ty => $variant:ident as $target:ty;)*) => {$(
+        impl From<$number> for Raw {
+            fn from(value: $number) -> Raw { Raw::$variant(value as $target) }
+        }
+    )*};
+}
+
+raw_number! {
+    i8 => Int as i64; i32 => Int as i64; i64 => Int as i64; u32 => Int as i64; u64 => Int as i64;
+    f32 => Float as f64; f64 => Float as f64; bool => Bool as bool;
+}
+
+/// A tensor of an executor.
+struct Bound {
+    parameter: usize,
+    element: usize,
+    tensor: Tensor,
+    output: bool,
+    address: AtomicUsize,
+}
+
+/// What phase 1 made.
+pub(crate) struct Executor {
+    op: &'static Op,
+    device: u32,
+    tensors: Vec<Bound>,
+    workspace: u64,
+    run: Arc<Mutex<Run>>,
+    pub repeatable: AtomicBool,
+}
+
+fn kernel(index: usize) -> Option<Prepare> {
+    static KERNELS: OnceLock<Vec<Option<Prepare>>> = OnceLock::new();
+    let kernels = KERNELS.get_or_init(|| {
+        let table: HashMap<&str, Prepare> = crate::kernels::FAMILIES
+            .iter()
+            .flat_map(|family| family.iter().copied())
+            .collect();
+        OPS.iter().map(|op| table.get(op.name).copied()).collect()
+    });
+    kernels.get(index).copied().flatten()
+}
+
+/// The ops that have an emulated kernel, by name.
+pub fn supported_ops() -> Vec<&'static str> {
+    OPS.iter()
+        .enumerate()
+        .filter(|(index, _)| kernel(*index).is_some())
+        .map(|(_, op)| op.name)
+        .collect()
+}
+
+/// Phase 1 of op number `index`.
+///
+/// # Safety
+/// Text arguments must be null or end in a zero byte; both results must be null or valid for a write.
+pub(crate) unsafe fn phase1(
+    index: usize,
+    raws: &[Raw],
+    workspace: *mut u64,
+    executor: *mut *mut sys::aclOpExecutor,
+) -> i32 {
+    let Some(op) = OPS.get(index) else {
+        return code::INTERNAL_ERROR;
+    };
+    guard::call(op.first, || {
+        if workspace.is_null() || executor.is_null() {
+            return Err(Refusal::null(format!(
+                "{}: workspaceSize or executor is null, wanted two pointers",
+                op.name
+            )));
+        }
+        // SAFETY: the texts are valid by this function's contract.
+        let made = unsafe { prepare(op, index, raws) }?;
+        // SAFETY: not null, and valid for a write by this function's contract.
+        unsafe {
+            workspace.write(made.workspace);
+            executor.write(EXECUTORS.insert(made).cast());
+        }
+        Ok(())
+    })
+}
+
+unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executor, Failure> {
+    let context = state::context().map_err(|failure| match failure.code {
+        code::RT_CONTEXT_NULL => Failure::new(361_001, format!("{}: {}", op.name, failure.text)),
+        _ => failure,
+    })?;
+    let world = world()?;
+    let prepare = kernel(index).ok_or_else(|| {
+        Refusal::unsupported(format!(
+            "{}: the emulator has no kernel for this op",
+            op.name
+        ))
+    })?;
+    let mut args = Vec::with_capacity(raws.len());
+    for (position, raw) in raws.iter().enumerate() {
+        let name = op.parameters.get(position).copied().unwrap_or("?");
+        // SAFETY: the texts are valid by this function's contract.
+        let arg = unsafe { convert(*raw, name) }.map_err(|refusal| {
+            Failure::new(refusal.code, format!("{}: {}", op.name, refusal.text))
+        })?;
+        args.push(arg);
+    }
+    rules::check(op.name, world.family, &args)?;
+    let tensors = bind(op, &args)?;
+    let call = Call::new(op.name, world.family, deterministic(&context), &args);
+    let work = prepare(&call)?;
+    let empty = tensors
+        .iter()
+        .all(|bound| !bound.output || bound.tensor.is_empty());
+    let extra = if empty {
+        0
+    } else {
+        usual_workspace(op.name, &tensors)
+    };
+    Ok(Executor {
+        op,
+        device: context.device.id,
+        tensors,
+        workspace: work.workspace.max(extra),
+        run: Arc::new(Mutex::new(work.run)),
+        repeatable: AtomicBool::new(false),
+    })
+}
+
+fn deterministic(context: &Context) -> bool {
+    let own = context
+        .options
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&0)
+        .copied();
+    let shared = || {
+        let world = world().ok()?;
+        let options = world.options.lock().unwrap_or_else(PoisonError::into_inner);
+        options.get(&0).copied()
+    };
+    own.or_else(shared).unwrap_or(0) != 0
+}
+
+/// Workspace that real kernels take: copies of inputs that are not contiguous, and buffers of cube and sorting kernels.
+fn usual_workspace(op: &str, tensors: &[Bound]) -> u64 {
+    const HUNGRY: [&str; 14] = [
+        "Matmul",
+        "MatMul",
+        "aclnnMm",
+        "mm",
+        "Convolution",
+        "Attention",
+        "Sort",
+        "Topk",
+        "Unique",
+        "Nonzero",
+        "IndexPut",
+        "EmbeddingDense",
+        "NormGrad",
+        "NormBackward",
+    ];
+    let copies: u64 = tensors
+        .iter()
+        .filter(|bound| !bound.output && !bound.tensor.is_contiguous())
+        .filter_map(|bound| bound.tensor.dtype().bytes(bound.tensor.count()))
+        .map(|bytes| bytes.next_multiple_of(512) as u64)
+        .fold(0, u64::saturating_add);
+    let fixed = if HUNGRY.iter().any(|part| op.contains(part)) {
+        2 << 20
+    } else {
+        0
+    };
+    copies.saturating_add(fixed)
+}
+
+unsafe fn convert(raw: Raw, name: &str) -> Result<Arg, Refusal> {
+    let present = |handle: *const c_void| (!handle.is_null()).then_some(handle);
+    Ok(match raw {
+        Raw::Tensor(handle) => Arg::Tensor(match present(handle) {
+            Some(handle) => Some(Tensor::snapshot(&meta::TENSORS.get(handle)?, name)?),
+            None => None,
+        }),
+        Raw::Tensors(handle) => Arg::Tensors(match present(handle) {
+            Some(handle) => {
+                let list = meta::TENSOR_LISTS.get(handle)?;
+                let snapshot = |element: &Option<_>| match element {
+                    Some((_, object)) => Tensor::snapshot(object, name).map(Some),
+                    None => Ok(None),
+                };
+                Some(
+                    list.elements
+                        .iter()
+                        .map(snapshot)
+                        .collect::<Result<_, _>>()?,
+                )
+            }
+            None => None,
+        }),
+        Raw::Scalar(handle) => Arg::Scalar(match present(handle) {
+            Some(handle) => Some(meta::SCALARS.get(handle)?.value),
+            None => None,
+        }),
+        Raw::Scalars(handle) => Arg::Scalars(match present(handle) {
+            Some(handle) => {
+                let list = meta::SCALAR_LISTS.get(handle)?;
+                Some(
+                    list.elements
+                        .iter()
+                        .map(|(_, scalar)| scalar.value)
+                        .collect(),
+                )
+            }
+            None => None,
+        }),
+        Raw::Ints(handle) => Arg::Ints(match present(handle) {
+            Some(handle) => Some(meta::INTS.get(handle)?.to_vec()),
+            None => None,
+        }),
+        Raw::Floats(handle) => Arg::Floats(match present(handle) {
+            Some(handle) => Some(meta::FLOATS.get(handle)?.to_vec()),
+            None => None,
+        }),
+        Raw::Bools(handle) => Arg::Bools(match present(handle) {
+            Some(handle) => Some(meta::BOOLS.get(handle)?.to_vec()),
+            None => None,
+        }),
+        Raw::Int(value) => Arg::Int(value),
+        Raw::Float(value) => Arg::Float(value),
+        Raw::Bool(value) => Arg::Bool(value),
+        // SAFETY: not null, and ends in a zero byte by this function's contract.
+        Raw::Text(text) => Arg::Text(
+            (!text.is_null())
+                .then(|| unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() }),
+        ),
+    })
+}
+
+/// Collects the tensors of a call and checks what can be said about their addresses without looking at memory.
+fn bind(op: &'static Op, args: &[Arg]) -> Result<Vec<Bound>, Refusal> {
+    let mut all = Vec::new();
+    for (parameter, arg) in args.iter().enumerate() {
+        let list: &[Option<Tensor>] = match arg {
+            Arg::Tensor(tensor) => std::slice::from_ref(tensor),
+            Arg::Tensors(Some(list)) => list,
+            _ => continue,
+        };
+        let output =
+            rules::is_output(op.name, parameter).unwrap_or_else(|| op.outputs.contains(&parameter));
+        for (element, tensor) in list.iter().enumerate() {
+            let Some(tensor) = tensor else { continue };
+            let bound = Bound {
+                parameter,
+                element,
+                tensor: tensor.clone(),
+                output,
+                address: AtomicUsize::new(tensor.address()),
+            };
+            check_layout(op, &bound)?;
+            all.push(bound);
+        }
+    }
+    Ok(all)
+}
+
+fn check_layout(op: &'static Op, bound: &Bound) -> Result<(), Refusal> {
+    let tensor = &bound.tensor;
+    if tensor.is_empty() {
+        return Ok(());
+    }
+    if !tensor.address().is_multiple_of(32) {
+        return Err(Refusal::invalid(format!(
+            "{}: {} has address {:#x}, wanted a multiple of 32",
+            op.name,
+            label(op, bound),
+            tensor.address()
+        )));
+    }
+    let folded = tensor
+        .shape()
+        .iter()
+        .zip(tensor.strides())
+        .any(|(&dim, &stride)| dim > 1 && stride == 0);
+    if bound.output && folded {
+        return Err(Refusal::invalid(format!(
+            "{}: {} is written, but its strides {:?} for shape {:?} put elements on one address",
+            op.name,
+            label(op, bound),
+            tensor.strides(),
+            tensor.shape()
+        )));
+    }
+    Ok(())
+}
+
+fn label(op: &Op, bound: &Bound) -> String {
+    let name = op.parameters.get(bound.parameter).copied().unwrap_or("?");
+    if bound.element == 0 {
+        format!("parameter {} ({name})", bound.parameter)
+    } else {
+        format!(
+            "parameter {} ({name}) element {}",
+            bound.parameter, bound.element
+        )
+    }
+}
+
+/// Phase 2 of op number `index`.
+pub(crate) fn phase2(
+    index: usize,
+    workspace: *mut c_void,
+    size: u64,
+    executor: *mut sys::aclOpExecutor,
+    stream: sys::aclrtStream,
+) -> i32 {
+    let Some(op) = OPS.get(index) else {
+        return code::INTERNAL_ERROR;
+    };
+    guard::call(op.name, || {
+        let found = EXECUTORS.get(executor)?;
+        if !found.repeatable.load(Ordering::Acquire) || (found.workspace > 0 && workspace.is_null())
+        {
+            EXECUTORS.remove(executor)?;
+        }
+        if !std::ptr::eq(found.op, op) {
+            return Err(guard::violation(
+                code::ACLNN_PARAM_INVALID,
+                format!(
+                    "the executor was made by {}, not by {}",
+                    found.op.first, op.first
+                ),
+            ));
+        }
+        let context = state::context()?;
+        if context.device.id != found.device {
+            return Err(guard::violation(
+                code::ACLNN_PARAM_INVALID,
+                format!(
+                    "phase 1 ran on device {}, phase 2 runs on {}",
+                    found.device, context.device.id
+                ),
+            ));
+        }
+        let stream = crate::exports::stream::resolve(&context, stream)?;
+        launch(&found, &context, &stream, workspace.addr(), size)
+    })
+}
+
+fn launch(
+    executor: &Executor,
+    context: &Context,
+    stream: &Arc<Stream>,
+    workspace: usize,
+    size: u64,
+) -> Result<(), Failure> {
+    let op = executor.op;
+    let mut blocks = Vec::with_capacity(executor.tensors.len() + 1);
+    check_workspace(executor, workspace, size)?
+        .into_iter()
+        .for_each(|block| blocks.push(block));
+    let mut addresses = Vec::with_capacity(executor.tensors.len());
+    let mut spans = Vec::with_capacity(executor.tensors.len());
+    for bound in &executor.tensors {
+        let address = bound.address.load(Ordering::Acquire);
+        if !bound.tensor.object().alive.load(Ordering::Acquire) {
+            return Err(guard::violation(
+                code::ACLNN_PARAM_INVALID,
+                format!(
+                    "{}: {} was destroyed between phase 1 and phase 2",
+                    op.name,
+                    label(op, bound)
+                ),
+            ));
+        }
+        if bound.tensor.is_empty() {
+            continue;
+        }
+        let block = locate(op, bound, address)?;
+        let start = address.wrapping_add(bound.tensor.lead());
+        spans.push((bound, start, start.saturating_add(bound.tensor.span())));
+        addresses.push((
+            bound.tensor.clone(),
+            address.wrapping_sub(block.start).wrapping_add(block.data),
+        ));
+        blocks.push(block);
+    }
+    check_overlaps(op, &spans)?;
+    let (fault, death) = ledger::book_kernel(op.name);
+    if let Some(code) = death {
+        let failure = Failure::new(code, format!("device {} died", context.device.id));
+        context.device.poison(failure.clone());
+        return Err(failure);
+    }
+    let task = match fault {
+        Some(fault) => Task::new(move || Err(fault.clone())),
+        None => {
+            let run: Body = Arc::clone(&executor.run);
+            Task::new(move || {
+                let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+                for (tensor, address) in &addresses {
+                    tensor.set_address(*address);
+                }
+                run()
+            })
+        }
+    };
+    stream.submit(task.holding(&blocks))
+}
+
+fn check_workspace(
+    executor: &Executor,
+    workspace: usize,
+    size: u64,
+) -> Result<Option<Arc<Block>>, Failure> {
+    let (op, needed) = (executor.op, executor.workspace);
+    if needed == 0 {
+        return Ok(None);
+    }
+    if workspace == 0 {
+        return Err(Refusal::null(format!(
+            "{}: workspace is null, wanted {needed} bytes",
+            op.name
+        )));
+    }
+    if size < needed {
+        return Err(guard::violation(
+            code::ACLNN_PARAM_INVALID,
+            format!("{}: workspace has {size} bytes, wanted {needed}", op.name),
+        ));
+    }
+    let length = usize::try_from(needed).unwrap_or(usize::MAX);
+    if !workspace.is_multiple_of(32) {
+        return Err(Refusal::invalid(format!(
+            "{}: workspace {workspace:#x} is not aligned to 32",
+            op.name
+        )));
+    }
+    match memory::find(workspace, length) {
+        Ok(block) if matches!(block.place, Place::Device(_)) => Ok(Some(block)),
+        Ok(_) | Err(Missing::Host) => Err(guard::violation(
+            code::ACLNN_PARAM_INVALID,
+            format!("{}: workspace {workspace:#x} is not device memory", op.name),
+        )),
+        Err(Missing::Stale(text) | Missing::Overrun(text)) => Err(guard::violation(
+            code::ACLNN_PARAM_INVALID,
+            format!("{}: workspace: {text}", op.name),
+        )),
+    }
+}
+
+/// The live device block in which a tensor lies.
+fn locate(op: &'static Op, bound: &Bound, address: usize) -> Result<Arc<Block>, Failure> {
+    let refuse = |why: String| {
+        guard::violation(
+            code::ACLNN_PARAM_INVALID,
+            format!("{}: {}: {why}", op.name, label(op, bound)),
+        )
+    };
+    if address == 0 {
+        return Err(refuse(String::from("the address is null")));
+    }
+    if !address.is_multiple_of(32) {
+        return Err(refuse(format!(
+            "address {address:#x} is not a multiple of 32"
+        )));
+    }
+    match memory::find(
+        address,
+        bound.tensor.lead().saturating_add(bound.tensor.span()),
+    ) {
+        Ok(block) if matches!(block.place, Place::Device(_) | Place::Registered) => Ok(block),
+        Ok(_) => Err(refuse(format!(
+            "{address:#x} is pinned host memory, wanted device memory"
+        ))),
+        Err(Missing::Host) => Err(refuse(format!(
+            "{address:#x} is host memory, wanted device memory"
+        ))),
+        Err(Missing::Stale(text) | Missing::Overrun(text)) => Err(refuse(text)),
+    }
+}
+
+/// Refuses an output that lies partly on another contiguous tensor: full aliasing is allowed, partial overlap is undefined.
+fn check_overlaps(op: &'static Op, spans: &[(&Bound, usize, usize)]) -> Result<(), Failure> {
+    for (output, start, end) in spans.iter().filter(|(bound, ..)| bound.output) {
+        for (other, other_start, other_end) in spans {
+            let same = std::ptr::eq(*output, *other) || (start == other_start && end == other_end);
+            let whole = output.tensor.is_contiguous() && other.tensor.is_contiguous();
+            if !same && whole && start < other_end && other_start < end {
+                return Err(guard::violation(
+                    code::ACLNN_PARAM_INVALID,
+                    format!(
+                        "{}: {} at {start:#x}..{end:#x} partly overlaps {} at {other_start:#x}..{other_end:#x}",
+                        op.name,
+                        label(op, output),
+                        label(op, other)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes a tensor's address for the next runs of an executor.
+pub(crate) fn set_address(
+    executor: *const sys::aclOpExecutor,
+    index: usize,
+    tensor: Option<*const c_void>,
+    element: Option<usize>,
+    address: usize,
+) -> Result<(), Failure> {
+    let null = |what: &str| Failure::new(code::ACLNN_INNER_NULLPTR, format!("{what} is null"));
+    if executor.is_null() {
+        return Err(null("executor"));
+    }
+    let executor = EXECUTORS.get(executor)?;
+    let matches = |bound: &&Bound| match tensor {
+        None => false,
+        Some(handle) => meta::TENSORS
+            .get(handle)
+            .is_ok_and(|object| Arc::ptr_eq(&object, bound.tensor.object())),
+    };
+    let in_list = |bound: &&Bound| element == Some(bound.element) && bound.parameter == index;
+    if tensor.is_some_and(|handle| handle.is_null()) {
+        return Err(null("tensor"));
+    }
+    if index >= executor.op.parameters.len() {
+        return Err(Refusal::invalid(format!(
+            "index is {index}, but {} has {} parameters",
+            executor.op.name,
+            executor.op.parameters.len()
+        )));
+    }
+    let mut found = false;
+    for bound in executor
+        .tensors
+        .iter()
+        .filter(|bound| matches(bound) || in_list(bound))
+    {
+        bound.address.store(address, Ordering::Release);
+        found = true;
+    }
+    if found {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "the tensor is none of those that {} was prepared with",
+        executor.op.name
+    )))
+}
+
+/// Lets an executor run more than once.
+pub(crate) fn make_repeatable(executor: *const sys::aclOpExecutor) -> Result<(), Failure> {
+    if executor.is_null() {
+        return Err(Failure::new(code::ACLNN_INNER_NULLPTR, "executor is null"));
+    }
+    EXECUTORS
+        .get(executor)?
+        .repeatable
+        .store(true, Ordering::Release);
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The exported C functions that are written by hand, one file per topic.
+//!
+//! Knows C signatures and hands everything on; it must not know how the runtime does things.
+#![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
+// Every function here has the contract of its C declaration: pointers are null or valid for what the C documents say.
+
+use crate::failure::Failure;
+use crate::guard;
+
+pub(crate) mod address;
+pub(crate) mod copy;
+pub(crate) mod device;
+pub(crate) mod event;
+pub(crate) mod graph;
+pub(crate) mod init;
+pub(crate) mod memory;
+pub(crate) mod meta;
+pub(crate) mod profile;
+pub(crate) mod stream;
+pub(crate) mod system;
+pub(crate) mod virtual_memory;
+
+/// The answer of a function that is exported but not emulated.
+pub(crate) fn absent(name: &'static str, code: i32) -> i32 {
+    guard::call(name, || {
+        Err(Failure::new(code, format!("{name}: the emulator does not have this function")))
+    })
+}

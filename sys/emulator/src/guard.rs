@@ -1,0 +1,162 @@
+//! The one gate through which every exported function passes: books the call, injects faults, stops panics, keeps the error text.
+//!
+//! Knows codes and texts; it must not know what a function does.
+
+use crate::failure::{Failure, code};
+use crate::ledger::{self, Site};
+use std::cell::{Cell, RefCell};
+use std::ffi::{CString, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+thread_local! {
+    static CURRENT: Cell<Site> = const { Cell::new(Site { name: "", number: 0 }) };
+    static TEXT: RefCell<Option<String>> = const { RefCell::new(None) };
+    static HANDED: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static LAST: Cell<i32> = const { Cell::new(0) };
+}
+
+/// The exported function that this thread is in.
+pub(crate) fn current() -> Site {
+    CURRENT.with(Cell::get)
+}
+
+/// Runs an exported function's body; its failure becomes the returned code.
+pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    match run(name, body) {
+        Ok(()) => code::SUCCESS,
+        Err(failure) => failure.code,
+    }
+}
+
+/// Runs the body of an exported function that returns something other than a code.
+pub(crate) fn value<R>(
+    name: &'static str,
+    otherwise: R,
+    body: impl FnOnce() -> Result<R, Failure>,
+) -> R {
+    run(name, body).unwrap_or(otherwise)
+}
+
+fn run<R>(name: &'static str, body: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    let booked = catch_unwind(AssertUnwindSafe(|| {
+        crate::state::prepare();
+        ledger::book(name)
+    }));
+    let Ok((site, fault)) = booked else {
+        return Err(Failure::new(
+            code::INTERNAL_ERROR,
+            "emulator cannot book a call",
+        ));
+    };
+    let outer = CURRENT.with(|cell| cell.replace(site));
+    let outcome = match fault {
+        Some(fault) => Err(fault),
+        None => catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+            Err(Failure::new(
+                code::INTERNAL_ERROR,
+                format!("{name}: the emulator panicked: {}", panic_text(&*payload)),
+            ))
+        }),
+    };
+    CURRENT.with(|cell| cell.set(outer));
+    if let Err(failure) = &outcome {
+        keep(site, failure);
+    }
+    outcome
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| String::from("no text"))
+}
+
+/// Keeps the text for `aclGetRecentErrMsg` and the code for `aclrtGetLastError`; the newest block comes first.
+fn keep(site: Site, failure: &Failure) {
+    if matches!(failure.code, code::REPEAT_INITIALIZE | code::SUCCESS) {
+        return;
+    }
+    LAST.with(|cell| cell.set(failure.code));
+    let block = format!(
+        "{}: [{}] {} failed with {}: {}",
+        failure.prefix(),
+        if failure.code / 1000 % 100 == 61 {
+            "PID-op"
+        } else {
+            "runtime"
+        },
+        site,
+        failure.code,
+        failure.text
+    );
+    TEXT.with(|cell| {
+        let mut text = cell.borrow_mut();
+        let older = text.take().unwrap_or_default();
+        let keep = older
+            .char_indices()
+            .nth(4000)
+            .map_or(older.len(), |(at, _)| at);
+        *text = Some(if older.is_empty() {
+            block
+        } else {
+            format!("{block}\n{}", &older[..keep])
+        });
+    });
+}
+
+/// Hands out and clears this thread's text; null if there is none.
+pub(crate) fn recent_text() -> *const c_char {
+    let Some(text) = TEXT.with(|cell| cell.borrow_mut().take()) else {
+        return ptr::null();
+    };
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    HANDED.with(|cell| cell.borrow_mut().insert(text).as_ptr())
+}
+
+/// The last code on this thread; cleared if asked.
+pub(crate) fn last_code(clear: bool) -> i32 {
+    LAST.with(|cell| if clear { cell.replace(0) } else { cell.get() })
+}
+
+/// Reports a violation: kept for the tests, fatal at the strictest level, and a failure with this code.
+pub(crate) fn violation(code: i32, text: impl Into<String>) -> Failure {
+    let text = text.into();
+    let site = current();
+    let line = if site.name.is_empty() {
+        text.clone()
+    } else {
+        format!("{site}: {text}")
+    };
+    if crate::state::strictness() == crate::settings::Strictness::Abort {
+        eprintln!("ascend-emulator: violation: {line}");
+        std::process::abort();
+    }
+    ledger::violation(line);
+    Failure::new(code, text)
+}
+
+/// Refuses a null pointer of a runtime function.
+pub(crate) fn not_null<T>(pointer: *const T, what: &str) -> Result<(), Failure> {
+    if pointer.is_null() {
+        return Err(Failure::new(
+            code::INVALID_PARAM,
+            format!("{what} is null, wanted a pointer"),
+        ));
+    }
+    Ok(())
+}
+
+/// Writes a result through a caller's pointer; null is refused with 100000.
+///
+/// # Safety
+/// `target` must be null or valid for a write of `T`.
+pub(crate) unsafe fn give<T>(target: *mut T, what: &str, value: T) -> Result<(), Failure> {
+    not_null(target, what)?;
+    // SAFETY: not null, and valid by this function's contract.
+    unsafe { target.write(value) };
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Captured graphs: recorded instead of run, replayed with frozen addresses, broken by illegal calls.
+#![allow(missing_docs)]
+
+mod common;
+
+use ascend_emulator::{Settings, kernel_launches};
+use common::*;
+use std::ptr;
+
+fn capture(stream: ascend_sys::aclrtStream, work: impl FnOnce()) -> (i32, ascend_sys::aclmdlRI) {
+    assert_eq!(acl!(aclmdlRICaptureBegin(stream, 0)), 0, "{}", recent());
+    work();
+    let mut graph = ptr::null_mut();
+    (acl!(aclmdlRICaptureEnd(stream, &mut graph)), graph)
+}
+
+#[test]
+fn a_graph_replays_what_was_captured() {
+    let _guard = fresh(Settings::default());
+    let (x, out, own) = (upload(&[1.0; 4]), upload(&[0.0; 4]), stream());
+    let (status, graph) = capture(own, || {
+        assert_eq!(add(x, x, out, 4, own), 0);
+        assert_eq!(add(out, x, out, 4, own), 0);
+    });
+    assert_eq!(status, 0);
+    assert_eq!(download(out, 4), [0.0; 4], "nothing ran");
+    let launched = kernel_launches();
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(download(out, 4), [3.0; 4]);
+    let four = [4.0f32; 4];
+    assert_eq!(
+        acl!(aclrtMemcpy(x, 16, four.as_ptr().cast(), 16, HOST_TO_DEVICE)),
+        0
+    );
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(download(out, 4), [12.0; 4]);
+    assert_eq!(kernel_launches(), launched);
+    assert_eq!(acl!(aclrtFree(x)), 0);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+    assert_eq!(synchronize(own), 507015);
+    assert!(recent().contains("replayed graph"));
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 100000);
+}
+
+#[test]
+fn side_streams_join() {
+    let _guard = fresh(Settings::default());
+    let (x, a, out) = (upload(&[1.0]), malloc(4), malloc(4));
+    let (own, side) = (stream(), stream());
+    let (mut fork, mut join) = (ptr::null_mut(), ptr::null_mut());
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut fork, 1)), 0);
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut join, 1)), 0);
+    let forked = |joined: bool| {
+        capture(own, || {
+            assert_eq!(acl!(aclrtRecordEvent(fork, own)), 0);
+            assert_eq!(acl!(aclrtStreamWaitEvent(side, fork)), 0);
+            assert_eq!(add(x, x, a, 1, side), 0);
+            if joined {
+                assert_eq!(acl!(aclrtRecordEvent(join, side)), 0);
+                assert_eq!(acl!(aclrtStreamWaitEvent(own, join)), 0);
+            }
+            assert_eq!(add(a, x, out, 1, own), 0);
+        })
+    };
+    assert_eq!(forked(false).0, 107025);
+    let (status, graph) = forked(true);
+    assert_eq!(status, 0, "{}", recent());
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(download(out, 1), [3.0]);
+    assert_eq!(acl!(aclrtSynchronizeEvent(fork)), 107028);
+}
+
+#[test]
+fn illegal_calls_break_a_capture() {
+    let _guard = fresh(Settings::default());
+    let (x, own) = (upload(&[1.0]), stream());
+    assert_eq!(acl!(aclmdlRICaptureBegin(ptr::null_mut(), 0)), 100000);
+    let mut default = ptr::null_mut();
+    assert_eq!(acl!(aclrtCtxGetCurrentDefaultStream(&mut default)), 0);
+    assert_eq!(acl!(aclmdlRICaptureBegin(default, 0)), 207000);
+    let mut graph = ptr::null_mut();
+    assert_eq!(acl!(aclmdlRICaptureEnd(own, &mut graph)), 107029);
+    let (status, _) = capture(own, || {
+        assert_eq!(acl!(aclmdlRICaptureBegin(own, 0)), 107027);
+        assert_eq!(synchronize(own), 107027);
+    });
+    assert_eq!(status, 507903);
+    let (status, _) = capture(own, || {
+        let host = [0f32];
+        assert_eq!(
+            acl!(aclrtMemcpy(x, 4, host.as_ptr().cast(), 4, HOST_TO_DEVICE)),
+            107030
+        );
+        assert_eq!(acl!(aclrtDestroyStream(own)), 107027);
+    });
+    assert_eq!(status, 507903);
+    assert_eq!(synchronize(own), 0, "usable again");
+}
+
+#[test]
+fn task_groups_are_updated() {
+    let _guard = fresh(Settings::default());
+    let (x, y, out) = (upload(&[1.0]), upload(&[5.0]), malloc(4));
+    let (own, updater) = (stream(), stream());
+    let mut group = ptr::null_mut();
+    let (status, graph) = capture(own, || {
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpBegin(own)), 0);
+        assert_eq!(add(x, x, out, 1, own), 0);
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpEnd(own, &mut group)), 0);
+    });
+    assert_eq!(status, 0);
+    assert_eq!(acl!(aclmdlRICaptureTaskUpdateBegin(updater, group)), 0);
+    assert_eq!(add(y, y, out, 1, updater), 0);
+    assert_eq!(
+        acl!(aclmdlRICaptureTaskUpdateEnd(updater)),
+        0,
+        "{}",
+        recent()
+    );
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(download(out, 1), [10.0]);
+    assert_eq!(acl!(aclmdlRICaptureTaskUpdateBegin(updater, group)), 0);
+    assert_eq!(
+        acl!(aclmdlRICaptureTaskUpdateEnd(updater)),
+        107040,
+        "no launch instead of one"
+    );
+}

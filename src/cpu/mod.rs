@@ -12,10 +12,12 @@ pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod par;
+pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod simd;
 pub(crate) mod strided;
+pub(crate) mod sweep;
 mod view;
 
 pub use view::{Host, HostMut};

@@ -174,6 +174,7 @@ fn keep_written(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
     if op.writes().is_nothing() {
         return Ok(Inputs::new());
     }
+    tape::check_destinations(op, inputs)?;
     let keep = |(index, input): (usize, &Tensor)| match input.node() {
         node if op.writes().has(index) && op.saves().input(index) => {
             let copy = mode::no_grad(|| input.copy())?;

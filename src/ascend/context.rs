@@ -83,17 +83,14 @@ impl Context {
             )
         })?;
         BOUND.set(0);
+        let cann = &runtime.cann;
         // SAFETY: the call takes a number only.
-        runtime
-            .cann
-            .call(op, f::aclrtSetDevice, |set| unsafe { set(device) })?;
+        cann.call(op, f::aclrtSetDevice, |set| unsafe { set(device) })?;
         let mut raw: aclrtContext = std::ptr::null_mut();
         // SAFETY: `raw` is writable for the call.
-        runtime
-            .cann
-            .call(op, f::aclrtGetCurrentContext, |get| unsafe {
-                get(&mut raw)
-            })?;
+        cann.call(op, f::aclrtGetCurrentContext, |get| unsafe {
+            get(&mut raw)
+        })?;
         let context = Context {
             id: unique(),
             number,
@@ -172,10 +169,10 @@ impl Context {
     /// The error itself, after marking the device as lost if the error says so.
     #[cold]
     pub fn noted(&self, error: Error) -> Error {
-        if let Error::Acl(inner) = &error {
-            if !matches!(inner.usable, Usable::Device | Usable::NotStream) {
-                self.lose(inner.clone());
-            }
+        if let Error::Acl(inner) = &error
+            && !matches!(inner.usable, Usable::Device | Usable::NotStream)
+        {
+            self.lose(inner.clone());
         }
         error
     }

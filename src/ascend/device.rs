@@ -60,10 +60,9 @@ pub fn device_count() -> Result<usize> {
 fn count(process: &mut Process, op: &'static str) -> Result<usize> {
     let runtime = process.runtime(op)?;
     let mut count = 0u32;
+    let cann = &runtime.cann;
     // SAFETY: the number is writable for the call.
-    runtime
-        .cann
-        .call(op, f::aclrtGetDeviceCount, |get| unsafe { get(&mut count) })?;
+    cann.call(op, f::aclrtGetDeviceCount, |get| unsafe { get(&mut count) })?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
@@ -231,22 +230,30 @@ pub fn shutdown() -> Result<ShutdownReport> {
     }
     invalidate();
     if process.devices.is_empty() {
-        if let Some(runtime) = process.runtime.clone().filter(|_| process.initialised) {
-            if runtime.cann.has(f::aclFinalizeReference) {
-                let mut left = 0;
-                // SAFETY: the number is writable for the call.
-                match runtime
-                    .cann
-                    .call(op, f::aclFinalizeReference, |finalize| unsafe {
-                        finalize(&mut left)
-                    }) {
-                    Ok(()) => (process.initialised, report.released) = (false, true),
-                    Err(error) => report.failures.push(error),
-                }
-            }
+        match release(op, &process) {
+            Ok(true) => (process.initialised, report.released) = (false, true),
+            Ok(false) => {}
+            Err(error) => report.failures.push(error),
         }
     }
     Ok(report)
+}
+
+/// Takes back this crate's part in the initialisation of CANN, where CANN counts them; says whether it did.
+fn release(op: &'static str, process: &Process) -> Result<bool> {
+    let Some(runtime) = process.runtime.as_ref().filter(|_| process.initialised) else {
+        return Ok(false);
+    };
+    let cann = &runtime.cann;
+    if !cann.has(f::aclFinalizeReference) {
+        return Ok(false);
+    }
+    let mut left = 0;
+    // SAFETY: the number is writable for the call.
+    cann.call(op, f::aclFinalizeReference, |finalize| unsafe {
+        finalize(&mut left)
+    })?;
+    Ok(true)
 }
 
 /// Ends one device; the answer is the device if it must stay open.

@@ -14,11 +14,12 @@ use super::context::Context;
 use super::counters::{count_call, count_launch};
 use super::executor::Executor;
 use super::memory::Buffer;
+use super::refusal;
 use super::runtime::current_stream;
 use super::stream::Stream;
 use super::tensor::{Dev, Ready, Temporary};
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::shape::Shape;
 
@@ -110,7 +111,7 @@ impl Launch {
         let wanted = made.dev().buffer().len();
         if bytes.len() != wanted {
             let got = format!("{} bytes", bytes.len());
-            return Err(crate::error::Error::shape(
+            return Err(Error::shape(
                 self.op,
                 got,
                 format!("{wanted} bytes for {dtype} of {shape}"),
@@ -186,6 +187,7 @@ impl Launch {
         &self,
         first: F,
         second: S,
+        dtypes: &[Option<DType>],
         mut begin: impl FnMut(F::Pointer, *mut u64, *mut *mut aclOpExecutor) -> aclnnStatus,
     ) -> Result<()>
     where
@@ -198,16 +200,14 @@ impl Launch {
         let mut begun = self.begin(first, &mut |size, executor| {
             begin(first_phase, size, executor)
         });
-        if begun
-            .as_ref()
-            .is_err_and(crate::error::Error::is_out_of_memory)
-        {
+        if begun.as_ref().is_err_and(Error::is_out_of_memory) {
             context.empty_cache(self.op)?;
             begun = self.begin(first, &mut |size, executor| {
                 begin(first_phase, size, executor)
             });
         }
-        let (size, executor) = begun?;
+        let (size, executor) =
+            begun.map_err(|error| self.explained(error, name_of(second), dtypes))?;
         let mut workspace = self.stream.workspace();
         let address = workspace.at_least(self.op, size)?;
         count_call();
@@ -226,6 +226,15 @@ impl Launch {
                     .cann
                     .failure(self.op, name_of(second), code),
             ))
+        }
+    }
+
+    /// A refusal of the first phase, explained by the dtype table where that rules a dtype out.
+    #[cold]
+    fn explained(&self, error: Error, kernel: &str, dtypes: &[Option<DType>]) -> Error {
+        match self.context().runtime().cann.soc_name(self.op) {
+            Ok(soc) => refusal::explain(error, self.device(), &soc, kernel, dtypes),
+            Err(_) => error,
         }
     }
 

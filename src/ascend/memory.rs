@@ -168,15 +168,21 @@ impl Buffer {
             let mut piece = context.staging.take(context, op, part.len())?;
             piece.fill(part);
             let to = self.at(offset.saturating_add(index.saturating_mul(CHUNK)));
-            copy_async(
+            let queued = copy_async(
                 op,
                 &stream,
                 to,
                 piece.pointer(),
                 part.len(),
                 ACL_MEMCPY_HOST_TO_DEVICE,
-            )?;
-            context.staging.give_back_after(op, &stream, piece)?;
+            );
+            match queued {
+                Ok(()) => context.staging.give_back_after(op, &stream, piece)?,
+                Err(error) => {
+                    context.staging.retire(piece);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -203,15 +209,19 @@ impl Buffer {
             });
         }
         let piece = context.staging.take(context, op, data.len())?;
-        copy_async(
+        let copied = copy_async(
             op,
             &stream,
             piece.pointer(),
             self.at(offset),
             data.len(),
             ACL_MEMCPY_DEVICE_TO_HOST,
-        )?;
-        stream.synchronize_for(op)?;
+        )
+        .and_then(|()| stream.synchronize_for(op));
+        if let Err(error) = copied {
+            context.staging.retire(piece);
+            return Err(error);
+        }
         piece.drain(data);
         context.staging.give_back(piece);
         Ok(())
@@ -297,18 +307,13 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let context = self.home.context();
         context.bytes.fetch_sub(self.len, Ordering::AcqRel);
-        if let Some(block) = self.block.take() {
-            if !context.is_lost() {
-                let guests = std::mem::take(
-                    self.guests
-                        .get_mut()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner),
-                );
-                match give_up(&self.home, &guests) {
-                    Ok(()) => context.release(block),
-                    // Without the wait the block must never be reused; it goes with the device.
-                    Err(error) => context.defer(error),
-                }
+        // A lost device's memory has left the books, or will with its reset.
+        if let Some(block) = self.block.take().filter(|_| !context.is_lost()) {
+            let guests = std::mem::take(&mut *lock(&self.guests));
+            match give_up(&self.home, &guests) {
+                Ok(()) => context.release(block),
+                // Without the wait the block must never be reused; it goes with the device.
+                Err(error) => context.defer(error),
             }
         }
         context.buffers.fetch_sub(1, Ordering::AcqRel);
@@ -322,5 +327,8 @@ fn give_up(home: &Stream, guests: &[Arc<Stream>]) -> Result<()> {
         return Ok(());
     }
     home.context().bind(op)?;
+    // A closed stream's memory belongs to the default stream.
+    let heir = if home.is_closed() { home.heir() } else { None };
+    let home = heir.as_deref().unwrap_or(home);
     guests.iter().try_for_each(|guest| home.wait_for(op, guest))
 }

@@ -20,6 +20,7 @@ mod handle;
 mod launch;
 mod memory;
 pub mod pool;
+mod refusal;
 mod runtime;
 mod staging;
 mod stream;

@@ -67,6 +67,7 @@ pub(super) struct Pool {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
     free: Free,
+    requests: u64,
     statistics: Statistics,
 }
 
@@ -81,17 +82,25 @@ pub(super) fn block_size(bytes: usize) -> Option<usize> {
 /// The size of the segment to take from the device for a block, first the usual and then the least.
 pub(super) fn segment_sizes(size: usize) -> (usize, usize) {
     let least = size.checked_next_multiple_of(SEGMENT).unwrap_or(size);
-    let usual = match size {
-        ..=SMALL => SEGMENT,
-        ..MEDIUM => LARGE_SEGMENT,
-        _ => least,
+    let usual = if size <= SMALL {
+        SEGMENT
+    } else if size < MEDIUM {
+        LARGE_SEGMENT
+    } else {
+        least
     };
     (usual, least)
 }
 
 impl Pool {
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        // Each segment was taken for one request.
+        Statistics {
+            hits: self
+                .requests
+                .saturating_sub(self.statistics.device_allocations),
+            ..self.statistics
+        }
     }
 
     pub fn reset_peaks(&mut self) {
@@ -135,7 +144,7 @@ impl Pool {
         self.edit(slot, |own| own.free = false);
         self.split(slot, size);
         let own = *self.slots.get(slot as usize)?;
-        self.statistics.hits = self.statistics.hits.saturating_add(1);
+        self.requests = self.requests.saturating_add(1);
         self.statistics.allocated = self.statistics.allocated.saturating_add(own.size);
         self.statistics.peak_allocated = self
             .statistics
@@ -186,8 +195,6 @@ impl Pool {
         };
         let index = self.insert(slot);
         self.free.extend(self.key(index));
-        // The request that follows is not a hit.
-        self.statistics.hits = self.statistics.hits.wrapping_sub(1);
         self.statistics.device_allocations = self.statistics.device_allocations.saturating_add(1);
         self.statistics.reserved = self.statistics.reserved.saturating_add(size);
         self.statistics.peak_reserved = self.statistics.peak_reserved.max(self.statistics.reserved);

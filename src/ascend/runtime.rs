@@ -79,8 +79,8 @@ impl Process {
             None => self.load()?,
         };
         if !self.initialised {
-            // SAFETY: a null path asks for the defaults.
             runtime.cann.call(op, f::aclInit, |init| {
+                // SAFETY: a null path asks for the defaults.
                 match unsafe { init(std::ptr::null()) } {
                     INITIALISED_ALREADY => 0,
                     code => code,
@@ -171,8 +171,7 @@ pub(super) fn current_stream(op: &'static str, number: u32) -> Result<Arc<Stream
         Some(stream) => stream,
         None => look_up(op, number)?,
     };
-    stream.context().check(op)?;
-    stream.context().bind(op)?;
+    stream.ready(op)?;
     Ok(stream)
 }
 

@@ -30,6 +30,8 @@ struct Shelf {
     idle: Vec<Pinned>,
     /// Pieces that the device still reads, oldest first.
     pending: VecDeque<(Pinned, Event)>,
+    /// Pieces of failed copies: nobody knows when the device has finished with them, so they go with the device.
+    retired: Vec<Pinned>,
     total: usize,
 }
 
@@ -103,12 +105,32 @@ impl Staging {
         lock(&self.shelf).idle.push(piece);
     }
 
+    /// Keeps a piece of a failed copy from being reused.
+    pub fn retire(&self, piece: Pinned) {
+        lock(&self.shelf).retired.push(piece);
+    }
+
     /// Gives a piece back that work queued on the stream still uses. Where no mark can be set, the piece is never reused.
     pub fn give_back_after(&self, op: &'static str, stream: &Stream, piece: Pinned) -> Result<()> {
         let context = stream.context();
-        let event = context.events.take(context, op)?;
-        event.record(op, stream)?;
-        lock(&self.shelf).pending.push_back((piece, event));
+        let marked =
+            context
+                .events
+                .take(context, op)
+                .and_then(|event| match event.record(op, stream) {
+                    Ok(()) => Ok(event),
+                    Err(error) => {
+                        context.events.give_back(event);
+                        Err(error)
+                    }
+                });
+        match marked {
+            Ok(event) => lock(&self.shelf).pending.push_back((piece, event)),
+            Err(error) => {
+                self.retire(piece);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -120,7 +142,7 @@ impl Staging {
             context.events.give_back(event);
             piece
         });
-        for piece in shelf.idle.into_iter().chain(pending) {
+        for piece in shelf.idle.into_iter().chain(pending).chain(shelf.retired) {
             // SAFETY: the piece came from `aclrtMallocHost`, and neither the host nor the device uses it any more.
             let done = context.call(op, f::aclrtFreeHost, |free| unsafe {
                 free(piece.pointer())

@@ -73,13 +73,12 @@ impl Stream {
 
     /// After a failure nothing later on the stream shall run, so that the first failure is the one reported.
     fn stop_on_failure(&self, op: &'static str) -> Result<()> {
-        let mode = u64::from(ACL_STOP_ON_FAILURE);
+        let (raw, mode) = (self.raw(), u64::from(ACL_STOP_ON_FAILURE));
         // SAFETY: the stream was created just now in the bound context.
-        match self
-            .context
-            .call(op, f::aclrtSetStreamFailureMode, |set| unsafe {
-                set(self.raw(), mode)
-            }) {
+        let done = (self.context).call(op, f::aclrtSetStreamFailureMode, |set| unsafe {
+            set(raw, mode)
+        });
+        match done {
             Err(Error::Acl(error)) if super::error_codes::is_unsupported(error.code) => Ok(()),
             Err(Error::Symbol { .. }) => Ok(()),
             other => other,
@@ -96,10 +95,6 @@ impl Stream {
 
     pub(super) fn raw(&self) -> aclrtStream {
         self.raw.pointer()
-    }
-
-    pub(super) fn is_default(&self) -> bool {
-        self.default
     }
 
     /// The number of the stream's device.
@@ -130,9 +125,10 @@ impl Stream {
     }
 
     /// Refuses a stream that has ended, and binds its context.
-    fn ready(&self, op: &'static str) -> Result<()> {
+    #[inline]
+    pub(super) fn ready(&self, op: &'static str) -> Result<()> {
         self.context.check(op)?;
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Error::option(
                 op,
                 "stream",
@@ -144,7 +140,7 @@ impl Stream {
 
     /// Lets later work of this stream wait for what is queued on another stream of the device. The context is bound.
     pub(super) fn wait_for(&self, op: &'static str, other: &Stream) -> Result<()> {
-        if other.closed.load(Ordering::Acquire) {
+        if other.is_closed() {
             return Ok(());
         }
         let event = self.context.events.take(&self.context, op)?;
@@ -184,19 +180,26 @@ impl Stream {
         done.and(self.end("Stream::close"))
     }
 
+    /// The stream that takes over the memory of this one when it ends; the default stream has none.
+    pub(super) fn heir(&self) -> Option<Arc<Stream>> {
+        self.context
+            .streams()
+            .into_iter()
+            .find(|stream| stream.default && stream.id != self.id)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Ends the stream on the device, once. The default stream takes over its memory and waits for it.
     pub(super) fn end(&self, op: &'static str) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) || self.context.is_lost() {
+        if self.is_closed() || self.context.is_lost() {
             return Ok(());
         }
         self.context.bind(op)?;
         self.release_workspace();
-        if let Some(heir) = self
-            .context
-            .streams()
-            .into_iter()
-            .find(|stream| stream.default && stream.id != self.id)
-        {
+        if let Some(heir) = self.heir() {
             heir.wait_for(op, self)?;
             self.context.rehome(self.id, heir.id);
         }

@@ -215,7 +215,7 @@ fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_
         Gradient::Compose => composed(record, &cx, create_graph)?,
         _ => record.op.backward(&cx)?,
     };
-    if grads.len() > record.metas.len() {
+    if grads.iter().skip(record.metas.len()).any(Option::is_some) {
         return Err(Error::Backward { op, why: BackwardFault::Arity });
     }
     Ok(grads)

@@ -116,15 +116,18 @@ pub(crate) fn check_history(op: &'static str, input: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Gives the outputs of a call their history; the answer has the visible outputs only.
-pub(crate) fn record(op: &dyn Op, inputs: &[&Tensor], mut outputs: Outputs, visible: usize) -> Result<Outputs> {
-    let writes = op.writes();
-    let any_leaf_written = inputs.iter().enumerate().any(|(index, input)| {
-        writes.has(index) && input.node().is_some_and(|node| matches!(node.node.kind, Kind::Leaf))
-    });
-    if any_leaf_written {
+/// Refuses an in-place op under the tape whose destination is a leaf: its gradient would belong to a value that is gone.
+pub(crate) fn check_destinations(op: &dyn Op, inputs: &[Tensor]) -> Result<()> {
+    let is_leaf = |input: &Tensor| input.node().is_some_and(|node| matches!(node.node.kind, Kind::Leaf));
+    let written_leaf = inputs.iter().enumerate().any(|(index, input)| op.writes().has(index) && is_leaf(input));
+    if written_leaf {
         return Err(Error::Backward { op: op.name(), why: BackwardFault::LeafInPlace });
     }
+    Ok(())
+}
+
+/// Gives the outputs of a call their history; the answer has the visible outputs only.
+pub(crate) fn record(op: &dyn Op, inputs: &[&Tensor], mut outputs: Outputs, visible: usize) -> Result<Outputs> {
     let saves = op.saves();
     let saved = |index: usize, input: &&Tensor| saves.input(index).then(|| Saved::new(input));
     let record = Record {

@@ -47,6 +47,7 @@
 //! from the headers of an installed CANN; it needs libclang. Nothing else needs the feature.
 
 mod api;
+pub mod dtypes;
 mod environment;
 mod error;
 mod function;

@@ -33,6 +33,52 @@ pub(crate) trait Kind {
     }
 }
 
+/// The dtype of an argument, if it is a tensor: what the dtype table speaks of.
+pub(crate) trait Typed {
+    fn dtype(&self) -> Option<DType> {
+        None
+    }
+}
+
+impl Typed for &Dev<'_> {
+    fn dtype(&self) -> Option<DType> {
+        Some(Dev::dtype(self))
+    }
+}
+
+impl Typed for &[Dev<'_>] {
+    fn dtype(&self) -> Option<DType> {
+        self.first().map(Dev::dtype)
+    }
+}
+
+impl Typed for Told<'_> {
+    fn dtype(&self) -> Option<DType> {
+        Some(self.dev.dtype())
+    }
+}
+
+impl<T: Typed> Typed for Option<T> {
+    fn dtype(&self) -> Option<DType> {
+        self.as_ref().and_then(Typed::dtype)
+    }
+}
+
+impl Typed for Number {}
+impl Typed for &[Number] {}
+impl Typed for &[i64] {}
+impl Typed for &[f32] {}
+impl Typed for &[bool] {}
+impl Typed for i64 {}
+impl Typed for u64 {}
+impl Typed for i32 {}
+impl Typed for i8 {}
+impl Typed for f64 {}
+impl Typed for f32 {}
+impl Typed for bool {}
+impl Typed for DType {}
+impl Typed for &CStr {}
+
 /// Kinds whose values become handles: the kind, its value, the handle's C type, and the function that makes it; then the
 /// same for values that may be absent.
 macro_rules! handles {
@@ -97,7 +143,7 @@ macro_rules! values {
             type Value<'a> = $value;
             type Kept<'a> = $value;
             type Raw = $raw;
-            fn keep<'a>(_: &'a Launch, value: $value) -> Result<$value> {
+            fn keep<'a>(_cx: &'a Launch, value: Self::Value<'a>) -> Result<Self::Kept<'a>> {
                 Ok(value)
             }
             fn raw(kept: &Self::Kept<'_>) -> $raw {
@@ -157,12 +203,11 @@ impl Kind for Dynamic {
     fn finish(cx: &Launch, (handle, shape): &Self::Kept<'_>) -> Result<()> {
         cx.synchronize()?;
         let (mut sizes, mut rank) = (std::ptr::null_mut(), 0u64);
-        let raw = handle.raw;
+        let (op, context, raw) = (cx.op(), cx.context(), handle.raw);
         // SAFETY: the tensor is alive, and both places are writable for the call.
-        cx.context()
-            .call(cx.op(), f::aclGetViewShape, |get| unsafe {
-                get(raw, &mut sizes, &mut rank)
-            })?;
+        context.call(op, f::aclGetViewShape, |get| unsafe {
+            get(raw, &mut sizes, &mut rank)
+        })?;
         let rank = usize::try_from(rank).unwrap_or(MAX_RANK).min(MAX_RANK);
         // The array is C++'s to free, by an operator that has no name in C: these few bytes are lost.
         let told = (0..rank).filter(|_| !sizes.is_null()).map(|dim| {

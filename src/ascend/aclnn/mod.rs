@@ -4,7 +4,7 @@
 //! The type of the C function's pointer checks each line: a wrong kind or order of arguments does not compile.
 
 // A kernel is listed when its contract is known; not every one has an op yet. Arguments are as many as C wants.
-#![allow(dead_code, clippy::too_many_arguments)]
+#![allow(dead_code, unused_imports, clippy::too_many_arguments)]
 
 /// Each line: the function's name, the two phases by their markers, and the arguments with their kinds in C's order.
 macro_rules! aclnn {
@@ -12,8 +12,9 @@ macro_rules! aclnn {
         #[doc = concat!("Runs `", stringify!($second), "`.")]
         pub(crate) fn $name<'a>(cx: &'a Launch, $($argument: <$kind as Kind>::Value<'a>),*) -> Result<()> {
             const { assert!(is_pair(<f::$first as Function>::NAME, <f::$second as Function>::NAME)) };
+            let dtypes = [$(Typed::dtype(&$argument)),*];
             $(let $argument = <$kind as Kind>::keep(cx, $argument)?;)*
-            cx.run(f::$first, f::$second, |begin, size, executor| {
+            cx.run(f::$first, f::$second, &dtypes, |begin, size, executor| {
                 // SAFETY: each argument is alive until the second phase has returned, and of the type that the pointer's
                 // signature asks for; size and executor are writable for the call.
                 unsafe { begin($(<$kind as Kind>::raw(&$argument),)* size, executor) }
@@ -62,7 +63,7 @@ mod prelude {
     pub(super) use ascend_sys::{Function, f};
 
     pub(super) use super::is_pair;
-    pub(super) use super::kind::Kind;
+    pub(super) use super::kind::{Kind, Typed};
     pub(super) use crate::ascend::launch::Launch;
     pub(super) use crate::error::Result;
 }

@@ -2,6 +2,13 @@
 //!
 //! Knows where new tensors are made. Must not know arithmetic.
 
+mod meshgrid;
+
+pub use meshgrid::Indexing;
+
 rooms! {
+    arange,
+    eye,
     full,
+    linspace,
 }

@@ -25,9 +25,12 @@ impl Callback {
     }
 }
 
+/// Set and signalled once a callback has returned.
+type Done = Arc<(Mutex<bool>, Condvar)>;
+
 #[derive(Default)]
 struct Channel {
-    waiting: VecDeque<(Callback, Arc<(Mutex<bool>, Condvar)>)>,
+    waiting: VecDeque<(Callback, Done)>,
     streams: u32,
 }
 

@@ -31,6 +31,19 @@ impl Node {
     fn content(&self) -> MutexGuard<'_, (Site, Body, Vec<Arc<Block>>)> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What is wrong where the node uses memory that was freed.
+    fn stale(&self) -> Option<String> {
+        let content = self.content();
+        let block = content.2.iter().find(|block| block.is_freed())?;
+        Some(format!(
+            "a replayed graph's {} uses {:#x} made by {}, which {} freed",
+            content.0,
+            block.start,
+            block.made_by,
+            block.freed_by()
+        ))
+    }
 }
 
 struct Side {
@@ -238,6 +251,9 @@ impl Capture {
 impl Graph {
     /// Queues one run of the graph.
     pub fn execute(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<(), Failure> {
+        if let Some(stale) = self.nodes.iter().find_map(|node| node.stale()) {
+            return Err(crate::guard::violation(code::RT_PARAM_INVALID, stale));
+        }
         let graph = Arc::clone(self);
         self.running.fetch_add(1, Ordering::AcqRel);
         let mut task = Task::new(move || {
@@ -259,18 +275,13 @@ impl Graph {
 
     fn run(&self) -> Result<(), Failure> {
         for node in &self.nodes {
-            let (site, body, blocks) = {
-                let content = node.content();
-                (content.0, Arc::clone(&content.1), content.2.clone())
-            };
-            if let Some(block) = blocks.iter().find(|block| block.is_freed()) {
-                return Err(Failure::exception(format!(
-                    "a replayed graph's {site} uses {:#x} made by {}, which {} freed",
-                    block.start,
-                    block.made_by,
-                    block.freed_by()
-                )));
+            if let Some(stale) = node.stale() {
+                return Err(Failure::exception(stale));
             }
+            let (site, body) = {
+                let content = node.content();
+                (content.0, Arc::clone(&content.1))
+            };
             run_body(&body, site)?;
         }
         Ok(())

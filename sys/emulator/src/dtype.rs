@@ -1,6 +1,7 @@
 //! The data types of the C interface: their codes, names, widths and classes.
 //!
 //! Knows numbers of the interface only; it must not know tensors, kernels or memory.
+#![allow(dead_code)] // kernels use what they need of these answers
 
 /// A data type as `aclDataType` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,6 +6,7 @@
 //! closure that reads its inputs when it runs. Dtypes, null handles of parameters that are not optional and views that leave
 //! their storage are checked before it is called; that bytes are live device memory is checked before the closure runs.
 //! An op is registered by one line in its family's `KERNELS` table (see `kernels/mod.rs`).
+#![allow(dead_code)] // kernels use what they need of this interface
 
 use crate::dtype::DType;
 use crate::failure::{Fault, Refusal};

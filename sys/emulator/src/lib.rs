@@ -19,6 +19,7 @@
 //! ```
 #![deny(missing_docs)]
 
+mod arguments;
 mod callback;
 mod capture;
 mod dtype;

@@ -241,7 +241,8 @@ impl Tensor {
         &self.inner.strides
     }
 
-    /// The storage shape.
+    /// The storage shape: what private formats are laid out by.
+    #[allow(dead_code)] // for kernels of private formats
     pub fn storage_shape(&self) -> &[usize] {
         &self.inner.storage
     }
@@ -357,21 +358,13 @@ impl Tensor {
     pub fn store<T: Number, D: Dimension>(&self, values: &ArrayRef<T, D>) -> Result<(), Fault> {
         match values.as_slice() {
             Some(slice) => self.store_slice(slice),
-            None => self.write(values.len(), values.iter().copied()),
+            None => self.store_slice(&values.iter().copied().collect::<Vec<T>>()),
         }
     }
 
     /// As [`store`](Self::store), from values in row-major order.
     pub fn store_slice<T: Number>(&self, values: &[T]) -> Result<(), Fault> {
-        self.write(values.len(), values.iter().copied())
-    }
-
-    /// Writes one value to every element.
-    pub fn fill<T: Number>(&self, value: T) -> Result<(), Fault> {
-        self.write(self.count(), std::iter::repeat_n(value, self.count()))
-    }
-
-    fn write<T: Number>(&self, count: usize, values: impl Iterator<Item = T>) -> Result<(), Fault> {
+        let count = values.len();
         if count != self.inner.count {
             return Err(Fault::new(
                 crate::failure::code::INTERNAL_ERROR,
@@ -384,6 +377,11 @@ impl Tensor {
         let saturate = saturation();
         with_stored!(self.dtype(), S => self.scatter::<S, T>(values, saturate), self.scatter_packed(values));
         Ok(())
+    }
+
+    /// Writes one value to every element.
+    pub fn fill<T: Number>(&self, value: T) -> Result<(), Fault> {
+        self.store_slice(&vec![value; self.count()])
     }
 
     fn gather<S: Stored, T: Number>(&self) -> Vec<T> {
@@ -402,15 +400,16 @@ impl Tensor {
         values
     }
 
-    fn scatter<S: Stored, T: Number>(&self, mut values: impl Iterator<Item = T>, saturate: bool) {
+    fn scatter<S: Stored, T: Number>(&self, values: &[T], saturate: bool) {
         let base = self.start() as *mut S;
         if self.inner.contiguous {
-            for (index, value) in values.take(self.inner.count).enumerate() {
+            for (index, value) in values.iter().take(self.inner.count).enumerate() {
                 // SAFETY: the runtime checked the span of this tensor before the kernel started; `write_unaligned` asks no alignment.
                 unsafe { base.add(index).write_unaligned(value.put(saturate)) };
             }
             return;
         }
+        let mut values = values.iter();
         each_position(&self.inner.shape, &self.inner.strides, |position| {
             if let Some(value) = values.next() {
                 // SAFETY: as above; positions of the view lie inside its span.
@@ -442,7 +441,8 @@ impl Tensor {
         values
     }
 
-    fn scatter_packed<T: Number>(&self, mut values: impl Iterator<Item = T>) {
+    fn scatter_packed<T: Number>(&self, values: &[T]) {
+        let mut values = values.iter();
         let base = self.address() as *mut u8;
         if self.dtype() != DType::I4 {
             return;

@@ -1,5 +1,5 @@
 //! The ordinary course of a program: init, memory, ops in two phases, copies back, and the end.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Injected faults: calls that fail, kernels that fail later, memory that runs out, a device that dies.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Captured graphs: recorded instead of run, replayed with frozen addresses, broken by illegal calls.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 
@@ -38,8 +38,7 @@ fn a_graph_replays_what_was_captured() {
     assert_eq!(download(out, 4), [12.0; 4]);
     assert_eq!(kernel_launches(), launched);
     assert_eq!(acl!(aclrtFree(x)), 0);
-    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
-    assert_eq!(synchronize(own), 507015);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 107000);
     assert!(recent().contains("replayed graph"));
     assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
     assert_eq!(acl!(aclmdlRIDestroy(graph)), 100000);

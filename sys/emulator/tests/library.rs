@@ -126,3 +126,80 @@ fn the_generated_files_are_up_to_date() {
         .status();
     assert!(status.expect("the generator runs").success());
 }
+
+/// Runs one test of this file again in a process with other environment variables.
+fn again(test: &str, variables: &[(&str, &str)]) -> std::process::ExitStatus {
+    let program = std::env::current_exe().expect("path of this test");
+    Command::new(program)
+        .args(["--exact", test])
+        .env("ASCEND_EMULATOR_TEST_CHILD", "1")
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the test runs again")
+        .status
+}
+
+fn is_child() -> bool {
+    std::env::var_os("ASCEND_EMULATOR_TEST_CHILD").is_some()
+}
+
+fn resolved<F: Function>(_: F) -> F::Pointer {
+    let address = ascend_emulator::resolve(F::NAME).expect("exported");
+    // SAFETY: the table pairs each name with a function of its type.
+    unsafe { std::mem::transmute_copy(&address) }
+}
+
+#[test]
+fn the_environment_is_read() {
+    if !is_child() {
+        let variables = [
+            ("ASCEND_EMULATOR_SOC", "Ascend310P3"),
+            ("ASCEND_EMULATOR_DEVICES", "3"),
+            ("ASCEND_EMULATOR_MEMORY", "1M"),
+            ("ASCEND_EMULATOR_FAULTS", "aclrtGetDeviceCount:1=507899"),
+            ("ASCEND_EMULATOR_LOG", "1"),
+            ("ASCEND_RT_VISIBLE_DEVICES", "0,2,7"),
+        ];
+        assert!(again("the_environment_is_read", &variables).success());
+        return;
+    }
+    let (mut count, mut free, mut total) = (0, 0, 0);
+    // SAFETY: all calls keep the contracts of the C functions.
+    unsafe {
+        assert_eq!(resolved(f::aclrtGetDeviceCount)(&mut count), 507899);
+        assert_eq!(resolved(f::aclrtGetDeviceCount)(&mut count), 0);
+        assert_eq!(count, 2);
+        assert_eq!(
+            CStr::from_ptr(resolved(f::aclrtGetSocName)()),
+            c"Ascend310P3"
+        );
+        assert_eq!(resolved(f::aclrtSetDevice)(1), 0);
+        assert_eq!(resolved(f::aclrtGetMemInfo)(1, &mut free, &mut total), 0);
+    }
+    assert_eq!(total, 1 << 20);
+    assert_eq!(
+        ascend_emulator::call_log()[0],
+        "aclrtGetDeviceCount (call 1)"
+    );
+}
+
+#[test]
+fn the_strictest_level_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    if !is_child() {
+        let status = again(
+            "the_strictest_level_ends_the_process",
+            &[("ASCEND_EMULATOR_STRICT", "abort")],
+        );
+        assert_eq!(status.signal(), Some(libc::SIGABRT));
+        return;
+    }
+    let mut stream = ptr::null_mut();
+    // SAFETY: the calls keep the contracts of the C functions, but for the last, which the emulator must find.
+    unsafe {
+        assert_eq!(resolved(f::aclrtSetDevice)(0), 0);
+        assert_eq!(resolved(f::aclrtCreateStream)(&mut stream), 0);
+        assert_eq!(resolved(f::aclrtDestroyStream)(stream), 0);
+        resolved(f::aclrtDestroyStream)(stream);
+    }
+}

@@ -1,5 +1,5 @@
 //! What real hardware refuses, and what it only corrupts: all of it is refused here, with the call that caused it in the text.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Order and time: streams run on their own, events tie them together, callbacks come in order.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
 

@@ -183,7 +183,7 @@ pub unsafe extern "C" fn aclrtMemcpy(
     call("aclrtMemcpy", || {
         let context = context()?;
         refuse_in_capture(&context.device)?;
-        if let Some(copy) = Copy::check(dst, destMax, src, count, kind as u32)? {
+        if let Some(copy) = Copy::check(dst, destMax, src, count, kind)? {
             copy.run();
         }
         Ok(())
@@ -266,7 +266,7 @@ pub unsafe extern "C" fn aclrtMemcpyAsync(
     stream: aclrtStream,
 ) -> aclError {
     call("aclrtMemcpyAsync", || {
-        copy_async(dst, destMax, src, count, kind as u32, stream)
+        copy_async(dst, destMax, src, count, kind, stream)
     })
 }
 
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn aclrtMemcpyAsyncWithCondition(
     stream: aclrtStream,
 ) -> aclError {
     call("aclrtMemcpyAsyncWithCondition", || {
-        copy_async(dst, destMax, src, count, kind as u32, stream)
+        copy_async(dst, destMax, src, count, kind, stream)
     })
 }
 
@@ -339,7 +339,7 @@ pub unsafe extern "C" fn aclrtMemcpy2d(
     call("aclrtMemcpy2d", || {
         let context = context()?;
         refuse_in_capture(&context.device)?;
-        for row in Plane::check((dst, dpitch), (src, spitch), width, height, kind as u32)?.rows {
+        for row in Plane::check((dst, dpitch), (src, spitch), width, height, kind)?.rows {
             row.run();
         }
         Ok(())
@@ -360,7 +360,7 @@ pub unsafe extern "C" fn aclrtMemcpy2dAsync(
     call("aclrtMemcpy2dAsync", || {
         let context = context()?;
         let stream = resolve(&context, stream)?;
-        let plane = Plane::check((dst, dpitch), (src, spitch), width, height, kind as u32)?;
+        let plane = Plane::check((dst, dpitch), (src, spitch), width, height, kind)?;
         let pageable = |row: &Copy| row.target.is_pageable() || row.source.is_pageable();
         if plane.rows.iter().any(pageable) {
             super::stream::refuse_captured(&stream)?;

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn aclmdlRICaptureBegin(
                 "the stream is being captured already",
             ));
         }
-        stream.set_capture(Some(Capture::new(stream.handle, mode as u32)));
+        stream.set_capture(Some(Capture::new(stream.handle, mode)));
         Ok(())
     })
 }
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn aclmdlRICaptureThreadExchangeMode(
                 format!("capture mode is {wanted}, wanted 0 to 2"),
             ));
         }
-        let before = THREAD_MODE.with(|cell| cell.replace(wanted as u32));
+        let before = THREAD_MODE.with(|cell| cell.replace(wanted));
         // SAFETY: as above.
         unsafe { mode.write(before as aclmdlRICaptureMode) };
         Ok(())

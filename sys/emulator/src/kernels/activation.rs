@@ -20,7 +20,9 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnAddRelu", add_relu),
     ("aclnnInplaceAddRelu", add_relu),
     ("aclnnSquaredRelu", |call| {
-        real(call, 1, |x| x.max(0.0) * x + if x.is_nan() { x } else { 0.0 })
+        real(call, 1, |x| {
+            x.max(0.0) * x + if x.is_nan() { x } else { 0.0 }
+        })
     }),
     ("aclnnLeakyRelu", leaky_relu),
     ("aclnnInplaceLeakyRelu", leaky_relu),
@@ -33,14 +35,18 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplaceCelu", celu),
     ("aclnnGelu", |call| real(call, 1, gelu_tanh)),
     ("aclnnGeluV2", gelu_v2),
-    ("aclnnFastGelu", |call| real(call, 1, |x| x * sigmoid(1.702 * x))),
+    ("aclnnFastGelu", |call| {
+        real(call, 1, |x| x * sigmoid(1.702 * x))
+    }),
     ("aclnnSilu", |call| real(call, 1, silu)),
     ("aclnnSwish", swish),
     ("aclnnMish", |call| real(call, 1, mish)),
     ("aclnnInplaceMish", |call| real(call, 1, mish)),
     ("aclnnSoftplus", softplus_scaled),
     ("aclnnHardsigmoid", |call| real(call, 1, hard_sigmoid)),
-    ("aclnnInplaceHardsigmoid", |call| real(call, 1, hard_sigmoid)),
+    ("aclnnInplaceHardsigmoid", |call| {
+        real(call, 1, hard_sigmoid)
+    }),
     ("aclnnHardswish", |call| real(call, 1, hard_swish)),
     ("aclnnInplaceHardswish", |call| real(call, 1, hard_swish)),
     ("aclnnLogSigmoid", |call| real(call, 1, |x| -softplus(-x))),
@@ -98,7 +104,9 @@ fn add_relu(call: &Call) -> Result<Work, Refusal> {
     Ok(match dtype.class() {
         Class::Float32 | Class::Float64 => {
             let alpha = alpha.rounded_to::<f64>(dtype);
-            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| rectified(a + alpha * b))
+            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| {
+                rectified(a + alpha * b)
+            })
         }
         Class::Integer => {
             let alpha = alpha.i64();
@@ -244,9 +252,9 @@ fn log_sigmoid_forward(call: &Call) -> Result<Work, Refusal> {
     call.expect_dtype("out", &out, &[x.dtype()])?;
     Ok(Work::new(move || {
         let dtype = x.dtype();
-        apply::<f64, f64>(&x, dtype, &out, dtype, |x| -softplus(-x))?;
+        apply::<f64, f64>(&x, dtype, &out, dtype, &|x| -softplus(-x))?;
         if buffer.shape() == x.shape() {
-            apply::<f64, f64>(&x, dtype, &buffer, dtype, |x| (-x.abs()).exp())?;
+            apply::<f64, f64>(&x, dtype, &buffer, dtype, &|x| (-x.abs()).exp())?;
         }
         Ok(())
     }))
@@ -261,7 +269,9 @@ fn threshold(call: &Call) -> Result<Work, Refusal> {
         call.expect_shape("out", &out, x.shape())?;
         expect_castable(call, x.dtype(), &out)?;
         let dtype = x.dtype();
-        return Ok(map::<i64>(x, dtype, out, move |x| if x <= limit { value } else { x }));
+        return Ok(map::<i64>(x, dtype, out, move |x| {
+            if x <= limit { value } else { x }
+        }));
     }
     let (limit, value) = (
         limit.rounded_to::<f64>(x.dtype()),
@@ -272,9 +282,13 @@ fn threshold(call: &Call) -> Result<Work, Refusal> {
 
 fn hard_shrink(call: &Call) -> Result<Work, Refusal> {
     let limit = call.scalar(1)?.f64();
-    real(call, 2, move |x| {
-        if x >= -limit && x <= limit { 0.0 } else { x }
-    })
+    real(
+        call,
+        2,
+        move |x| {
+            if x >= -limit && x <= limit { 0.0 } else { x }
+        },
+    )
 }
 
 fn soft_shrink(call: &Call) -> Result<Work, Refusal> {

@@ -18,9 +18,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnPreluBackward", prelu),
     ("aclnnEluBackward", elu),
     ("aclnnSeluBackward", |call| {
-        product(call, |y| {
-            if y > 0.0 { SELU.0 } else { y + SELU.0 * SELU.1 }
-        })
+        product(call, |y| if y > 0.0 { SELU.0 } else { y + SELU.0 * SELU.1 })
     }),
     ("aclnnGeluBackward", |call| product(call, gelu_tanh_slope)),
     ("aclnnGeluBackwardV2", gelu_v2),
@@ -34,14 +32,22 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnSwishBackward", swish),
     ("aclnnMishBackward", |call| product(call, mish_slope)),
     ("aclnnSoftplusBackward", softplus_scaled),
-    ("aclnnSigmoidBackward", |call| product(call, |y| y * (1.0 - y))),
+    ("aclnnSigmoidBackward", |call| {
+        product(call, |y| y * (1.0 - y))
+    }),
     ("aclnnTanhBackward", |call| product(call, |y| 1.0 - y * y)),
-    ("aclnnLogSigmoidBackward", |call| product(call, |x| sigmoid(-x))),
+    ("aclnnLogSigmoidBackward", |call| {
+        product(call, |x| sigmoid(-x))
+    }),
     ("aclnnHardsigmoidBackward", |call| {
         gated(call, |x| if x > -3.0 && x < 3.0 { 1.0 / 6.0 } else { 0.0 })
     }),
-    ("aclnnHardswishBackward", |call| gated(call, |x| hard_swish_slope(x, true))),
-    ("aclnnHardswishBackwardV2", |call| gated(call, |x| hard_swish_slope(x, false))),
+    ("aclnnHardswishBackward", |call| {
+        gated(call, |x| hard_swish_slope(x, true))
+    }),
+    ("aclnnHardswishBackwardV2", |call| {
+        gated(call, |x| hard_swish_slope(x, false))
+    }),
     ("aclnnHardtanhBackward", hardtanh),
     ("aclnnHardshrinkBackward", shrink),
     ("aclnnSoftshrinkBackward", shrink),
@@ -70,9 +76,8 @@ fn backward(
 ) -> Result<Work, Refusal> {
     let (dy, x) = (call.tensor(gradient)?, call.tensor(input)?);
     let out = call.tensor(call.count() - 1)?;
-    let dtype = promote(dy.dtype(), x.dtype()).ok_or_else(|| {
-        call.invalid(format!("{} and {} do not promote", dy.dtype(), x.dtype()))
-    })?;
+    let dtype = promote(dy.dtype(), x.dtype())
+        .ok_or_else(|| call.invalid(format!("{} and {} do not promote", dy.dtype(), x.dtype())))?;
     expect_castable(call, dtype, &out)?;
     let shape = call.broadcast(&[dy.shape(), x.shape()])?;
     call.expect_shape("gradInput", &out, &shape)?;
@@ -93,21 +98,42 @@ fn threshold(call: &Call) -> Result<Work, Refusal> {
     Ok(match dtype.class() {
         Class::Float32 => {
             let limit = limit.rounded_to::<f32>(dtype);
-            combine::<f32, f32>(dy, x, dtype, out, dtype, move |dy, x| {
-                if x <= limit { 0.0 } else { dy }
-            })
+            combine::<f32, f32>(
+                dy,
+                x,
+                dtype,
+                out,
+                dtype,
+                move |dy, x| {
+                    if x <= limit { 0.0 } else { dy }
+                },
+            )
         }
         Class::Float64 => {
             let limit = limit.f64();
-            combine::<f64, f64>(dy, x, dtype, out, dtype, move |dy, x| {
-                if x <= limit { 0.0 } else { dy }
-            })
+            combine::<f64, f64>(
+                dy,
+                x,
+                dtype,
+                out,
+                dtype,
+                move |dy, x| {
+                    if x <= limit { 0.0 } else { dy }
+                },
+            )
         }
         Class::Integer => {
             let limit = limit.i64();
-            combine::<i64, i64>(dy, x, dtype, out, dtype, move |dy, x| {
-                if x <= limit { 0 } else { dy }
-            })
+            combine::<i64, i64>(
+                dy,
+                x,
+                dtype,
+                out,
+                dtype,
+                move |dy, x| {
+                    if x <= limit { 0 } else { dy }
+                },
+            )
         }
         _ => return Err(no_kernel(call, dtype)),
     })
@@ -231,7 +257,9 @@ fn hardtanh(call: &Call) -> Result<Work, Refusal> {
 /// Hard and soft shrinking have the same gradient.
 fn shrink(call: &Call) -> Result<Work, Refusal> {
     let limit = call.scalar(2)?.f64();
-    gated(call, move |x| f64::from(u8::from(!(x >= -limit && x <= limit))))
+    gated(call, move |x| {
+        f64::from(u8::from(!(x >= -limit && x <= limit)))
+    })
 }
 
 /// `dy / (x (1 - x))`, and 0 where x was clamped; the input comes first.

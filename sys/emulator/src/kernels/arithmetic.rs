@@ -1,19 +1,26 @@
-//! Arithmetic of two operands: differences, products, quotients, remainders, powers, bits and shifts, with tensors or scalars.
+//! Arithmetic of two operands: sums, differences, products, quotients, remainders, powers, bits and shifts, with tensors or scalars.
 //!
 //! Knows formulas and the rules of their result types; it must not know strides or memory.
 
 use super::element::{
-    Operand, combine, common, common_float, expect_castable, expect_common_shape, no_kernel, output,
+    Operand, Through, combine, combine_inlined, common, common_float, common_of, expect_castable,
+    expect_common_shape, keep, load_spread, no_kernel, output,
 };
 use crate::dtype::{Class, DType};
-use crate::failure::Refusal;
+use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
 use crate::number::Complex;
+use crate::promote::castable;
 use crate::tensor::Tensor;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnSub", sub as Prepare),
+    ("aclnnAdd", add as Prepare),
+    ("aclnnAdds", add),
+    ("aclnnAddV3", add),
+    ("aclnnInplaceAdd", add),
+    ("aclnnInplaceAdds", add),
+    ("aclnnSub", sub),
     ("aclnnSubs", sub),
     ("aclnnInplaceSub", sub),
     ("aclnnInplaceSubs", sub),
@@ -51,6 +58,14 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplacePowTensorScalar", pow),
     ("aclnnMaximum", |call| binary(call, &MAXIMUM)),
     ("aclnnMinimum", |call| binary(call, &MINIMUM)),
+    ("aclnnAddN", sum_of_list),
+    ("aclnnSum", sum_of_list),
+    ("aclnnMaxN", |call| {
+        fold_list(call, MAXIMUM.float, MAXIMUM.integer)
+    }),
+    ("aclnnMinN", |call| {
+        fold_list(call, MINIMUM.float, MINIMUM.integer)
+    }),
     ("aclnnAtan2", |call| real(call, f64::atan2)),
     ("aclnnInplaceAtan2", |call| real(call, f64::atan2)),
     ("aclnnLogAddExp", |call| real(call, log_add_exp)),
@@ -112,7 +127,13 @@ const HEAVISIDE: Rules = Rules {
 };
 
 /// Checks the types and shapes of `out = f(x, y)`; `None` where there is nothing to compute.
-fn check(call: &Call, x: &Operand, y: &Operand, dtype: DType, out: &Tensor) -> Result<bool, Refusal> {
+fn check(
+    call: &Call,
+    x: &Operand,
+    y: &Operand,
+    dtype: DType,
+    out: &Tensor,
+) -> Result<bool, Refusal> {
     expect_castable(call, dtype, out)?;
     expect_common_shape(call, &[x.shape(), y.shape()], out)?;
     Ok(!out.is_empty())
@@ -137,7 +158,11 @@ fn binary(call: &Call, rules: &'static Rules) -> Result<Work, Refusal> {
 
 /// Functions of two reals: integers compute in f32.
 fn real(call: &Call, f: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common_float(call, &x, &y)?;
     if !check(call, &x, &y, dtype, &out)? {
         return Ok(Work::nothing());
@@ -148,23 +173,29 @@ fn real(call: &Call, f: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
     Ok(combine::<f64, f64>(x, y, dtype, out, dtype, f))
 }
 
+/// `out = self + alpha * other`.
+fn add(call: &Call) -> Result<Work, Refusal> {
+    linear(call, Operand::of(call, 0)?, Operand::of(call, 1)?, false)
+}
+
 /// `out = self - alpha * other`.
 fn sub(call: &Call) -> Result<Work, Refusal> {
-    difference(call, Operand::of(call, 0)?, Operand::of(call, 1)?)
+    linear(call, Operand::of(call, 0)?, Operand::of(call, 1)?, true)
 }
 
 /// `out = other - alpha * self`.
 fn rsub(call: &Call) -> Result<Work, Refusal> {
-    difference(call, Operand::of(call, 1)?, Operand::of(call, 0)?)
+    linear(call, Operand::of(call, 1)?, Operand::of(call, 0)?, true)
 }
 
-fn difference(call: &Call, x: Operand, y: Operand) -> Result<Work, Refusal> {
+/// `out = x + alpha * y`, or minus that product.
+fn linear(call: &Call, x: Operand, y: Operand, minus: bool) -> Result<Work, Refusal> {
     let (alpha, out) = (call.scalar(2)?, output(call, 3)?);
     let dtype = common(call, &x, &y)?;
-    if !crate::promote::castable(alpha.dtype(), dtype) {
+    if !castable(alpha.dtype(), dtype) {
         return Err(call.invalid(format!("alpha is {}, wanted {dtype}", alpha.dtype())));
     }
-    if dtype == DType::Bool {
+    if dtype == DType::Bool && minus {
         return Err(call.invalid("bool has no difference"));
     }
     if !check(call, &x, &y, dtype, &out)? {
@@ -172,36 +203,93 @@ fn difference(call: &Call, x: Operand, y: Operand) -> Result<Work, Refusal> {
     }
     Ok(match dtype.class() {
         Class::Float32 => {
-            let alpha = alpha.rounded_to::<f32>(dtype);
-            combine::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+            let alpha = alpha.rounded_to::<f32>(dtype) * if minus { -1.0 } else { 1.0 };
+            combine_inlined::<f32, f32>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Float64 => {
-            let alpha = alpha.f64();
-            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+            let alpha = alpha.f64() * if minus { -1.0 } else { 1.0 };
+            combine::<f64, f64>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
         }
         Class::Integer => {
-            let alpha = alpha.i64();
+            let alpha = alpha.i64().wrapping_mul(if minus { -1 } else { 1 });
             combine::<i64, i64>(x, y, dtype, out, dtype, move |a, b| {
-                a.wrapping_sub(alpha.wrapping_mul(b))
+                a.wrapping_add(alpha.wrapping_mul(b))
             })
         }
-        Class::Complex => {
-            let alpha = alpha.complex();
-            combine::<Complex, Complex>(x, y, dtype, out, dtype, move |a, b| a - alpha * b)
+        Class::Boolean => {
+            let alpha = alpha.i64() != 0;
+            combine::<bool, bool>(x, y, dtype, out, dtype, move |a, b| a || (alpha && b))
         }
-        _ => return Err(no_kernel(call, dtype)),
+        Class::Complex => {
+            let alpha = if minus {
+                -alpha.complex()
+            } else {
+                alpha.complex()
+            };
+            combine::<Complex, Complex>(x, y, dtype, out, dtype, move |a, b| a + alpha * b)
+        }
+        Class::Other => return Err(no_kernel(call, dtype)),
     })
+}
+
+/// The sum of a list of tensors of one shape.
+fn sum_of_list(call: &Call) -> Result<Work, Refusal> {
+    fold_list(call, |a, b| a + b, i64::wrapping_add)
+}
+
+/// Element by element over a list of tensors of one dtype, which broadcast.
+fn fold_list(
+    call: &Call,
+    float: fn(f64, f64) -> f64,
+    integer: fn(i64, i64) -> i64,
+) -> Result<Work, Refusal> {
+    let (parts, out) = (call.tensors(0)?, call.tensor(1)?);
+    let dtype = common_of(call, &parts.iter().collect::<Vec<_>>())?;
+    let shapes: Vec<&[usize]> = parts.iter().map(Tensor::shape).collect();
+    expect_castable(call, dtype, &out)?;
+    expect_common_shape(call, &shapes, &out)?;
+    match dtype.class() {
+        Class::Float32 | Class::Float64 => {
+            Ok(Work::new(move || folded::<f64>(&parts, dtype, &out, float)))
+        }
+        Class::Integer => Ok(Work::new(move || {
+            folded::<i64>(&parts, dtype, &out, integer)
+        })),
+        _ => Err(no_kernel(call, dtype)),
+    }
+}
+
+fn folded<T: Through>(
+    parts: &[Tensor],
+    dtype: DType,
+    out: &Tensor,
+    f: fn(T, T) -> T,
+) -> Result<(), Fault> {
+    let mut rest = parts.iter();
+    let Some(first) = rest.next() else {
+        return Ok(());
+    };
+    let mut total = load_spread::<T>(first, dtype, out.shape())?;
+    for part in rest {
+        let values = load_spread::<T>(part, dtype, out.shape())?;
+        total.zip_mut_with(&values, |a, &b| *a = f(*a, b));
+    }
+    keep(out, dtype, total.view())
 }
 
 /// `out = self * other`.
 fn mul(call: &Call) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common(call, &x, &y)?;
     if !check(call, &x, &y, dtype, &out)? {
         return Ok(Work::nothing());
     }
     Ok(match dtype.class() {
-        Class::Float32 => combine::<f32, f32>(x, y, dtype, out, dtype, |a, b| a * b),
+        Class::Float32 => combine_inlined::<f32, f32>(x, y, dtype, out, dtype, |a, b| a * b),
         Class::Float64 => combine::<f64, f64>(x, y, dtype, out, dtype, |a, b| a * b),
         Class::Integer => combine::<i64, i64>(x, y, dtype, out, dtype, i64::wrapping_mul),
         Class::Boolean => combine::<bool, bool>(x, y, dtype, out, dtype, |a, b| a && b),
@@ -294,7 +382,11 @@ fn remainder(call: &Call) -> Result<Work, Refusal> {
             0 | -1 => 0,
             _ => {
                 let rest = a % b;
-                rest + if rest != 0 && (rest < 0) != (b < 0) { b } else { 0 }
+                rest + if rest != 0 && (rest < 0) != (b < 0) {
+                    b
+                } else {
+                    0
+                }
             }
         },
         boolean: None,
@@ -388,7 +480,11 @@ fn bits(
     integer: fn(i64, i64) -> i64,
     boolean: Option<fn(bool, bool) -> bool>,
 ) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common(call, &x, &y)?;
     let wanted = dtype.is_integer() || (dtype == DType::Bool && boolean.is_some());
     if !wanted {
@@ -418,7 +514,15 @@ fn bitwise_xor(call: &Call) -> Result<Work, Refusal> {
 /// Arithmetic shift of signed types, logical shift of unsigned ones.
 fn right_shift(call: &Call) -> Result<Work, Refusal> {
     let unsigned = Operand::of(call, 0)?.dtype() == DType::U64;
-    bits(call, if unsigned { shift_right_bits } else { shift_right }, None)
+    bits(
+        call,
+        if unsigned {
+            shift_right_bits
+        } else {
+            shift_right
+        },
+        None,
+    )
 }
 
 /// Counts outside the word give 0.

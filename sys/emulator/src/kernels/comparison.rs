@@ -75,7 +75,11 @@ fn greater_or_equal(call: &Call) -> Result<Work, Refusal> {
 
 /// The operands are promoted before they are compared.
 fn compare(call: &Call, accepts: Accepts) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     let dtype = common(call, &x, &y)?;
     expect_castable(call, DType::Bool, &out)?;
     expect_common_shape(call, &[x.shape(), y.shape()], &out)?;
@@ -117,7 +121,11 @@ fn logical_or(call: &Call) -> Result<Work, Refusal> {
 
 /// Each operand counts as true where it differs from zero.
 fn logical(call: &Call, f: fn(bool, bool) -> bool) -> Result<Work, Refusal> {
-    let (x, y, out) = (Operand::of(call, 0)?, Operand::of(call, 1)?, output(call, 2)?);
+    let (x, y, out) = (
+        Operand::of(call, 0)?,
+        Operand::of(call, 1)?,
+        output(call, 2)?,
+    );
     expect_castable(call, DType::Bool, &out)?;
     expect_common_shape(call, &[x.shape(), y.shape()], &out)?;
     if out.is_empty() {
@@ -167,9 +175,18 @@ fn is_close(call: &Call) -> Result<Work, Refusal> {
     if dtype.is_complex() || dtype.class() == Class::Other {
         return Err(no_kernel(call, dtype));
     }
-    Ok(combine::<f64, bool>(x, y, dtype, out, DType::Bool, move |a, b| {
-        a == b
-            || (nan_is_equal && a.is_nan() && b.is_nan())
-            || (a.is_finite() && b.is_finite() && (a - b).abs() <= absolute + relative * b.abs())
-    }))
+    Ok(combine::<f64, bool>(
+        x,
+        y,
+        dtype,
+        out,
+        DType::Bool,
+        move |a, b| {
+            a == b
+                || (nan_is_equal && a.is_nan() && b.is_nan())
+                || (a.is_finite()
+                    && b.is_finite()
+                    && (a - b).abs() <= absolute + relative * b.abs())
+        },
+    ))
 }

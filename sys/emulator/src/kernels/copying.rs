@@ -3,9 +3,7 @@
 //! Knows shapes and where elements go; it must not know memory.
 
 use super::common::{Lanes, by_class, expect_broadcast, size_of, volume};
-use super::element::{
-    Through, common_of, expect_castable, fetch, keep, no_kernel, output, spread,
-};
+use super::element::{Through, common_of, expect_castable, fetch, keep, no_kernel, output, spread};
 use super::placement::{AxisTable, OUTSIDE, rearranged};
 use crate::dtype::{Class, DType};
 use crate::failure::{Fault, Refusal};
@@ -61,7 +59,10 @@ fn convert_through<T: Number>(x: &Tensor, out: &Tensor) -> Result<(), Fault> {
 }
 
 fn expect_numbers(call: &Call, tensors: [&Tensor; 2]) -> Result<(), Refusal> {
-    match tensors.iter().find(|tensor| tensor.dtype().class() == Class::Other) {
+    match tensors
+        .iter()
+        .find(|tensor| tensor.dtype().class() == Class::Other)
+    {
         Some(tensor) => Err(no_kernel(call, tensor.dtype())),
         None => Ok(()),
     }
@@ -174,7 +175,12 @@ fn repeat(call: &Call) -> Result<Work, Refusal> {
     let mut tables = AxisTable::identity(&shape);
     for (table, &count) in tables.iter_mut().zip(repeats) {
         let count = size_of(call, "a repeat", count, 0)?;
-        if table.sources.len().checked_mul(count).is_none_or(|size| size > 1 << 40) {
+        if table
+            .sources
+            .len()
+            .checked_mul(count)
+            .is_none_or(|size| size > 1 << 40)
+        {
             return Err(call.invalid(format!("repeats {repeats:?} are too large")));
         }
         table.sources = table.sources.repeat(count);
@@ -186,7 +192,10 @@ fn repeat(call: &Call) -> Result<Work, Refusal> {
 fn expand(call: &Call) -> Result<Work, Refusal> {
     let (x, size, out) = (call.tensor(0)?, call.ints(1)?, call.tensor(2)?);
     let lead = size.len().checked_sub(x.rank()).ok_or_else(|| {
-        call.invalid(format!("size {size:?}, wanted at least {} numbers", x.rank()))
+        call.invalid(format!(
+            "size {size:?}, wanted at least {} numbers",
+            x.rank()
+        ))
     })?;
     let mut shape = Vec::with_capacity(size.len());
     for (axis, &wanted) in size.iter().enumerate() {
@@ -206,13 +215,7 @@ fn expand(call: &Call) -> Result<Work, Refusal> {
 }
 
 /// Keeps `start, start + step, ...` before `end` along an axis; bounds count from the end where negative, and are clipped.
-fn cut(
-    call: &Call,
-    table: &mut AxisTable,
-    start: i64,
-    end: i64,
-    step: i64,
-) -> Result<(), Refusal> {
+fn cut(call: &Call, table: &mut AxisTable, start: i64, end: i64, step: i64) -> Result<(), Refusal> {
     if step <= 0 {
         return Err(call.invalid(format!("step is {step}, wanted at least 1")));
     }
@@ -245,8 +248,7 @@ fn slice(call: &Call) -> Result<Work, Refusal> {
 
 fn slice_axes(call: &Call) -> Result<Work, Refusal> {
     let (x, out) = (call.tensor(0)?, call.tensor(5)?);
-    let (starts, ends, axes, steps) =
-        (call.ints(1)?, call.ints(2)?, call.ints(3)?, call.ints(4)?);
+    let (starts, ends, axes, steps) = (call.ints(1)?, call.ints(2)?, call.ints(3)?, call.ints(4)?);
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(call.invalid(format!(
             "starts {starts:?}, ends {ends:?}, axes {axes:?} and steps {steps:?} differ in length"
@@ -254,7 +256,10 @@ fn slice_axes(call: &Call) -> Result<Work, Refusal> {
     }
     let mut tables = AxisTable::identity(x.shape());
     let numbers = starts.iter().zip(ends).zip(steps);
-    for (axis, ((&start, &end), &step)) in distinct_axes(call, axes, x.rank())?.into_iter().zip(numbers) {
+    for (axis, ((&start, &end), &step)) in distinct_axes(call, axes, x.rank())?
+        .into_iter()
+        .zip(numbers)
+    {
         if let Some(table) = tables.get_mut(axis) {
             cut(call, table, start, end, step)?;
         }
@@ -354,7 +359,11 @@ fn cat(call: &Call) -> Result<Work, Refusal> {
     let (list, out) = (call.tensors(0)?, call.tensor(2)?);
     let dtype = common_of(call, &list.iter().collect::<Vec<_>>())?;
     expect_castable_or_same(call, dtype, &out)?;
-    let parts: Vec<Tensor> = list.iter().filter(|part| part.shape() != [0]).cloned().collect();
+    let parts: Vec<Tensor> = list
+        .iter()
+        .filter(|part| part.shape() != [0])
+        .cloned()
+        .collect();
     let Some(first) = parts.first() else {
         call.expect_shape("out", &out, &[0])?;
         return Ok(Work::nothing());
@@ -400,7 +409,9 @@ fn stack(call: &Call) -> Result<Work, Refusal> {
     let (parts, out) = (call.tensors(0)?, call.tensor(2)?);
     let dtype = common_of(call, &parts.iter().collect::<Vec<_>>())?;
     expect_castable_or_same(call, dtype, &out)?;
-    let mut shape = parts.first().map_or_else(Vec::new, |first| first.shape().to_vec());
+    let mut shape = parts
+        .first()
+        .map_or_else(Vec::new, |first| first.shape().to_vec());
     for part in &parts {
         call.expect_shape("a tensor in the list", part, &shape)?;
     }
@@ -458,7 +469,9 @@ fn split_with_size(call: &Call) -> Result<Work, Refusal> {
         .iter()
         .map(|&size| size_of(call, "a split size", size, 0))
         .collect::<Result<_, _>>()?;
-    let sum = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
+    let sum = sizes
+        .iter()
+        .try_fold(0usize, |sum, &size| sum.checked_add(size));
     if sum.is_none() || sum != x.shape().get(axis).copied() {
         return Err(call.invalid(format!(
             "split sizes {sizes:?} do not fill dim {axis} of {:?}",

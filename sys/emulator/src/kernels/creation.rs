@@ -81,7 +81,9 @@ fn fill_diagonal(call: &Call) -> Result<Work, Refusal> {
         return Err(call.invalid(format!("self has shape {shape:?}, wanted equal dims")));
     }
     let columns = shape.last().copied().unwrap_or(1);
-    let step: usize = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product::<usize>()).sum();
+    let step: usize = (0..shape.len())
+        .map(|axis| shape[axis + 1..].iter().product::<usize>())
+        .sum();
     let limit = if shape.len() == 2 && !wrap {
         columns.saturating_mul(columns).min(x.count())
     } else {
@@ -117,19 +119,20 @@ fn sequence(call: &Call, length: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
     let out = call.tensor(3)?;
     let (first, last, stride) = (start.f64(), end.f64(), step.f64());
     if stride == 0.0 || (last - first) * stride.signum() < 0.0 {
-        return Err(call.invalid(format!("step {stride} does not lead from {first} to {last}")));
+        return Err(call.invalid(format!(
+            "step {stride} does not lead from {first} to {last}"
+        )));
     }
     let count = length(last - first, stride);
     if !count.is_finite() || out.rank() != 1 || out.count() as f64 != count {
-        return Err(call.invalid(format!(
-            "out has shape {:?}, wanted [{count}]",
-            out.shape()
-        )));
+        return Err(call.invalid(format!("out has shape {:?}, wanted [{count}]", out.shape())));
     }
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let whole = [start, end, step].iter().all(|scalar| !scalar.dtype().is_float());
+    let whole = [start, end, step]
+        .iter()
+        .all(|scalar| !scalar.dtype().is_float());
     if whole {
         let (first, stride) = (start.i64(), step.i64());
         return Ok(Work::new(move || {

@@ -218,24 +218,62 @@ pub(crate) fn apply<T: Through, R: Through>(
     dtype: DType,
     out: &Tensor,
     result: DType,
-    f: impl Fn(T) -> R,
+    f: &dyn Fn(T) -> R,
 ) -> Result<(), Fault> {
     let values = fetch::<T>(x, dtype).map(|&a| f(a));
     keep(out, result, values.view())
 }
 
-/// Phase 2 of `f(x)` computed in `dtype`.
+/// Phase 2 of `f(x)` computed in `dtype`. The formula is called through a pointer, so that there is one loop for all.
 pub(crate) fn map<T: Through>(
     x: Tensor,
     dtype: DType,
     out: Tensor,
     f: impl Fn(T) -> T + Send + 'static,
 ) -> Work {
-    Work::new(move || apply(&x, dtype, &out, dtype, &f))
+    map_boxed(x, dtype, out, Box::new(f))
 }
+
+fn map_boxed<T: Through>(
+    x: Tensor,
+    dtype: DType,
+    out: Tensor,
+    f: Box<dyn Fn(T) -> T + Send>,
+) -> Work {
+    Work::new(move || apply(&x, dtype, &out, dtype, &*f))
+}
+
+/// A formula of two numbers.
+type OfTwo<T, R> = Box<dyn Fn(T, T) -> R + Send>;
+
+/// A formula of three numbers.
+type OfThree<T> = Box<dyn Fn(T, T, T) -> T + Send>;
 
 /// Phase 2 of `f(x, y)` with operands of `dtype` and results of `result`, broadcast to the shape of `out`.
 pub(crate) fn combine<T: Through, R: Through>(
+    x: Operand,
+    y: Operand,
+    dtype: DType,
+    out: Tensor,
+    result: DType,
+    f: impl Fn(T, T) -> R + Send + 'static,
+) -> Work {
+    combine_boxed(x, y, dtype, out, result, Box::new(f))
+}
+
+fn combine_boxed<T: Through, R: Through>(
+    x: Operand,
+    y: Operand,
+    dtype: DType,
+    out: Tensor,
+    result: DType,
+    f: OfTwo<T, R>,
+) -> Work {
+    combine_inlined(x, y, dtype, out, result, f)
+}
+
+/// As [`combine`], with a loop of its own for this formula: for the few that large tensors go through all the time.
+pub(crate) fn combine_inlined<T: Through, R: Through>(
     x: Operand,
     y: Operand,
     dtype: DType,
@@ -257,6 +295,15 @@ pub(crate) fn combine_three<T: Through>(
     dtype: DType,
     out: Tensor,
     f: impl Fn(T, T, T) -> T + Send + 'static,
+) -> Work {
+    combine_three_boxed(operands, dtype, out, Box::new(f))
+}
+
+fn combine_three_boxed<T: Through>(
+    operands: [Operand; 3],
+    dtype: DType,
+    out: Tensor,
+    f: OfThree<T>,
 ) -> Work {
     Work::new(move || {
         let [x, y, z] = &operands;

@@ -101,6 +101,8 @@ pub(crate) fn digamma(x: f64) -> f64 {
     }
     let square = 1.0 / (x * x);
     let series = square
-        * (1.0 / 12.0 - square * (1.0 / 120.0 - square * (1.0 / 252.0 - square * (1.0 / 240.0 - square / 132.0))));
+        * (1.0 / 12.0
+            - square
+                * (1.0 / 120.0 - square * (1.0 / 252.0 - square * (1.0 / 240.0 - square / 132.0))));
     shift + x.ln() - 0.5 / x - series
 }

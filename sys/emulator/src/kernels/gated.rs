@@ -81,7 +81,9 @@ fn forward(call: &Call, gate: Gate) -> Result<Work, Refusal> {
     call.expect_dtype("out", &out, &[x.dtype()])?;
     call.expect_shape("out", &out, &half_shape(&x, axis))?;
     Ok(Work::new(move || {
-        out.store(&halved(&x, axis, gate.first, |g, o| (gate.activation)(g) * o))
+        out.store(&halved(&x, axis, gate.first, |g, o| {
+            (gate.activation)(g) * o
+        }))
     }))
 }
 
@@ -152,7 +154,9 @@ fn geglu(call: &Call) -> Result<Work, Refusal> {
     call.expect_shape("out", &out, &shape)?;
     call.expect_shape("outGelu", &activated, &shape)?;
     Ok(Work::new(move || {
-        out.store(&halved(&x, axis, gate.first, |g, o| (gate.activation)(g) * o))?;
+        out.store(&halved(&x, axis, gate.first, |g, o| {
+            (gate.activation)(g) * o
+        }))?;
         activated.store(&halved(&x, axis, gate.first, |g, _| (gate.activation)(g)))
     }))
 }
@@ -181,6 +185,8 @@ fn gelu_mul(call: &Call) -> Result<Work, Refusal> {
     let axis = halves(call, &x, -1)?;
     call.expect_shape("out", &out, &half_shape(&x, axis))?;
     Ok(Work::new(move || {
-        out.store(&halved(&x, axis, gate.first, |g, o| (gate.activation)(g) * o))
+        out.store(&halved(&x, axis, gate.first, |g, o| {
+            (gate.activation)(g) * o
+        }))
     }))
 }

@@ -8,12 +8,17 @@ mod activation;
 mod activation_backward;
 mod advanced_index;
 mod arithmetic;
+mod attention;
+#[cfg(test)]
+mod checks;
 mod common;
 mod comparison;
+mod convolution;
 mod copying;
 mod creation;
 mod dropout;
 mod element;
+mod foreach;
 mod functions;
 mod gated;
 mod gather;
@@ -22,11 +27,15 @@ mod loss_class;
 mod matmul;
 mod norm;
 mod norm_channel;
+mod optimizer;
 mod ordering;
 mod padding;
 mod placement;
+mod pooling;
 mod random;
 mod reduction;
+mod resize;
+mod rotary;
 mod scan;
 mod scatter;
 mod selection;
@@ -63,4 +72,11 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     loss_class::KERNELS,
     random::KERNELS,
     dropout::KERNELS,
+    optimizer::KERNELS,
+    foreach::KERNELS,
+    convolution::KERNELS,
+    pooling::KERNELS,
+    resize::KERNELS,
+    attention::KERNELS,
+    rotary::KERNELS,
 ];

@@ -89,7 +89,11 @@ impl Step {
             }
             Step::Extreme { largest } => {
                 let first = lane.iter().copied().reduce(|best, next| {
-                    if beats(next.0, best.0, largest, false) { next } else { best }
+                    if beats(next.0, best.0, largest, false) {
+                        next
+                    } else {
+                        best
+                    }
                 });
                 lane.clear();
                 lane.extend(first);
@@ -242,7 +246,15 @@ fn sort(call: &Call) -> Result<Work, Refusal> {
     call.expect_shape("valuesOut", &values, x.shape())?;
     call.expect_shape("indicesOut", &places, x.shape())?;
     let step = Step::Sort { descending };
-    work(call, x, lanes, step, Some(values), Some(places), lanes.length)
+    work(
+        call,
+        x,
+        lanes,
+        step,
+        Some(values),
+        Some(places),
+        lanes.length,
+    )
 }
 
 fn argsort(call: &Call) -> Result<Work, Refusal> {
@@ -299,7 +311,15 @@ fn place_of_extreme(call: &Call, largest: bool) -> Result<Work, Refusal> {
     let (x, keep, out) = (call.tensor(0)?, call.bool(2)?, call.tensor(3)?);
     let (lanes, shape) = dropped(call, &x, call.int(1)?, keep)?;
     call.expect_shape("out", &out, &shape)?;
-    work(call, x, lanes, Step::Extreme { largest }, None, Some(out), 1)
+    work(
+        call,
+        x,
+        lanes,
+        Step::Extreme { largest },
+        None,
+        Some(out),
+        1,
+    )
 }
 
 fn median_of_all(call: &Call, skip_nan: bool) -> Result<Work, Refusal> {
@@ -318,7 +338,15 @@ fn median_of_all(call: &Call, skip_nan: bool) -> Result<Work, Refusal> {
         length: x.count(),
         inner: 1,
     };
-    work(call, x, lanes, Step::Median { skip_nan }, Some(out), None, 1)
+    work(
+        call,
+        x,
+        lanes,
+        Step::Median { skip_nan },
+        Some(out),
+        None,
+        1,
+    )
 }
 
 fn median_of_dim(call: &Call, skip_nan: bool) -> Result<Work, Refusal> {
@@ -327,7 +355,15 @@ fn median_of_dim(call: &Call, skip_nan: bool) -> Result<Work, Refusal> {
     let (lanes, shape) = dropped(call, &x, call.int(1)?, keep)?;
     call.expect_shape("valuesOut", &values, &shape)?;
     call.expect_shape("indicesOut", &places, &shape)?;
-    work(call, x, lanes, Step::Median { skip_nan }, Some(values), Some(places), 1)
+    work(
+        call,
+        x,
+        lanes,
+        Step::Median { skip_nan },
+        Some(values),
+        Some(places),
+        1,
+    )
 }
 
 /// A later equal element takes the place over.
@@ -338,5 +374,13 @@ fn running_extreme(call: &Call, largest: bool) -> Result<Work, Refusal> {
     call.expect_shape("valuesOut", &values, x.shape())?;
     call.expect_shape("indicesOut", &places, x.shape())?;
     let step = Step::Running { largest };
-    work(call, x, lanes, step, Some(values), Some(places), lanes.length)
+    work(
+        call,
+        x,
+        lanes,
+        step,
+        Some(values),
+        Some(places),
+        lanes.length,
+    )
 }

@@ -9,22 +9,44 @@ use crate::kernel::{Call, Prepare, Work};
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnConstantPadNd", constant as Prepare),
-    ("aclnnReflectionPad1d", |call| forward(call, 1, Mode::Reflect)),
-    ("aclnnReflectionPad2d", |call| forward(call, 2, Mode::Reflect)),
-    ("aclnnReflectionPad3d", |call| forward(call, 3, Mode::Reflect)),
+    ("aclnnReflectionPad1d", |call| {
+        forward(call, 1, Mode::Reflect)
+    }),
+    ("aclnnReflectionPad2d", |call| {
+        forward(call, 2, Mode::Reflect)
+    }),
+    ("aclnnReflectionPad3d", |call| {
+        forward(call, 3, Mode::Reflect)
+    }),
     ("aclnnReplicationPad1d", |call| forward(call, 1, Mode::Edge)),
     ("aclnnReplicationPad2d", |call| forward(call, 2, Mode::Edge)),
     ("aclnnReplicationPad3d", |call| forward(call, 3, Mode::Edge)),
     ("aclnnCircularPad2d", |call| forward(call, 2, Mode::Circle)),
     ("aclnnCircularPad3d", |call| forward(call, 3, Mode::Circle)),
-    ("aclnnReflectionPad1dBackward", |call| backward(call, 1, Mode::Reflect)),
-    ("aclnnReflectionPad2dBackward", |call| backward(call, 2, Mode::Reflect)),
-    ("aclnnReflectionPad3dBackward", |call| backward(call, 3, Mode::Reflect)),
-    ("aclnnReplicationPad1dBackward", |call| backward(call, 1, Mode::Edge)),
-    ("aclnnReplicationPad2dBackward", |call| backward(call, 2, Mode::Edge)),
-    ("aclnnReplicationPad3dBackward", |call| backward(call, 3, Mode::Edge)),
-    ("aclnnCircularPad2dBackward", |call| backward(call, 2, Mode::Circle)),
-    ("aclnnCircularPad3dBackward", |call| backward(call, 3, Mode::Circle)),
+    ("aclnnReflectionPad1dBackward", |call| {
+        backward(call, 1, Mode::Reflect)
+    }),
+    ("aclnnReflectionPad2dBackward", |call| {
+        backward(call, 2, Mode::Reflect)
+    }),
+    ("aclnnReflectionPad3dBackward", |call| {
+        backward(call, 3, Mode::Reflect)
+    }),
+    ("aclnnReplicationPad1dBackward", |call| {
+        backward(call, 1, Mode::Edge)
+    }),
+    ("aclnnReplicationPad2dBackward", |call| {
+        backward(call, 2, Mode::Edge)
+    }),
+    ("aclnnReplicationPad3dBackward", |call| {
+        backward(call, 3, Mode::Edge)
+    }),
+    ("aclnnCircularPad2dBackward", |call| {
+        backward(call, 2, Mode::Circle)
+    }),
+    ("aclnnCircularPad3dBackward", |call| {
+        backward(call, 3, Mode::Circle)
+    }),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +90,7 @@ fn tables(
     amounts: &[i64],
     mode: Mode,
 ) -> Result<Vec<AxisTable>, Refusal> {
-    if amounts.len() % 2 != 0 || amounts.len() / 2 > shape.len() {
+    if !amounts.len().is_multiple_of(2) || amounts.len() / 2 > shape.len() {
         return Err(call.invalid(format!(
             "pad {amounts:?} does not hold pairs for the dims of {shape:?}"
         )));
@@ -77,10 +99,12 @@ fn tables(
     for (table, pair) in tables.iter_mut().rev().zip(amounts.chunks(2)) {
         let &[before, after] = pair else { continue };
         let length = table.sources.len() as i64;
-        let padded = length.checked_add(before).and_then(|sum| sum.checked_add(after));
+        let padded = length
+            .checked_add(before)
+            .and_then(|sum| sum.checked_add(after));
         let fits = mode.admits(before, length) && mode.admits(after, length);
         match padded {
-            Some(padded) if fits && padded >= 0 && padded < 1 << 40 => {
+            Some(padded) if fits && (0..1 << 40).contains(&padded) => {
                 table.sources = (0..padded)
                     .map(|index| mode.source(index - before, length))
                     .collect();
@@ -109,10 +133,7 @@ fn constant(call: &Call) -> Result<Work, Refusal> {
 /// Input of `dims` padded dims after one or two others.
 fn expect_dims(call: &Call, shape: &[usize], amounts: &[i64], dims: usize) -> Result<(), Refusal> {
     if amounts.len() != 2 * dims {
-        return Err(call.invalid(format!(
-            "padding {amounts:?}, wanted {} numbers",
-            2 * dims
-        )));
+        return Err(call.invalid(format!("padding {amounts:?}, wanted {} numbers", 2 * dims)));
     }
     if shape.len() != dims + 1 && shape.len() != dims + 2 {
         return Err(call.invalid(format!(

@@ -102,7 +102,12 @@ impl Groups {
         })
     }
 
-    fn fold<T: Copy, A: Clone>(&self, values: impl IntoIterator<Item = T>, start: A, f: impl Fn(A, T) -> A) -> Vec<A> {
+    fn fold<T: Copy, A: Clone>(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        start: A,
+        f: impl Fn(A, T) -> A,
+    ) -> Vec<A> {
         let mut results = vec![start; self.count];
         for (value, &slot) in values.into_iter().zip(&self.slots) {
             if let Some(result) = results.get_mut(slot) {
@@ -119,6 +124,16 @@ impl Groups {
         dtype: DType,
         start: A,
         f: impl Fn(A, T) -> A,
+    ) -> Vec<A> {
+        self.reduce_by(x, dtype, start, &f)
+    }
+
+    fn reduce_by<T: Through, A: Clone>(
+        &self,
+        x: &Tensor,
+        dtype: DType,
+        start: A,
+        f: &dyn Fn(A, T) -> A,
     ) -> Vec<A> {
         self.fold(fetch::<T>(x, dtype).iter().copied(), start, f)
     }
@@ -197,7 +212,11 @@ fn reduce_log_sum(call: &Call) -> Result<Work, Refusal> {
     call.expect_shape("reduce", &out, &groups.shape)?;
     Ok(Work::new(move || {
         let sums = groups.reduce::<f64, f64>(&x, dtype, 0.0, |sum, value| sum + value);
-        store(&out, dtype, &sums.into_iter().map(f64::ln).collect::<Vec<_>>())
+        store(
+            &out,
+            dtype,
+            &sums.into_iter().map(f64::ln).collect::<Vec<_>>(),
+        )
     }))
 }
 
@@ -223,13 +242,15 @@ fn mean_in(call: &Call, x: Tensor, out: Tensor, dtype: DType) -> Result<Work, Re
     let groups = Groups::new(call, &x, dims(call, 1), call.bool(2)?)?;
     call.expect_shape("out", &out, &groups.shape)?;
     match dtype.class() {
-        Class::Float32 | Class::Float64 => {
-            Ok(Work::new(move || store(&out, dtype, &groups.mean(&x, dtype))))
-        }
+        Class::Float32 | Class::Float64 => Ok(Work::new(move || {
+            store(&out, dtype, &groups.mean(&x, dtype))
+        })),
         Class::Complex => Ok(Work::new(move || {
             let (zero, size) = (Complex::default(), groups.size as f64);
             let sums = groups.reduce::<Complex, Complex>(&x, dtype, zero, |sum, value| sum + value);
-            let parts = sums.into_iter().map(|sum| Complex::new(sum.re / size, sum.im / size));
+            let parts = sums
+                .into_iter()
+                .map(|sum| Complex::new(sum.re / size, sum.im / size));
             store(&out, dtype, &parts.collect::<Vec<_>>())
         })),
         _ => Err(call.invalid(format!("dtype is {dtype}, wanted a float"))),
@@ -272,7 +293,8 @@ fn product(
         }),
         Class::Complex => Work::new(move || {
             let one = Complex::new(1.0, 0.0);
-            let products = groups.reduce::<Complex, Complex>(&x, dtype, one, |all, value| all * value);
+            let products =
+                groups.reduce::<Complex, Complex>(&x, dtype, one, |all, value| all * value);
             store(&out, dtype, &products)
         }),
         Class::Other => return Err(no_kernel(call, dtype)),
@@ -357,7 +379,11 @@ fn extreme(
     let high = side == Side::High;
     Ok(match dtype.class() {
         Class::Float32 | Class::Float64 => Work::new(move || {
-            let start = if high { f64::NEG_INFINITY } else { f64::INFINITY };
+            let start = if high {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            };
             let best = groups.reduce::<f64, f64>(&x, dtype, start, |best, value| {
                 let better = if high { value > best } else { value < best };
                 let takes = value.is_nan() || (better && !best.is_nan());
@@ -368,7 +394,11 @@ fn extreme(
         Class::Integer => Work::new(move || {
             let start = if high { i64::MIN } else { i64::MAX };
             let choose = if high { i64::max } else { i64::min };
-            store(&out, dtype, &groups.reduce::<i64, i64>(&x, dtype, start, choose))
+            store(
+                &out,
+                dtype,
+                &groups.reduce::<i64, i64>(&x, dtype, start, choose),
+            )
         }),
         Class::Boolean => Work::new(move || {
             let best = groups.reduce::<bool, bool>(&x, dtype, !high, |best, value| {
@@ -388,7 +418,11 @@ fn truth(call: &Call, all: bool) -> Result<Work, Refusal> {
     expect_shape_or_one(call, &out, &groups)?;
     Ok(Work::new(move || {
         let results = groups.reduce::<bool, bool>(&x, DType::Bool, all, |so_far, value| {
-            if all { so_far && value } else { so_far || value }
+            if all {
+                so_far && value
+            } else {
+                so_far || value
+            }
         });
         store(&out, DType::Bool, &results)
     }))
@@ -410,7 +444,11 @@ fn moments(call: &Call, f: fn(f64) -> f64, with_mean: bool) -> Result<Work, Refu
     if !x.dtype().is_float() {
         return Err(call.invalid(format!("self is {}, wanted a float", x.dtype())));
     }
-    let mean_out = if with_mean { Some(call.tensor(5)?) } else { None };
+    let mean_out = if with_mean {
+        Some(call.tensor(5)?)
+    } else {
+        None
+    };
     for out in std::iter::once(&out).chain(&mean_out) {
         call.expect_shape("out", out, &groups.shape)?;
         expect_castable(call, x.dtype(), out)?;
@@ -522,11 +560,16 @@ fn log_sum_exp(call: &Call) -> Result<Work, Refusal> {
             .iter()
             .map(|&high| if high.is_infinite() { 0.0 } else { high })
             .collect();
-        let terms = values.iter().zip(&groups.slots).map(|(&value, &slot)| {
-            (value - shifts.get(slot).copied().unwrap_or(0.0)).exp()
-        });
+        let terms = values
+            .iter()
+            .zip(&groups.slots)
+            .map(|(&value, &slot)| (value - shifts.get(slot).copied().unwrap_or(0.0)).exp());
         let sums = groups.fold(terms, 0.0, |sum: f64, term: f64| sum + term);
-        let results: Vec<f64> = sums.iter().zip(&shifts).map(|(sum, shift)| sum.ln() + shift).collect();
+        let results: Vec<f64> = sums
+            .iter()
+            .zip(&shifts)
+            .map(|(sum, shift)| sum.ln() + shift)
+            .collect();
         store(&out, dtype, &results)
     }))
 }

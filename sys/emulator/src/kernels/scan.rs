@@ -45,7 +45,11 @@ fn scan<T: Through>(
     for lane in lanes.starts() {
         let mut total = start;
         for step in 0..lanes.length {
-            let index = if order.reverse { lanes.length - 1 - step } else { step };
+            let index = if order.reverse {
+                lanes.length - 1 - step
+            } else {
+                step
+            };
             if let Some(slot) = values.get_mut(lane + index * lanes.inner) {
                 let next = f(total, *slot);
                 *slot = if order.exclusive { total } else { next };
@@ -79,7 +83,9 @@ fn sums(
         })),
         Class::Complex => Ok(Work::new(move || {
             let zero = Complex::default();
-            scan::<Complex>(&x, dtype, &out, lanes, order, zero, |sum, value| sum + value)
+            scan::<Complex>(&x, dtype, &out, lanes, order, zero, |sum, value| {
+                sum + value
+            })
         })),
         _ => Err(no_kernel(call, dtype)),
     }

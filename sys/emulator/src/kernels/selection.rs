@@ -54,7 +54,11 @@ fn float_key(value: f64) -> u64 {
         return u64::MAX;
     }
     let bits = (value + 0.0).to_bits();
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+    if bits >> 63 == 1 {
+        !bits
+    } else {
+        bits | 1 << 63
+    }
 }
 
 /// The keys of a tensor's elements; U64 orders as unsigned.
@@ -62,7 +66,11 @@ fn keys(x: &Tensor) -> Vec<u64> {
     match x.dtype().class() {
         Class::Float32 | Class::Float64 => x.load_vec::<f64>().into_iter().map(float_key).collect(),
         _ => {
-            let flip = if x.dtype() == DType::U64 { 0 } else { 1u64 << 63 };
+            let flip = if x.dtype() == DType::U64 {
+                0
+            } else {
+                1u64 << 63
+            };
             let values = x.load_vec::<i64>().into_iter();
             values.map(|value| value as u64 ^ flip).collect()
         }
@@ -101,6 +109,30 @@ fn classify(count: usize, order: impl Fn(usize, usize) -> Ordering) -> Classes {
     classes
 }
 
+/// The distinct elements; each NaN is a class of its own.
+fn element_classes(x: &Tensor) -> Classes {
+    let (keys, float) = (keys(x), x.dtype().is_float());
+    classify(keys.len(), |a, b| {
+        let tie = if float && keys[a] == u64::MAX {
+            a.cmp(&b)
+        } else {
+            Ordering::Equal
+        };
+        keys[a].cmp(&keys[b]).then(tie)
+    })
+}
+
+/// The distinct slices along the axis of the lanes.
+fn slice_classes(x: &Tensor, lanes: Lanes) -> Classes {
+    let keys = keys(x);
+    let slice = |index: usize| {
+        let places = lanes.starts().map(move |start| start + index * lanes.inner);
+        places.map(|place| keys[place]).collect::<Vec<u64>>()
+    };
+    let slices: Vec<Vec<u64>> = (0..lanes.length).map(slice).collect();
+    classify(lanes.length, |a, b| slices[a].cmp(&slices[b]))
+}
+
 fn refuse_complex(call: &Call, x: &Tensor) -> Result<(), Refusal> {
     match x.dtype().class() {
         Class::Complex | Class::Other => Err(no_kernel(call, x.dtype())),
@@ -115,7 +147,11 @@ fn unique(call: &Call) -> Result<Work, Refusal> {
     let with_counts = counted && call.bool(3)?;
     let first = if counted { 4 } else { 3 };
     let (values, inverse) = (call.tensor(first)?, call.tensor(first + 1)?);
-    let counts = if counted { Some(call.tensor(first + 2)?) } else { None };
+    let counts = if counted {
+        Some(call.tensor(first + 2)?)
+    } else {
+        None
+    };
     refuse_complex(call, &x)?;
     call.expect_dtype("valueOut", &values, &[x.dtype()])?;
     expect_room(call, "valueOut", &values, x.count())?;
@@ -127,15 +163,7 @@ fn unique(call: &Call) -> Result<Work, Refusal> {
     }
     let refused = no_kernel(call, x.dtype());
     by_class!(x.dtype(), T => Ok(Work::new(move || {
-        let keys = keys(&x);
-        // Each NaN is a class of its own.
-        let classes = classify(keys.len(), |a, b| {
-            keys[a].cmp(&keys[b]).then(if keys[a] == u64::MAX && x.dtype().is_float() {
-                a.cmp(&b)
-            } else {
-                Ordering::Equal
-            })
-        });
+        let classes = element_classes(&x);
         let data = x.load_vec::<T>();
         let distinct: Vec<T> = classes.first.iter().map(|&index| data[index]).collect();
         let count = distinct.len();
@@ -168,13 +196,7 @@ fn unique_slices(call: &Call) -> Result<Work, Refusal> {
     let lanes = Lanes::new(x.shape(), axis);
     let refused = no_kernel(call, x.dtype());
     by_class!(x.dtype(), T => Ok(Work::new(move || {
-        let keys = keys(&x);
-        let slice = |index: usize| {
-            let places = lanes.starts().map(move |start| start + index * lanes.inner);
-            places.map(|place| keys[place]).collect::<Vec<u64>>()
-        };
-        let slices: Vec<Vec<u64>> = (0..length).map(slice).collect();
-        let classes = classify(length, |a, b| slices[a].cmp(&slices[b]));
+        let classes = slice_classes(&x, lanes);
         let data = x.load_vec::<T>();
         let mut distinct = Vec::with_capacity(x.count());
         for outer in 0..lanes.outer {
@@ -206,12 +228,20 @@ fn nonzero(call: &Call, columns: bool) -> Result<Work, Refusal> {
         for (index, &place) in places.iter().enumerate() {
             let mut rest = place;
             for (axis, &dim) in x.shape().iter().enumerate().rev() {
-                let slot = if columns { axis * places.len() + index } else { index * rank + axis };
+                let slot = if columns {
+                    axis * places.len() + index
+                } else {
+                    index * rank + axis
+                };
                 coordinates[slot] = (rest % dim.max(1)) as i64;
                 rest /= dim.max(1);
             }
         }
-        let shape = if columns { [rank, places.len()] } else { [places.len(), rank] };
+        let shape = if columns {
+            [rank, places.len()]
+        } else {
+            [places.len(), rank]
+        };
         store_front(&out, coordinates, &shape)
     }))
 }
@@ -283,7 +313,11 @@ fn search_sorted(call: &Call) -> Result<Work, Refusal> {
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let columns = if shared { out.count() } else { out.count() / volume(lead).max(1) };
+    let columns = if shared {
+        out.count()
+    } else {
+        out.count() / volume(lead).max(1)
+    };
     Ok(Work::new(move || {
         let mut rows: Vec<f64> = fetch::<f64>(&sequence, dtype).iter().copied().collect();
         if let Some(sorter) = &sorter {
@@ -380,7 +414,10 @@ fn histogram(call: &Call) -> Result<Work, Refusal> {
             (low, high) = (low - 1.0, high + 1.0);
         }
         let mut counts = vec![0i64; bins];
-        for value in values.into_iter().filter(|value| (low..=high).contains(value)) {
+        for value in values
+            .into_iter()
+            .filter(|value| (low..=high).contains(value))
+        {
             let bin = ((value - low) / (high - low) * bins as f64) as usize;
             counts[bin.min(bins - 1)] += 1;
         }

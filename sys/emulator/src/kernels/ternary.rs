@@ -74,7 +74,11 @@ fn choose_values<T: Through>(
     let shape = out.shape();
     let truth = condition.read::<bool>();
     let (a, b) = (fetch::<T>(x, dtype), fetch::<T>(y, dtype));
-    let (truth, a, b) = (spread(&truth, shape)?, spread(&a, shape)?, spread(&b, shape)?);
+    let (truth, a, b) = (
+        spread(&truth, shape)?,
+        spread(&a, shape)?,
+        spread(&b, shape)?,
+    );
     let values = Zip::from(&truth)
         .and(&a)
         .and(&b)
@@ -189,7 +193,11 @@ fn bounded(
     Ok(match dtype.class() {
         Class::Float32 | Class::Float64 => {
             combine_three::<f64>(operands, dtype, out, move |x, low, high| {
-                let raised = if has_low && !(x > low || x.is_nan()) { low } else { x };
+                let raised = if has_low && !(x > low || x.is_nan()) {
+                    low
+                } else {
+                    x
+                };
                 let keeps = raised < high || raised.is_nan() || !has_high;
                 if keeps { raised } else { high }
             })
@@ -220,13 +228,18 @@ fn lerp(call: &Call) -> Result<Work, Refusal> {
         return Ok(Work::nothing());
     }
     let operands = [Operand::Tensor(x), Operand::Tensor(end), weight];
-    Ok(combine_three::<f64>(operands, dtype, out, |x, end, weight| {
-        if weight.abs() < 0.5 {
-            x + weight * (end - x)
-        } else {
-            end - (end - x) * (1.0 - weight)
-        }
-    }))
+    Ok(combine_three::<f64>(
+        operands,
+        dtype,
+        out,
+        |x, end, weight| {
+            if weight.abs() < 0.5 {
+                x + weight * (end - x)
+            } else {
+                end - (end - x) * (1.0 - weight)
+            }
+        },
+    ))
 }
 
 /// `out = self + value * tensor1 * tensor2`.
@@ -264,7 +277,12 @@ fn addcdiv(call: &Call) -> Result<Work, Refusal> {
         return Ok(Work::nothing());
     }
     let value = value.rounded_to::<f64>(dtype);
-    Ok(combine_three::<f64>(operands, dtype, out, move |x, a, b| x + value * a / b))
+    Ok(combine_three::<f64>(
+        operands,
+        dtype,
+        out,
+        move |x, a, b| x + value * a / b,
+    ))
 }
 
 fn fused(call: &Call) -> Result<([Operand; 3], DType, Scalar, Tensor), Refusal> {

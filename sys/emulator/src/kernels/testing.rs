@@ -9,10 +9,13 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod attention;
 mod index;
 mod loss;
 mod norm;
 mod random;
+mod spatial;
+mod update;
 
 /// A tensor with a shape, from values in row-major order.
 pub(crate) fn tensor<T: Number>(dtype: DType, shape: &[usize], values: &[T]) -> Tensor {

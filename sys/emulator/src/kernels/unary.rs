@@ -79,7 +79,9 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnTrunc", |call| rounding(call, f64::trunc)),
     ("aclnnInplaceTrunc", |call| rounding(call, f64::trunc)),
     ("aclnnRound", |call| rounding(call, f64::round_ties_even)),
-    ("aclnnInplaceRound", |call| rounding(call, f64::round_ties_even)),
+    ("aclnnInplaceRound", |call| {
+        rounding(call, f64::round_ties_even)
+    }),
     ("aclnnRoundDecimals", round_decimals),
     ("aclnnInplaceRoundDecimals", round_decimals),
     ("aclnnFrac", frac),
@@ -93,8 +95,12 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplaceNanToNum", nan_to_num),
     ("aclnnIsFinite", |call| kind(call, f64::is_finite, true)),
     ("aclnnIsInf", |call| kind(call, f64::is_infinite, false)),
-    ("aclnnIsPosInf", |call| kind(call, |x| x == f64::INFINITY, false)),
-    ("aclnnIsNegInf", |call| kind(call, |x| x == f64::NEG_INFINITY, false)),
+    ("aclnnIsPosInf", |call| {
+        kind(call, |x| x == f64::INFINITY, false)
+    }),
+    ("aclnnIsNegInf", |call| {
+        kind(call, |x| x == f64::NEG_INFINITY, false)
+    }),
     ("aclnnSignbit", sign_bit),
     ("aclnnLogicalNot", logical_not),
     ("aclnnInplaceLogicalNot", logical_not),
@@ -202,7 +208,11 @@ fn sqrt(call: &Call) -> Result<Work, Refusal> {
 }
 
 fn rsqrt(call: &Call) -> Result<Work, Refusal> {
-    analytic(call, |x| 1.0 / x.sqrt(), |z| complex_inverse(complex_sqrt(z)))
+    analytic(
+        call,
+        |x| 1.0 / x.sqrt(),
+        |z| complex_inverse(complex_sqrt(z)),
+    )
 }
 
 fn reciprocal(call: &Call) -> Result<Work, Refusal> {
@@ -318,9 +328,9 @@ fn abs(call: &Call) -> Result<Work, Refusal> {
         Class::Integer if dtype == DType::U64 => map::<i64>(x, dtype, out, |x| x),
         Class::Integer => map::<i64>(x, dtype, out, i64::wrapping_abs),
         Class::Boolean => map::<bool>(x, dtype, out, |x| x),
-        Class::Complex => Work::new(move || {
-            apply::<Complex, f64>(&x, x.dtype(), &out, dtype, Complex::norm)
-        }),
+        Class::Complex => {
+            Work::new(move || apply::<Complex, f64>(&x, x.dtype(), &out, dtype, &Complex::norm))
+        }
         Class::Other => return Err(no_kernel(call, dtype)),
     })
 }
@@ -342,9 +352,7 @@ fn sign(call: &Call) -> Result<Work, Refusal> {
         Class::Float32 | Class::Float64 => map::<f64>(x, dtype, out, |x| {
             f64::from(i8::from(x > 0.0) - i8::from(x < 0.0))
         }),
-        Class::Integer if dtype == DType::U64 => {
-            map::<i64>(x, dtype, out, |x| i64::from(x != 0))
-        }
+        Class::Integer if dtype == DType::U64 => map::<i64>(x, dtype, out, |x| i64::from(x != 0)),
         Class::Integer => map::<i64>(x, dtype, out, i64::signum),
         Class::Boolean => map::<bool>(x, dtype, out, |x| x),
         _ => return Err(no_kernel(call, dtype)),
@@ -383,7 +391,7 @@ fn kind(call: &Call, test: fn(f64) -> bool, other: bool) -> Result<Work, Refusal
     let (x, truth, out) = pair(call, |_| DType::Bool)?;
     match x.dtype().class() {
         Class::Float32 | Class::Float64 => Ok(Work::new(move || {
-            apply::<f64, bool>(&x, x.dtype(), &out, truth, test)
+            apply::<f64, bool>(&x, x.dtype(), &out, truth, &test)
         })),
         Class::Integer | Class::Boolean => Ok(Work::new(move || out.fill(other))),
         _ => Err(no_kernel(call, x.dtype())),
@@ -394,10 +402,10 @@ fn sign_bit(call: &Call) -> Result<Work, Refusal> {
     let (x, truth, out) = pair(call, |_| DType::Bool)?;
     match x.dtype() {
         dtype if dtype.is_float() => Ok(Work::new(move || {
-            apply::<f64, bool>(&x, x.dtype(), &out, truth, f64::is_sign_negative)
+            apply::<f64, bool>(&x, x.dtype(), &out, truth, &f64::is_sign_negative)
         })),
         DType::I8 | DType::I16 | DType::I32 | DType::I64 => Ok(Work::new(move || {
-            apply::<i64, bool>(&x, x.dtype(), &out, truth, i64::is_negative)
+            apply::<i64, bool>(&x, x.dtype(), &out, truth, &i64::is_negative)
         })),
         dtype if dtype.is_complex() => Err(no_kernel(call, dtype)),
         _ => Ok(Work::new(move || out.fill(false))),
@@ -407,7 +415,7 @@ fn sign_bit(call: &Call) -> Result<Work, Refusal> {
 fn logical_not(call: &Call) -> Result<Work, Refusal> {
     let (x, truth, out) = pair(call, |_| DType::Bool)?;
     Ok(Work::new(move || {
-        apply::<bool, bool>(&x, truth, &out, truth, |x| !x)
+        apply::<bool, bool>(&x, truth, &out, truth, &|x| !x)
     }))
 }
 
@@ -424,7 +432,7 @@ fn real_part(call: &Call) -> Result<Work, Refusal> {
     let (x, out) = (call.tensor(0)?, call.tensor(1)?);
     call.expect_shape("out", &out, x.shape())?;
     Ok(Work::new(move || {
-        apply::<Complex, f64>(&x, x.dtype(), &out, out.dtype(), |z| z.re)
+        apply::<Complex, f64>(&x, x.dtype(), &out, out.dtype(), &|z| z.re)
     }))
 }
 
@@ -441,8 +449,8 @@ fn angle(call: &Call) -> Result<Work, Refusal> {
     };
     let dtype = x.dtype();
     Ok(Work::new(move || match dtype.is_complex() {
-        true => apply::<Complex, f64>(&x, dtype, &out, out.dtype(), polar),
-        false => apply::<f64, f64>(&x, dtype, &out, out.dtype(), |x| match x {
+        true => apply::<Complex, f64>(&x, dtype, &out, out.dtype(), &polar),
+        false => apply::<f64, f64>(&x, dtype, &out, out.dtype(), &|x| match x {
             _ if x.is_nan() => x,
             _ if x < 0.0 => PI,
             _ => 0.0,

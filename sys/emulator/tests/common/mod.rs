@@ -1,7 +1,7 @@
 //! What all tests share: typed functions out of the symbol table, buffers, tensors, and one lock because the state is global.
 //!
 //! Knows the C interface; it must not know the emulator's inside.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::macro_metavars_in_unsafe)]
 
 use ascend_emulator::Settings;
 use ascend_sys::{self as sys, Function};

@@ -1,0 +1,204 @@
+//! Fused optimiser steps that update parameters and state in place.
+//!
+//! Knows the kernel interface; it must not know streams, handles or device memory.
+
+use crate::failure::{Fault, Refusal};
+use crate::kernel::{Call, Prepare, Work};
+use crate::tensor::Tensor;
+
+/// This family's ops.
+pub(crate) const KERNELS: &[(&str, Prepare)] = &[
+    ("aclnnApplyAdamWV2", adam_w_v2 as Prepare),
+    ("aclnnApplyAdamW", adam_w as Prepare),
+    ("aclnnFusedSgd", sgd as Prepare),
+];
+
+/// The constants of one step.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    lr: f32,
+    beta1: f32,
+    beta2: f32,
+    weight_decay: f32,
+    eps: f32,
+    /// 1 − β₁^t and 1 − β₂^t.
+    corrections: (f32, f32),
+}
+
+/// Parameter, state and gradient.
+#[derive(Debug, Clone)]
+struct Adam {
+    var: Tensor,
+    m: Tensor,
+    v: Tensor,
+    highest: Option<Tensor>,
+    grad: Tensor,
+    maximize: bool,
+}
+
+impl Adam {
+    fn check(&self, call: &Call) -> Result<(), Refusal> {
+        let shape = self.var.shape();
+        for (what, tensor) in [("m", &self.m), ("v", &self.v), ("grad", &self.grad)] {
+            call.expect_shape(what, tensor, shape)?;
+        }
+        match &self.highest {
+            Some(tensor) => call.expect_shape("maxGradNorm", tensor, shape),
+            None => Ok(()),
+        }
+    }
+
+    /// Decay first, then the moments, then the bias corrections (after the maximum of amsgrad).
+    fn run(&self, step: Step) -> Result<(), Fault> {
+        let mut var = self.var.load_vec::<f32>();
+        let (mut m, mut v) = (self.m.load_vec::<f32>(), self.v.load_vec::<f32>());
+        let mut highest = self.highest.as_ref().map(|tensor| tensor.load_vec::<f32>());
+        let grad = self.grad.load_vec::<f32>();
+        let sign = if self.maximize { -1.0 } else { 1.0 };
+        let rate = step.lr / step.corrections.0;
+        let root = step.corrections.1.sqrt();
+        for at in 0..var.len() {
+            let g = sign * grad[at];
+            m[at] = step.beta1 * m[at] + (1.0 - step.beta1) * g;
+            v[at] = step.beta2 * v[at] + (1.0 - step.beta2) * g * g;
+            let spread = match &mut highest {
+                Some(highest) => {
+                    highest[at] = highest[at].max(v[at]);
+                    highest[at]
+                }
+                None => v[at],
+            };
+            let decayed = var[at] * (1.0 - step.lr * step.weight_decay);
+            var[at] = decayed - rate * m[at] / (spread.sqrt() / root + step.eps);
+        }
+        self.var.store_slice(&var)?;
+        self.m.store_slice(&m)?;
+        self.v.store_slice(&v)?;
+        match (&self.highest, &highest) {
+            (Some(tensor), Some(values)) => tensor.store_slice(values),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// 1 − β^t, computed wide.
+fn correction(beta: f64, t: f64) -> f32 {
+    (1.0 - beta.powf(t)) as f32
+}
+
+/// The step tensor holds t − 1.
+fn adam_w_v2(call: &Call) -> Result<Work, Refusal> {
+    let amsgrad = call.bool(11)?;
+    let adam = Adam {
+        var: call.tensor(0)?,
+        m: call.tensor(1)?,
+        v: call.tensor(2)?,
+        highest: if amsgrad { Some(call.tensor(3)?) } else { None },
+        grad: call.tensor(4)?,
+        maximize: call.bool(12)?,
+    };
+    adam.check(call)?;
+    let count = call.tensor(5)?;
+    if count.count() != 1 {
+        return Err(call.invalid(format!("step has shape {:?}, wanted [1]", count.shape())));
+    }
+    let (beta1, beta2) = (call.float(7)?, call.float(8)?);
+    let step = Step {
+        lr: call.float(6)? as f32,
+        beta1: beta1 as f32,
+        beta2: beta2 as f32,
+        weight_decay: call.float(9)? as f32,
+        eps: call.float(10)? as f32,
+        corrections: (1.0, 1.0),
+    };
+    Ok(Work::new(move || {
+        let t = count.load_one::<f64>() + 1.0;
+        adam.run(Step {
+            corrections: (correction(beta1, t), correction(beta2, t)),
+            ..step
+        })
+    }))
+}
+
+/// The older form: all numbers are tensors, and the powers of the betas are those of t − 1.
+fn adam_w(call: &Call) -> Result<Work, Refusal> {
+    let amsgrad = call.bool(12)?;
+    let adam = Adam {
+        var: call.tensor(0)?,
+        m: call.tensor(1)?,
+        v: call.tensor(2)?,
+        highest: if amsgrad { Some(call.tensor(11)?) } else { None },
+        grad: call.tensor(10)?,
+        maximize: call.bool(13)?,
+    };
+    adam.check(call)?;
+    let numbers = (3..10)
+        .map(|index| call.tensor(index))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Work::new(move || {
+        let number = |index: usize| {
+            numbers
+                .get(index)
+                .map_or(0.0, |tensor| tensor.load_one::<f32>())
+        };
+        adam.run(Step {
+            lr: number(2),
+            weight_decay: number(3),
+            beta1: number(4),
+            beta2: number(5),
+            eps: number(6),
+            corrections: (1.0 - number(0) * number(4), 1.0 - number(1) * number(5)),
+        })
+    }))
+}
+
+/// Stochastic gradient descent over lists, with torch's momentum.
+fn sgd(call: &Call) -> Result<Work, Refusal> {
+    let (params, grads) = (call.tensors(0)?, call.tensors(1)?);
+    let buffers: Vec<Tensor> = call
+        .optional_tensors(2)
+        .unwrap_or_default()
+        .into_iter()
+        .flatten()
+        .collect();
+    let scale = call.optional_tensor(3);
+    let number = |index: usize| call.float(index).map(|value| value as f32);
+    let (decay, momentum, lr, dampening) = (number(4)?, number(5)?, number(6)?, number(7)?);
+    let (nesterov, maximize, first) = (call.bool(8)?, call.bool(9)?, call.bool(10)?);
+    if grads.len() != params.len() || (momentum != 0.0 && buffers.len() != params.len()) {
+        return Err(call.invalid(format!(
+            "{} parameters, {} gradients, {} momentum buffers",
+            params.len(),
+            grads.len(),
+            buffers.len()
+        )));
+    }
+    for (param, other) in params.iter().zip(&grads).chain(params.iter().zip(&buffers)) {
+        call.expect_shape("a list element", other, param.shape())?;
+    }
+    Ok(Work::new(move || {
+        let divisor = scale.as_ref().map(|scale| scale.load_one::<f32>());
+        for (number, (param, grad)) in params.iter().zip(&grads).enumerate() {
+            let mut values = param.load_vec::<f32>();
+            let mut g = grad.load_vec::<f32>();
+            if let Some(divisor) = divisor {
+                g.iter_mut().for_each(|value| *value /= divisor);
+                grad.store_slice(&g)?;
+            }
+            for (g, &value) in g.iter_mut().zip(&values) {
+                *g = if maximize { -*g } else { *g } + decay * value;
+            }
+            if let Some(buffer) = buffers.get(number).filter(|_| momentum != 0.0) {
+                let mut velocity = buffer.load_vec::<f32>();
+                for (velocity, g) in velocity.iter_mut().zip(&mut g) {
+                    *velocity = if first { *g } else { momentum * *velocity + (1.0 - dampening) * *g };
+                    *g = if nesterov { *g + momentum * *velocity } else { *velocity };
+                }
+                buffer.store_slice(&velocity)?;
+            }
+            values.iter_mut().zip(&g).for_each(|(value, g)| *value -= lr * g);
+            param.store_slice(&values)?;
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,164 @@
+//! Rotary position embedding and its gradient.
+//!
+//! Knows the kernel interface; it must not know streams, handles or device memory.
+
+use super::common::{broadcast_positions, expect_broadcast, same_dtype};
+use crate::failure::{Fault, Refusal};
+use crate::kernel::{Call, Family, Prepare, Work};
+use crate::tensor::Tensor;
+
+/// This family's ops.
+pub(crate) const KERNELS: &[(&str, Prepare)] = &[
+    ("aclnnRotaryPositionEmbedding", rotary as Prepare),
+    ("aclnnRotaryPositionEmbeddingGrad", rotary_grad as Prepare),
+    ("aclnnApplyRotaryPosEmb", apply as Prepare),
+    ("aclnnApplyRotaryPosEmbV2", apply as Prepare),
+];
+
+/// Which elements of the last dim turn with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Element i with element i + D/2.
+    Half,
+    /// Element 2i with element 2i + 1.
+    Interleaved,
+}
+
+impl Mode {
+    fn of(call: &Call, index: usize) -> Result<Mode, Refusal> {
+        match (call.int(index)?, call.family()) {
+            (0, _) => Ok(Mode::Half),
+            (1, _) => Ok(Mode::Interleaved),
+            (mode, Family::A950) => Err(call.unsupported(format!("mode {mode} has no kernel here"))),
+            (mode, _) => Err(call.invalid(format!("mode is {mode}, wanted 0 or 1"))),
+        }
+    }
+
+    /// The partner of an element within a row of `width`, and the sign with which it comes.
+    fn partner(self, at: usize, width: usize) -> (usize, f32) {
+        let half = width / 2;
+        match self {
+            Mode::Half if at < half => (at + half, -1.0),
+            Mode::Half => (at - half, 1.0),
+            Mode::Interleaved if at.is_multiple_of(2) => (at + 1, -1.0),
+            Mode::Interleaved => (at - 1, 1.0),
+        }
+    }
+}
+
+/// x cos + rot(x) sin; turned the other way round, the gradient to x.
+fn turn(x: &[f32], cos: &[f32], sin: &[f32], positions: &[usize], width: usize, mode: Mode) -> Vec<f32> {
+    (0..x.len())
+        .map(|at| {
+            let (start, own) = (at - at % width, at % width);
+            let (partner, sign) = mode.partner(own, width);
+            x[at] * cos[positions[at]] + sign * x[start + partner] * sin[positions[at]]
+        })
+        .collect()
+}
+
+fn check(call: &Call, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<usize, Refusal> {
+    let width = x.shape().last().copied().unwrap_or(0);
+    if x.rank() != 4 || width == 0 || width % 2 != 0 || width >= 896 {
+        return Err(call.invalid(format!(
+            "x has shape {:?}, wanted 4 dims, the last even and below 896",
+            x.shape()
+        )));
+    }
+    expect_broadcast(call, "cos", cos, x.shape())?;
+    call.expect_shape("sin", sin, cos.shape())?;
+    if cos.rank() != 4 || cos.shape().last() != Some(&width) {
+        return Err(call.invalid(format!("cos has shape {:?}, x {:?}", cos.shape(), x.shape())));
+    }
+    same_dtype(call, "cos", cos, x)?;
+    same_dtype(call, "sin", sin, x)?;
+    Ok(width)
+}
+
+fn rotary(call: &Call) -> Result<Work, Refusal> {
+    let (x, cos, sin, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?, call.tensor(4)?);
+    let mode = Mode::of(call, 3)?;
+    let width = check(call, &x, &cos, &sin)?;
+    call.expect_shape("out", &out, x.shape())?;
+    Ok(Work::new(move || {
+        let positions = broadcast_positions(cos.shape(), x.shape());
+        let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
+        out.store_slice(&turn(&x.load_vec::<f32>(), &c, &s, &positions, width, mode))
+    }))
+}
+
+/// dx = dy cos + rotᵀ(dy sin); dcos = Σ dy x; dsin = Σ dy rot(x), summed over the broadcast dims.
+fn rotary_grad(call: &Call) -> Result<Work, Refusal> {
+    let (dy, cos, sin) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let x = call.optional_tensor(3);
+    let mode = Mode::of(call, 4)?;
+    let dx = call.tensor(5)?;
+    let width = check(call, &dy, &cos, &sin)?;
+    call.expect_shape("dx", &dx, dy.shape())?;
+    let tables = match &x {
+        Some(x) => {
+            call.expect_shape("x", x, dy.shape())?;
+            let tables = (call.tensor(6)?, call.tensor(7)?);
+            call.expect_shape("dcos", &tables.0, cos.shape())?;
+            call.expect_shape("dsin", &tables.1, cos.shape())?;
+            Some(tables)
+        }
+        None => None,
+    };
+    Ok(Work::new(move || {
+        let positions = broadcast_positions(cos.shape(), dy.shape());
+        let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
+        let grads = dy.load_vec::<f32>();
+        let mut values: Vec<f32> = (0..grads.len()).map(|at| grads[at] * c[positions[at]]).collect();
+        for (at, &g) in grads.iter().enumerate() {
+            let (partner, sign) = mode.partner(at % width, width);
+            values[at - at % width + partner] += sign * g * s[positions[at]];
+        }
+        dx.store_slice(&values)?;
+        let (Some(x), Some((dcos, dsin))) = (&x, &tables) else {
+            return Ok(());
+        };
+        let x = x.load_vec::<f32>();
+        let (mut cosines, mut sines) = (vec![0f64; c.len()], vec![0f64; c.len()]);
+        for (at, &g) in grads.iter().enumerate() {
+            let (partner, sign) = mode.partner(at % width, width);
+            cosines[positions[at]] += f64::from(g * x[at]);
+            sines[positions[at]] += f64::from(g * sign * x[at - at % width + partner]);
+        }
+        dcos.store_slice(&cosines)?;
+        dsin.store_slice(&sines)
+    }))
+}
+
+/// Turns queries and keys of [B, S, N, 128] in place.
+fn apply(call: &Call) -> Result<Work, Refusal> {
+    let (query, key, cos, sin) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?, call.tensor(3)?);
+    let layout = call.int(4)?;
+    if layout != 1 {
+        return Err(call.invalid(format!("layout is {layout}, wanted 1")));
+    }
+    let mode = match call.name() {
+        "aclnnApplyRotaryPosEmbV2" => match call.text(5)? {
+            "half" => Mode::Half,
+            "interleave" => Mode::Interleaved,
+            other => return Err(call.invalid(format!("rotaryMode is {other:?}"))),
+        },
+        _ => Mode::Half,
+    };
+    let width = check(call, &query, &cos, &sin)?;
+    check(call, &key, &cos, &sin)?;
+    if query.is_empty() || key.is_empty() || width != 128 {
+        return Err(call.invalid(format!(
+            "query {:?} and key {:?}, wanted a last dim of 128 and no empty tensor",
+            query.shape(),
+            key.shape()
+        )));
+    }
+    Ok(Work::new(move || {
+        let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
+        [&query, &key].into_iter().try_for_each(|x| -> Result<(), Fault> {
+            let positions = broadcast_positions(cos.shape(), x.shape());
+            x.store_slice(&turn(&x.load_vec::<f32>(), &c, &s, &positions, width, mode))
+        })
+    }))
+}

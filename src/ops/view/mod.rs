@@ -28,14 +28,12 @@ rooms! {
 }
 
 mod flatten;
-mod meshgrid;
 mod one_hot;
 mod pixel_shuffle;
 mod repeat_interleave;
 mod split;
 mod stack;
 
-pub use meshgrid::MeshIndexing;
 pub use repeat_interleave::Repeats;
 pub use split::SplitSizes;
 

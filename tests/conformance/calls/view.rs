@@ -1,6 +1,6 @@
 //! The ops of the family `view`.
 
-use ascend_tensor::ops::view::{DiagonalOptions, MeshIndexing, PadMode, Repeats, SliceOptions, SplitSizes, UnfoldOptions, WindowOptions};
+use ascend_tensor::ops::view::{DiagonalOptions, PadMode, Repeats, SliceOptions, SplitSizes, UnfoldOptions, WindowOptions};
 use ascend_tensor::{Error, Result, Scalar, Tensor};
 
 use super::{Args, Call, bad, one};
@@ -41,7 +41,6 @@ pub const CALLS: &[(&str, Call)] = &[
     ("one_hot", |args| one(args.tensor(0)?.one_hot(if args.int("num_classes") == Some(-1) { None } else { args.size("num_classes")? }))),
     ("pixel_shuffle", |args| one(args.tensor(0)?.pixel_shuffle(args.need_int("upscale_factor")?))),
     ("pixel_unshuffle", |args| one(args.tensor(0)?.pixel_unshuffle(args.need_int("downscale_factor")?))),
-    ("meshgrid", meshgrid),
 ];
 
 fn split(args: &Args) -> Result<Vec<Tensor>> {
@@ -98,42 +97,4 @@ fn fold(args: &Args) -> Result<Vec<Tensor>> {
     let [rows, columns] = pair(args, "output_size", 0)?;
     let size = |size: i64| usize::try_from(size).map_err(|_| bad("output_size", "negative"));
     one(args.tensor(0)?.fold([size(rows)?, size(columns)?], windows(args)?))
-}
-
-fn meshgrid(args: &Args) -> Result<Vec<Tensor>> {
-    let indexing = match args.text("indexing").unwrap_or("ij") {
-        "ij" => MeshIndexing::Matrix,
-        "xy" => MeshIndexing::Cartesian,
-        other => return Err(bad("indexing", other)),
-    };
-    Tensor::meshgrid(&args.list(0), indexing)
-}
-
-fn needed(args: &Args, name: &'static str) -> Result<Vec<i64>> {
-    args.ints(name).ok_or_else(|| bad(name, "required"))
-}
-
-/// `expand` with -1 for a size that stays.
-fn expand(args: &Args) -> Result<Vec<Tensor>> {
-    let x = args.tensor(0)?;
-    let sizes = needed(args, "size")?;
-    let lead = sizes.len().saturating_sub(x.rank());
-    let size = |(dim, size): (usize, &i64)| match size {
-        -1 => dim.checked_sub(lead).and_then(|own| x.dims().get(own).copied()),
-        size => usize::try_from(*size).ok(),
-    };
-    let all: Option<Vec<usize>> = sizes.iter().enumerate().map(size).collect();
-    let misfit = || Error::Shape { op: "expand", got: format!("{sizes:?}").into(), want: "-1 for dims that the tensor has".into() };
-    one(x.expand(all.ok_or_else(misfit)?))
-}
-
-fn slice(args: &Args) -> Result<Vec<Tensor>> {
-    let mut options = SliceOptions::new().step(args.int("step").unwrap_or(1));
-    if let Some(start) = args.int("start") {
-        options = options.start(start);
-    }
-    if let Some(end) = args.int("end") {
-        options = options.end(end);
-    }
-    one(args.tensor(0)?.slice(args.int("dim").unwrap_or(0), options))
 }

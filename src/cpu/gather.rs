@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 
+use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::lane::Lane;
 use super::par;
 use super::strided::Walk;
 use super::view::{Host, HostMut};
-use crate::dtype::Element;
+use crate::dtype::{DType, Scalar};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
 
@@ -140,20 +141,29 @@ impl Bits for u16 {}
 impl Bits for u32 {}
 impl Bits for u64 {}
 
-/// `y[i] = x[paths(i)]`, or `fill` where the paths lead nowhere. `y` has the paths' sizes; elements are moved as bits.
+/// The bits of a number in a dtype, lowest first.
+pub(crate) fn bits_of(value: Scalar, dtype: DType) -> u64 {
+    let float = value.to_f64();
+    match dtype {
+        DType::F64 => float.to_bits(),
+        DType::F32 => u64::from((float as f32).to_bits()),
+        DType::F16 => u64::from(f16::from_f64(float).to_bits()),
+        DType::BF16 => u64::from(bf16::from_f64(float).to_bits()),
+        DType::Bool => u64::from(value.to_bool()),
+        _ => value.to_i64() as u64,
+    }
+}
+
+/// `y[i] = x[paths(i)]`, or the bits `fill` where the paths lead nowhere. `y` has the paths' sizes and `x`'s dtype.
 ///
 /// The paths must lead to elements of `x` (which callers compute from its layout).
-pub(crate) fn gather<T: Element>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_>) {
-    debug_assert_eq!((x.dtype(), y.dtype()), (T::DTYPE, T::DTYPE));
-    let fill = std::ptr::from_ref(&fill).cast::<u8>();
-    // SAFETY: `fill` points to one element of the size in question; no padding in numbers.
-    unsafe {
-        match size_of::<T>() {
-            1 => gather_bits::<u8>(x, paths, *fill, y),
-            2 => gather_bits::<u16>(x, paths, *fill.cast(), y),
-            4 => gather_bits::<u32>(x, paths, *fill.cast(), y),
-            _ => gather_bits::<u64>(x, paths, *fill.cast(), y),
-        }
+pub(crate) fn gather(x: &Host<'_>, paths: &Paths, fill: u64, y: &mut HostMut<'_>) {
+    debug_assert_eq!(x.dtype(), y.dtype());
+    match x.dtype().size() {
+        1 => gather_bits(x, paths, fill as u8, y),
+        2 => gather_bits(x, paths, fill as u16, y),
+        4 => gather_bits(x, paths, fill as u32, y),
+        _ => gather_bits(x, paths, fill, y),
     }
 }
 
@@ -264,8 +274,17 @@ unsafe fn scatter_part<T: Lane>(x: &Host<'_>, paths: &Paths, (target, length): (
 }
 
 /// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape, and each entry a valid index of `x`.
-pub(crate) fn gather_along<T: Element>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
-    debug_assert_eq!((x.dtype(), y.dtype()), (T::DTYPE, T::DTYPE));
+pub(crate) fn gather_along(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
+    debug_assert_eq!(x.dtype(), y.dtype());
+    match x.dtype().size() {
+        1 => gather_along_bits::<u8>(x, dim, index, y),
+        2 => gather_along_bits::<u16>(x, dim, index, y),
+        4 => gather_along_bits::<u32>(x, dim, index, y),
+        _ => gather_along_bits::<u64>(x, dim, index, y),
+    }
+}
+
+fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
     let shape = *y.shape();
     let (places, step) = along(x.layout(), dim, &shape);
     let table = Layout::contiguous(shape);
@@ -357,6 +376,25 @@ pub(crate) fn in_lanes<T: Lane>(y: &mut HostMut<'_>, body: impl FnOnce(&mut [T])
     if let Some(cells) = Host::from_slice(&wide, &shape) {
         super::map::map1::<T, T>(&cells, y, |x| x);
     }
+}
+
+/// Sets the elements of each row (of `width`) of a row-major `y` that `cleared` names to zero.
+pub(crate) fn clear_rows(y: &mut HostMut<'_>, width: usize, cleared: impl Fn(usize) -> std::ops::Range<usize> + Sync) {
+    if width == 0 || !y.layout().is_contiguous() {
+        return;
+    }
+    let size = y.dtype().size();
+    let start = Shared(y.start().wrapping_add(y.layout().offset() * size));
+    par::ranges(y.elements() / width, (par::GRAIN / width).max(1), |rows| {
+        for row in rows {
+            let range = cleared(row);
+            let (from, to) = (range.start.min(width), range.end.min(width));
+            if from < to {
+                // SAFETY: the range lies within a row of `y`, whose elements are contiguous; all zero bits are the number 0.
+                unsafe { std::ptr::write_bytes(start.get().add((row * width + from) * size), 0, (to - from) * size) };
+            }
+        }
+    });
 }
 
 #[cfg(test)]

@@ -12,11 +12,13 @@ pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod par;
+pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod strided;
+pub(crate) mod sweep;
 mod view;
 
 pub use view::{Host, HostMut};

@@ -2,7 +2,6 @@
 
 use super::{Negative, host_indices, index_dtype, on_device};
 use crate::cpu::gather::{NOWHERE, Path, Paths, gather, in_lanes, scatter};
-use crate::dtype::with_element;
 use crate::ops::prelude::*;
 
 /// Settings of [`Tensor::embedding`]. Made from `()` for none.
@@ -96,7 +95,7 @@ impl Op for Embedding {
         let index = host_indices(self.name(), &x[1], x[0].shape().size(0), Negative::Refused)?;
         let paths = Paths::of(x[0].layout()).with_indices(0, index.iter().map(|index| *index as usize));
         let flat = Layout::contiguous([index.len(), x[0].shape().size(1)]).with_offset(y[0].layout().offset());
-        with_element!(x[0].dtype(), T => gather::<T>(&x[0], &paths, T::default(), &mut y[0].with_layout(flat)));
+        gather(&x[0], &paths, 0, &mut y[0].with_layout(flat));
         Ok(Counts::EXACT)
     }
 

@@ -2,7 +2,6 @@
 
 use super::{Negative, host_indices, index_dtype, on_device};
 use crate::cpu::gather::gather_along;
-use crate::dtype::with_element;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +69,7 @@ impl Op for Gather {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
         let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
         if !index.is_empty() {
-            with_element!(x[0].dtype(), T => gather_along::<T>(&x[0], dim, &index, &mut y[0]));
+            gather_along(&x[0], dim, &index, &mut y[0]);
         }
         Ok(Counts::EXACT)
     }

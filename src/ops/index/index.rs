@@ -4,7 +4,6 @@ use smallvec::SmallVec;
 
 use super::{Negative, host_indices, index_dtype, on_device};
 use crate::cpu::gather::{Path, Paths, gather};
-use crate::dtype::with_element;
 use crate::ops::prelude::*;
 use crate::shape::MAX_RANK;
 
@@ -162,7 +161,7 @@ impl Op for Index {
         let place = Placement::new(self.name(), x[0].shape(), &self.dims, &metas[1..])?;
         let paths = paths(self.name(), x[0].layout(), &self.dims, &place, &x[1..])?;
         let merged = Layout::contiguous(place.merged()).with_offset(y[0].layout().offset());
-        with_element!(x[0].dtype(), T => gather::<T>(&x[0], &paths, T::default(), &mut y[0].with_layout(merged)));
+        gather(&x[0], &paths, 0, &mut y[0].with_layout(merged));
         Ok(Counts::EXACT)
     }
 

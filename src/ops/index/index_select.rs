@@ -2,7 +2,6 @@
 
 use super::{Negative, host_indices, index_dtype, on_device};
 use crate::cpu::gather::{Paths, gather};
-use crate::dtype::with_element;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +60,7 @@ impl Op for IndexSelect {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
         let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
         let paths = Paths::of(x[0].layout()).with_indices(dim, index.iter().map(|index| *index as usize));
-        with_element!(x[0].dtype(), T => gather::<T>(&x[0], &paths, T::default(), &mut y[0]));
+        gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }
 

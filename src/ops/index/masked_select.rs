@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use crate::ascend::aclnn::Told;
 use crate::cpu::gather::{Path, Paths, gather};
-use crate::dtype::with_element;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +63,7 @@ impl Op for MaskedSelect {
         };
         let paths = Paths { dims: smallvec![Path::Offsets(offsets)], base: x[0].layout().offset() };
         let kept = y[0].layout().slice(0, 0, count, 1);
-        with_element!(x[0].dtype(), T => gather::<T>(&x[0], &paths, T::default(), &mut y[0].with_layout(kept)));
+        gather(&x[0], &paths, 0, &mut y[0].with_layout(kept));
         Ok(Counts::of(count))
     }
 

@@ -23,4 +23,3 @@ mod check;
 mod take;
 
 pub(crate) use check::{Negative, host_indices, index_dtype, on_device};
-pub use scatter_reduce::ScatterReduction;

@@ -126,11 +126,12 @@ impl ScatterReduce {
         index.dims().iter().enumerate().try_fold(source.clone(), cut)
     }
 
+    /// The gradient is shared evenly by all that equal the result; as in PyTorch, the own element counts among them even where
+    /// it is left out.
     fn extreme_gradients(&self, cx: &GradCx<'_>) -> Result<(Tensor, Tensor)> {
         let (x, index, dy, y) = (cx.input(0)?, cx.input(1)?, cx.gradient()?, cx.output(0)?);
         let own = x.eq(y)?.to_dtype(dy.dtype())?;
         let theirs = self.used(cx.input(2)?, index)?.eq(&y.gather(self.dim, index)?)?.to_dtype(dy.dtype())?;
-        let own = if self.include_self { own } else { own.scatter(self.dim, index, 0i64)? };
         let sharers = own.scatter_add(self.dim, index, &theirs)?;
         let share = dy.div(&sharers.maximum(&Tensor::ones((), dy.dtype(), dy.device())?)?)?;
         let dx = if self.include_self { own.mul(&share)? } else { dy.scatter(self.dim, index, 0i64)? };

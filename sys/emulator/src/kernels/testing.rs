@@ -12,6 +12,7 @@ use std::sync::Arc;
 mod attention;
 mod index;
 mod loss;
+mod moe;
 mod norm;
 mod random;
 mod spatial;

@@ -4,8 +4,8 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
-pub(crate) mod gather;
 pub(crate) mod function;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod integer;
 pub(crate) mod lane;
@@ -16,6 +16,7 @@ pub(crate) mod par;
 pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;

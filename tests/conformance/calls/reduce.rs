@@ -5,7 +5,10 @@ use ascend_tensor::ops::reduce::ReduceOptions;
 
 use super::{Args, Call, one};
 
-pub const CALLS: &[(&str, Call)] = &[("sum", |args| one(args.tensor(0)?.sum(options(args)?)))];
+pub const CALLS: &[(&str, Call)] = &[
+    ("mean", |args| one(args.tensor(0)?.mean(options(args)?))),
+    ("sum", |args| one(args.tensor(0)?.sum(options(args)?))),
+];
 
 /// `dim`, `keepdim` and `dtype`.
 fn options(args: &Args) -> Result<ReduceOptions> {

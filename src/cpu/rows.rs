@@ -167,7 +167,7 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
     };
     debug_assert_eq!(dtype, crate::dtype::DType::I64);
     let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
-    let shared = Shared::<{ 1 }, 0>([start], []);
+    let shared = Shared::<1, 0>([start], []);
     let views = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
     let first = inputs.first().map_or(layout, |input| *input.layout());
     let (outer, inner) = split(&first, mask);

@@ -21,6 +21,8 @@ struct Line<T> {
     direct: bool,
     at: *mut T,
     buffer: Vec<T>,
+    /// The offset of the input line that the buffer holds.
+    held: Option<usize>,
 }
 
 impl<T: Lane> Line<T> {
@@ -31,7 +33,7 @@ impl<T: Lane> Line<T> {
         let straight = inner.strides().is_empty() || inner.strides() == [1];
         let direct = dtype == T::DTYPE && straight;
         let buffer = if direct { Vec::new() } else { vec![T::ZERO; length] };
-        Line { start, size: dtype.size(), dtype, outer, inner, length, direct, at: std::ptr::null_mut(), buffer }
+        Line { start, size: dtype.size(), dtype, outer, inner, length, direct, at: std::ptr::null_mut(), buffer, held: None }
     }
 
     /// A line that always goes through the buffer.
@@ -53,6 +55,10 @@ impl<T: Lane> Line<T> {
             self.at = self.address(offset).cast();
             return;
         }
+        self.at = self.buffer.as_mut_ptr();
+        if self.held.replace(offset) == Some(offset) {
+            return;
+        }
         let walk = Walk::new([&self.inner]);
         let [stride] = walk.inner();
         let mut done = 0;
@@ -66,7 +72,6 @@ impl<T: Lane> Line<T> {
             }
             done += count;
         });
-        self.at = self.buffer.as_mut_ptr();
     }
 
     /// Makes room for a line of an output.
@@ -167,7 +172,7 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
     };
     debug_assert_eq!(dtype, crate::dtype::DType::I64);
     let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
-    let shared = Shared::<{ 1 }, 0>([start], []);
+    let shared = Shared::<1, 0>([start], []);
     let views = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
     let first = inputs.first().map_or(layout, |input| *input.layout());
     let (outer, inner) = split(&first, mask);
@@ -208,4 +213,44 @@ pub(crate) fn picked<T: Lane>(
         }
         position.fill(chosen as i64);
     });
+}
+
+/// As `rows`, with `S` sums over the lines besides: `f` adds to them position by position; each has `length` positions. The
+/// parts of the threads are joined in order.
+pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
+    inputs: [&Host<'_>; I],
+    outputs: [&mut HostMut<'_>; O],
+    mask: &[bool; MAX_RANK],
+    length: usize,
+    f: impl Fn([&[T]; I], [&mut [T]; O], &mut [Vec<f64>; S]) + Sync,
+) -> [Vec<f64>; S] {
+    let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
+    let shared = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
+    let parts = std::sync::Mutex::new(Vec::new());
+    let zeros = || -> [Vec<f64>; S] { std::array::from_fn(|_| vec![0.0; length]) };
+    let Some(first) = inputs.first() else { return zeros() };
+    let (outer, inner) = split(first.layout(), mask);
+    let grain = (par::GRAIN / inner.elements().max(1)).max(1);
+    par::ranges(outer.elements(), grain, |range| {
+        let Shared(reads, writes) = &shared;
+        let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
+        let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
+        let (start, mut sums) = (range.start, zeros());
+        for row in range {
+            from.iter_mut().for_each(|line| line.load(row));
+            to.iter_mut().for_each(|line| line.place(row));
+            f(from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut), &mut sums);
+            to.iter().for_each(|line| line.store(row));
+        }
+        parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((start, sums));
+    });
+    let mut parts = parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    parts.sort_by_key(|(start, _)| *start);
+    let mut total = zeros();
+    for (_, sums) in &parts {
+        for (total, sums) in total.iter_mut().zip(sums) {
+            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
+    }
+    total
 }

@@ -61,7 +61,7 @@ pub(crate) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
 
 /// As `total`, over pairs.
 #[inline(always)]
-pub(super) fn total2<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+pub(crate) fn total2<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
     let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
     let mut sums = [T::ZERO; 16];
     for (x, y) in xs.iter().zip(ys) {

@@ -26,7 +26,9 @@ fn limits(call: &Call, dtype: DType) -> Result<(f32, f32), Refusal> {
     match dtype {
         DType::I8 => Ok((-128.0, 127.0)),
         DType::I4 | DType::I32 => Ok((-8.0, 7.0)),
-        other => Err(call.invalid(format!("{other} is no quantised type, wanted i8, i4 or i32"))),
+        other => Err(call.invalid(format!(
+            "{other} is no quantised type, wanted i8, i4 or i32"
+        ))),
     }
 }
 
@@ -50,7 +52,9 @@ fn store_small(out: &Tensor, values: &[i64]) -> Result<(), Fault> {
         .chunks(8)
         .map(|chunk| {
             let nibbles = chunk.iter().enumerate();
-            let word = nibbles.fold(0u32, |word, (at, value)| word | ((*value as u32 & 0xf) << (4 * at)));
+            let word = nibbles.fold(0u32, |word, (at, value)| {
+                word | ((*value as u32 & 0xf) << (4 * at))
+            });
             i64::from(word as i32)
         })
         .collect();
@@ -98,13 +102,19 @@ fn quantise(call: &Call) -> Result<Work, Refusal> {
     }
     Ok(Work::new(move || {
         let scales = load_broadcast::<f32>(&scale, x.shape());
-        let offsets = offset.as_ref().map(|offset| load_broadcast::<f32>(offset, x.shape()));
+        let offsets = offset
+            .as_ref()
+            .map(|offset| load_broadcast::<f32>(offset, x.shape()));
         let values: Vec<i64> = x
             .load_vec::<f32>()
             .into_iter()
             .enumerate()
             .map(|(at, value)| {
-                let factor = if square { scales[at] * scales[at] } else { scales[at] };
+                let factor = if square {
+                    scales[at] * scales[at]
+                } else {
+                    scales[at]
+                };
                 let shift = offsets.as_ref().map_or(0.0, |offsets| offsets[at]);
                 round(value * factor + shift).clamp(lowest, highest) as i64
             })
@@ -132,10 +142,16 @@ fn antiquantise(call: &Call) -> Result<Work, Refusal> {
     }
     Ok(Work::new(move || {
         let scales = load_broadcast::<f32>(&scale, &shape);
-        let offsets = offset.as_ref().map(|offset| load_broadcast::<f32>(offset, &shape));
+        let offsets = offset
+            .as_ref()
+            .map(|offset| load_broadcast::<f32>(offset, &shape));
         let mut values = load_small(&x);
         for (at, value) in values.iter_mut().enumerate() {
-            let factor = if square { scales[at] * scales[at] } else { scales[at] };
+            let factor = if square {
+                scales[at] * scales[at]
+            } else {
+                scales[at]
+            };
             *value = (*value + offsets.as_ref().map_or(0.0, |offsets| offsets[at])) * factor;
         }
         out.store_slice(&values)
@@ -165,16 +181,22 @@ fn dynamic(call: &Call) -> Result<Work, Refusal> {
         let mut values = x.load_vec::<f32>();
         if let Some(smooth) = &smooth {
             let smooth = smooth.load_vec::<f32>();
-            values.iter_mut().zip(smooth.iter().cycle()).for_each(|(value, s)| *value *= s);
+            values
+                .iter_mut()
+                .zip(smooth.iter().cycle())
+                .for_each(|(value, s)| *value *= s);
         }
         let (mut small, mut scales) = (Vec::with_capacity(values.len()), Vec::new());
         for row in values.chunks_exact(width) {
-            let largest = row.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+            let largest = row
+                .iter()
+                .fold(0f32, |largest, value| largest.max(value.abs()));
             let factor = highest / largest;
             scales.push(1.0 / factor);
-            small.extend(row.iter().map(|value| {
-                (value * factor).round_ties_even().clamp(lowest, highest) as i64
-            }));
+            small.extend(
+                row.iter()
+                    .map(|value| (value * factor).round_ties_even().clamp(lowest, highest) as i64),
+            );
         }
         store_small(&out, &small)?;
         scale.store_slice(&scales)
@@ -188,10 +210,18 @@ fn encode_scale(call: &Call) -> Result<Work, Refusal> {
         && offset.count() != 1
         && offset.count() != scale.count()
     {
-        return Err(call.invalid(format!("offset {:?} for scale {:?}", offset.shape(), scale.shape())));
+        return Err(call.invalid(format!(
+            "offset {:?} for scale {:?}",
+            offset.shape(),
+            scale.shape()
+        )));
     }
     if out.count() != scale.count() {
-        return Err(call.invalid(format!("out {:?} for scale {:?}", out.shape(), scale.shape())));
+        return Err(call.invalid(format!(
+            "out {:?} for scale {:?}",
+            out.shape(),
+            scale.shape()
+        )));
     }
     Ok(Work::new(move || {
         let offsets = offset.as_ref().map(|offset| offset.load_vec::<f32>());
@@ -216,7 +246,10 @@ fn encode_scale(call: &Call) -> Result<Work, Refusal> {
 fn load_scales(scale: &Tensor) -> Vec<f32> {
     if matches!(scale.dtype(), DType::U64 | DType::I64) {
         let words = scale.load_vec::<i64>();
-        return words.into_iter().map(|word| f32::from_bits(word as u32 & 0xffff_e000)).collect();
+        return words
+            .into_iter()
+            .map(|word| f32::from_bits(word as u32 & 0xffff_e000))
+            .collect();
     }
     scale.load_vec()
 }
@@ -241,7 +274,11 @@ fn quantised_product(call: &Call) -> Result<Work, Refusal> {
         y: call.tensor(1)?,
         scale: call.tensor(2)?,
         offset: call.optional_tensor(3),
-        per_token: if later == 1 { call.optional_tensor(4) } else { None },
+        per_token: if later == 1 {
+            call.optional_tensor(4)
+        } else {
+            None
+        },
         bias: call.optional_tensor(4 + later),
         flips: (call.bool(5 + later)?, call.bool(6 + later)?),
         out: call.tensor(7 + later)?,
@@ -270,7 +307,9 @@ impl Quantised {
     fn check(&self, call: &Call) -> Result<(), Refusal> {
         for (what, tensor) in [("x1", &self.x), ("x2", &self.y)] {
             if tensor.dtype() == DType::I32 || tensor.format() == 29 {
-                return Err(call.unsupported(format!("{what}: packed i32 and NZ have no kernel here")));
+                return Err(
+                    call.unsupported(format!("{what}: packed i32 and NZ have no kernel here"))
+                );
             }
         }
         let (rows, _, columns) = self.sizes(call)?;
@@ -285,7 +324,10 @@ impl Quantised {
         let words = matches!(self.scale.dtype(), DType::U64 | DType::I64);
         let plain_half = self.out.dtype() == DType::F16 && self.per_token.is_none();
         if plain_half && !words {
-            return Err(call.invalid(format!("an f16 product wants a u64 scale, got {}", self.scale.dtype())));
+            return Err(call.invalid(format!(
+                "an f16 product wants a u64 scale, got {}",
+                self.scale.dtype()
+            )));
         }
         if self.out.dtype() == DType::Bf16 && words {
             return Err(call.invalid("a bf16 product wants an f32 or bf16 scale"));
@@ -298,7 +340,10 @@ impl Quantised {
         }
         match &self.bias {
             Some(bias) if bias.shape().last() != Some(&columns) || bias.count() != columns => {
-                Err(call.invalid(format!("bias has shape {:?}, wanted [{columns}]", bias.shape())))
+                Err(call.invalid(format!(
+                    "bias has shape {:?}, wanted [{columns}]",
+                    bias.shape()
+                )))
             }
             _ => Ok(()),
         }
@@ -314,18 +359,31 @@ impl Quantised {
             }
             values
         };
-        let sums = batched(&flip(&self.x, self.flips.0), &flip(&self.y, self.flips.1), self.out.shape())?;
+        let sums = batched(
+            &flip(&self.x, self.flips.0),
+            &flip(&self.y, self.flips.1),
+            self.out.shape(),
+        )?;
         let scales = load_scales(&self.scale);
         let bias = self.bias.as_ref().map(|bias| bias.load_vec::<f64>());
-        let whole_bias = self.bias.as_ref().is_some_and(|bias| bias.dtype() == DType::I32);
-        let tokens = self.per_token.as_ref().map(|tokens| tokens.load_vec::<f32>());
+        let whole_bias = self
+            .bias
+            .as_ref()
+            .is_some_and(|bias| bias.dtype() == DType::I32);
+        let tokens = self
+            .per_token
+            .as_ref()
+            .map(|tokens| tokens.load_vec::<f32>());
         let offsets = self.offset.as_ref().map(|offset| offset.load_vec::<f32>());
         let &[.., rows, columns] = self.out.shape() else {
             return Ok(());
         };
         if self.out.dtype() == DType::I32 {
             let shift = |column: usize| bias.as_ref().map_or(0.0, |bias| bias[column]);
-            let values = sums.iter().enumerate().map(|(at, sum)| (sum + shift(at % columns)) as i64);
+            let values = sums
+                .iter()
+                .enumerate()
+                .map(|(at, sum)| (sum + shift(at % columns)) as i64);
             return self.out.store_slice(&values.collect::<Vec<_>>());
         }
         let pick = |list: &[f32], at: usize| list.get(at).or(list.first()).copied().unwrap_or(0.0);
@@ -338,12 +396,16 @@ impl Quantised {
                 let before = if whole_bias { sum + shift } else { sum };
                 let token = tokens.as_ref().map_or(1.0, |tokens| tokens[row]);
                 let after = if whole_bias { 0.0 } else { shift as f32 };
-                let offset = offsets.as_ref().map_or(0.0, |offsets| pick(offsets, column));
+                let offset = offsets
+                    .as_ref()
+                    .map_or(0.0, |offsets| pick(offsets, column));
                 before as f32 * pick(&scales, column) * token + after + offset
             })
             .collect();
         if self.out.dtype() == DType::I8 {
-            let small = values.iter().map(|value| value.round_ties_even().clamp(-128.0, 127.0) as i64);
+            let small = values
+                .iter()
+                .map(|value| value.round_ties_even().clamp(-128.0, 127.0) as i64);
             return self.out.store_slice(&small.collect::<Vec<_>>());
         }
         self.out.store_slice(&values)
@@ -357,8 +419,12 @@ fn batched(x: &ArrayD<f64>, y: &ArrayD<f64>, shape: &[usize]) -> Result<Vec<f64>
         return Err(bad());
     };
     let batch = &shape[..shape.len().saturating_sub(2)];
-    let x = x.broadcast(IxDyn(&[batch, &[m, k]].concat())).ok_or_else(bad)?;
-    let y = y.broadcast(IxDyn(&[batch, &[k, n]].concat())).ok_or_else(bad)?;
+    let x = x
+        .broadcast(IxDyn(&[batch, &[m, k]].concat()))
+        .ok_or_else(bad)?;
+    let y = y
+        .broadcast(IxDyn(&[batch, &[k, n]].concat()))
+        .ok_or_else(bad)?;
     let mut all = Vec::with_capacity(volume(shape));
     for number in 0..volume(batch) {
         let (mut left, mut right, mut rest) = (x.view(), y.view(), number);
@@ -378,7 +444,11 @@ fn batched(x: &ArrayD<f64>, y: &ArrayD<f64>, shape: &[usize]) -> Result<Vec<f64>
 /// y = x ((weight + offset) · scale) + bias, scale and offset per tensor, per column, or per group of rows and column.
 fn weight_product(call: &Call) -> Result<Work, Refusal> {
     let (x, weight, scale) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
-    let (offset, bias, out) = (call.optional_tensor(3), call.optional_tensor(6), call.tensor(8)?);
+    let (offset, bias, out) = (
+        call.optional_tensor(3),
+        call.optional_tensor(6),
+        call.tensor(8)?,
+    );
     if call.optional_tensor(4).is_some() || call.optional_tensor(5).is_some() {
         return Err(call.unsupported("a quantised output has no kernel here"));
     }
@@ -398,13 +468,20 @@ fn weight_product(call: &Call) -> Result<Work, Refusal> {
     };
     let groups = k.div_ceil(group);
     if scale.count() != groups * columns && scale.count() != 1 {
-        return Err(call.invalid(format!("scale has shape {:?}, wanted [{groups}, {columns}]", scale.shape())));
+        return Err(call.invalid(format!(
+            "scale has shape {:?}, wanted [{groups}, {columns}]",
+            scale.shape()
+        )));
     }
     if let Some(offset) = &offset {
         call.expect_shape("antiquantOffset", offset, scale.shape())?;
     }
     if let Some(bias) = &bias {
-        let wanted = if x.dtype() == DType::Bf16 { DType::F32 } else { x.dtype() };
+        let wanted = if x.dtype() == DType::Bf16 {
+            DType::F32
+        } else {
+            x.dtype()
+        };
         call.expect_dtype("bias", bias, &[wanted])?;
         expect_broadcast(call, "bias", bias, &[rows.max(1), columns])?;
     }
@@ -412,8 +489,13 @@ fn weight_product(call: &Call) -> Result<Work, Refusal> {
         let (scales, mut values) = (scale.load_vec::<f32>(), load_small(&weight));
         let offsets = offset.as_ref().map(|offset| offset.load_vec::<f32>());
         for (at, value) in values.iter_mut().enumerate() {
-            let cell = if scales.len() == 1 { 0 } else { at / columns / group * columns + at % columns };
-            *value = (*value + offsets.as_ref().map_or(0.0, |offsets| offsets[cell])) * scales[cell];
+            let cell = if scales.len() == 1 {
+                0
+            } else {
+                at / columns / group * columns + at % columns
+            };
+            *value =
+                (*value + offsets.as_ref().map_or(0.0, |offsets| offsets[cell])) * scales[cell];
         }
         let weight = Array2::from_shape_vec((k, columns), values)
             .map_err(|_| Fault::exception("a quantised weight does not fit"))?;
@@ -424,7 +506,10 @@ fn weight_product(call: &Call) -> Result<Work, Refusal> {
         let mut product: Vec<f32> = left.dot(&weight).iter().copied().collect();
         if let Some(bias) = &bias {
             let bias = load_broadcast::<f32>(bias, out.shape());
-            product.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
+            product
+                .iter_mut()
+                .zip(bias)
+                .for_each(|(value, b)| *value += b);
         }
         out.store_slice(&product)
     }))

@@ -51,7 +51,7 @@ pub(crate) fn products<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>,
     if let Some([a, b, c]) = folded(x.layout(), y.layout(), z.layout()) {
         let task = Task::new((&x, &a), (&y, &b), (z.start(), &c), scale, keep);
         // SAFETY: the layouts lie within their views, whose elements are `T`s; `z` is borrowed mutably.
-        return unsafe { task.run(0, 0, 0, true) };
+        return unsafe { task.run(a.offset(), b.offset(), c.offset(), true) };
     }
     let task = Task::new((&x, x.layout()), (&y, y.layout()), (z.start(), z.layout()), scale, keep);
     let ((a, _), (b, _), (c, _)) = (cut(x.layout()), cut(y.layout()), cut(z.layout()));

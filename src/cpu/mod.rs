@@ -11,6 +11,7 @@ pub(crate) mod integer;
 pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
+pub(crate) mod order;
 pub(crate) mod par;
 pub(crate) mod random;
 pub(crate) mod real;

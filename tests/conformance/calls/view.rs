@@ -98,3 +98,32 @@ fn fold(args: &Args) -> Result<Vec<Tensor>> {
     let size = |size: i64| usize::try_from(size).map_err(|_| bad("output_size", "negative"));
     one(args.tensor(0)?.fold([size(rows)?, size(columns)?], windows(args)?))
 }
+
+fn needed(args: &Args, name: &'static str) -> Result<Vec<i64>> {
+    args.ints(name).ok_or_else(|| bad(name, "required"))
+}
+
+/// `expand` with -1 for a size that stays.
+fn expand(args: &Args) -> Result<Vec<Tensor>> {
+    let x = args.tensor(0)?;
+    let sizes = needed(args, "size")?;
+    let lead = sizes.len().saturating_sub(x.rank());
+    let size = |(dim, size): (usize, &i64)| match size {
+        -1 => dim.checked_sub(lead).and_then(|own| x.dims().get(own).copied()),
+        size => usize::try_from(*size).ok(),
+    };
+    let all: Option<Vec<usize>> = sizes.iter().enumerate().map(size).collect();
+    let misfit = || Error::Shape { op: "expand", got: format!("{sizes:?}").into(), want: "-1 for dims that the tensor has".into() };
+    one(x.expand(all.ok_or_else(misfit)?))
+}
+
+fn slice(args: &Args) -> Result<Vec<Tensor>> {
+    let mut options = SliceOptions::new().step(args.int("step").unwrap_or(1));
+    if let Some(start) = args.int("start") {
+        options = options.start(start);
+    }
+    if let Some(end) = args.int("end") {
+        options = options.end(end);
+    }
+    one(args.tensor(0)?.slice(args.int("dim").unwrap_or(0), options))
+}

@@ -33,15 +33,29 @@ struct Heads {
 
 impl Heads {
     /// From a shape in one of the four layouts; `heads` is needed where heads and width share a dim.
-    fn new(call: &Call, shape: &[usize], layout: &str, width: Option<usize>, heads: usize) -> Result<Heads, Refusal> {
-        let refuse = || call.invalid(format!("shape {shape:?} is not {layout} with {heads} heads"));
+    fn new(
+        call: &Call,
+        shape: &[usize],
+        layout: &str,
+        width: Option<usize>,
+        heads: usize,
+    ) -> Result<Heads, Refusal> {
+        let refuse = || {
+            call.invalid(format!(
+                "shape {shape:?} is not {layout} with {heads} heads"
+            ))
+        };
         let (batch, rows, heads, width) = match (layout, shape) {
             ("BSH" | "SBH", &[first, second, joint]) => {
                 let width = width.unwrap_or(joint / heads.max(1));
                 if width == 0 || !joint.is_multiple_of(width) {
                     return Err(refuse());
                 }
-                let (batch, rows) = if layout == "BSH" { (first, second) } else { (second, first) };
+                let (batch, rows) = if layout == "BSH" {
+                    (first, second)
+                } else {
+                    (second, first)
+                };
                 (batch, rows, joint / width, width)
             }
             ("BSND", &[batch, rows, heads, width]) => (batch, rows, heads, width),
@@ -126,7 +140,11 @@ impl Setup {
         let q = Heads::new(call, q.shape(), layout, None, heads)?;
         let k = Heads::new(call, k.shape(), layout, Some(q.width), heads)?;
         let shared = matches!(layout, "BSH" | "SBH");
-        let v_width = call.tensor(2)?.shape().last().map(|&joint| joint / k.heads.max(1));
+        let v_width = call
+            .tensor(2)?
+            .shape()
+            .last()
+            .map(|&joint| joint / k.heads.max(1));
         let v = Heads::new(call, v.shape(), layout, v_width.filter(|_| shared), heads)?;
         let fits = q.heads == heads
             && k.heads > 0
@@ -140,9 +158,14 @@ impl Setup {
             return Err(call.invalid(format!("query {q:?}, key {k:?} and value {v:?} do not fit")));
         }
         let keep = call.float(scale + 1)? as f32;
-        let drop = call.optional_tensor(first + 1).filter(|drop| !drop.is_empty());
+        let drop = call
+            .optional_tensor(first + 1)
+            .filter(|drop| !drop.is_empty());
         if !(keep > 0.0 && keep <= 1.0) || (keep < 1.0 && drop.is_none()) {
-            return Err(call.invalid(format!("keepProb is {keep}, dropMask given: {}", drop.is_some())));
+            return Err(call.invalid(format!(
+                "keepProb is {keep}, dropMask given: {}",
+                drop.is_some()
+            )));
         }
         let second_form = call.name().ends_with("V2");
         let shift_kind = if second_form { call.int(scale + 8)? } else { 1 };
@@ -153,7 +176,9 @@ impl Setup {
             q,
             k,
             v,
-            shift: call.optional_tensor(first).filter(|shift| !shift.is_empty()),
+            shift: call
+                .optional_tensor(first)
+                .filter(|shift| !shift.is_empty()),
             shift_first: shift_kind == 1,
             drop: drop.filter(|_| keep < 1.0),
             mask: Mask::None,
@@ -174,41 +199,68 @@ impl Setup {
         let shape = self.scores_shape();
         if let Some(shift) = &self.shift {
             let fits = shift.rank() == 4
-                && shift.shape().iter().zip(shape).enumerate().all(|(axis, (&dim, wanted))| {
-                    dim == wanted || (dim == 1 && matches!(axis, 0 | 2))
-                });
+                && shift
+                    .shape()
+                    .iter()
+                    .zip(shape)
+                    .enumerate()
+                    .all(|(axis, (&dim, wanted))| {
+                        dim == wanted || (dim == 1 && matches!(axis, 0 | 2))
+                    });
             if !fits {
-                return Err(call.invalid(format!("the shift has shape {:?}, wanted {shape:?}", shift.shape())));
+                return Err(call.invalid(format!(
+                    "the shift has shape {:?}, wanted {shape:?}",
+                    shift.shape()
+                )));
             }
         }
         let bytes = volume(&shape).div_ceil(8);
         match &self.drop {
-            Some(drop) if drop.count() < bytes => {
-                Err(call.invalid(format!("dropMask holds {} bytes, wanted {bytes}", drop.count())))
-            }
+            Some(drop) if drop.count() < bytes => Err(call.invalid(format!(
+                "dropMask holds {} bytes, wanted {bytes}",
+                drop.count()
+            ))),
             _ => Ok(()),
         }
     }
 
-    fn mask_of(&self, call: &Call, index: usize, prefix: usize, scale: usize) -> Result<Mask, Refusal> {
+    fn mask_of(
+        &self,
+        call: &Call,
+        index: usize,
+        prefix: usize,
+        scale: usize,
+    ) -> Result<Mask, Refusal> {
         let Some(mask) = call.optional_tensor(index).filter(|mask| !mask.is_empty()) else {
             return Ok(Mask::None);
         };
-        let (before, after, mode) = (call.int(scale + 2)?, call.int(scale + 3)?, call.int(scale + 7)?);
+        let (before, after, mode) = (
+            call.int(scale + 2)?,
+            call.int(scale + 3)?,
+            call.int(scale + 7)?,
+        );
         let corner = self.k.rows as i64 - self.q.rows as i64;
         let compressed = |wanted: [usize; 2]| {
             let shape = mask.shape();
-            let square = shape.len() >= 2 && shape[shape.len() - 2..] == wanted && volume(shape) == volume(&wanted);
+            let square = shape.len() >= 2
+                && shape[shape.len() - 2..] == wanted
+                && volume(shape) == volume(&wanted);
             if square {
                 return Ok(());
             }
-            Err(call.invalid(format!("sparseMode {mode} wants a mask of {wanted:?}, got {shape:?}")))
+            Err(call.invalid(format!(
+                "sparseMode {mode} wants a mask of {wanted:?}, got {shape:?}"
+            )))
         };
         let far = i64::MAX / 4;
         Ok(match mode {
             0 | 1 | 5 => {
                 self.check_mask(call, &mask)?;
-                let band = if mode == 0 { (before, after) } else { (far, far) };
+                let band = if mode == 0 {
+                    (before, after)
+                } else {
+                    (far, far)
+                };
                 Mask::Given(mask, band.0.clamp(-far, far), band.1.clamp(-far, far))
             }
             2 => compressed([2048, 2048]).map(|()| Mask::Band(0, far, 0))?,
@@ -219,7 +271,11 @@ impl Setup {
                 compressed([3072, 2048])?;
                 let lengths = call.ints(prefix)?.to_vec();
                 if lengths.len() != self.q.batch {
-                    return Err(call.invalid(format!("{} prefixes for {} samples", lengths.len(), self.q.batch)));
+                    return Err(call.invalid(format!(
+                        "{} prefixes for {} samples",
+                        lengths.len(),
+                        self.q.batch
+                    )));
                 }
                 Mask::Prefix(corner, lengths)
             }
@@ -245,17 +301,20 @@ impl Setup {
     fn load(&self) -> Loaded {
         let shape = self.scores_shape();
         let given = match &self.mask {
-            Mask::Given(tensor, ..) => {
-                Some((tensor.load_vec::<bool>(), broadcast_positions(tensor.shape(), &shape)))
-            }
+            Mask::Given(tensor, ..) => Some((
+                tensor.load_vec::<bool>(),
+                broadcast_positions(tensor.shape(), &shape),
+            )),
             _ => None,
         };
         Loaded {
             given,
-            shift: self
-                .shift
-                .as_ref()
-                .map(|tensor| (tensor.load_vec::<f32>(), broadcast_positions(tensor.shape(), &shape))),
+            shift: self.shift.as_ref().map(|tensor| {
+                (
+                    tensor.load_vec::<f32>(),
+                    broadcast_positions(tensor.shape(), &shape),
+                )
+            }),
             drop: self.drop.as_ref().map(|tensor| tensor.load_vec::<u8>()),
         }
     }
@@ -270,7 +329,8 @@ impl Setup {
             Mask::None => false,
             Mask::Given(_, before, after) => {
                 let given = loaded.given.as_ref();
-                given.is_some_and(|(mask, positions)| mask[positions[at]]) || outside(0, *before, *after)
+                given.is_some_and(|(mask, positions)| mask[positions[at]])
+                    || outside(0, *before, *after)
             }
             Mask::Band(corner, before, after) => outside(*corner, *before, *after),
             Mask::Prefix(corner, lengths) => {
@@ -280,7 +340,13 @@ impl Setup {
     }
 
     /// The scores of one head, masked; and whether any key of each row is seen.
-    fn scores(&self, loaded: &Loaded, q: &Array2<f32>, k: &Array2<f32>, block: usize) -> (Array2<f32>, Vec<bool>) {
+    fn scores(
+        &self,
+        loaded: &Loaded,
+        q: &Array2<f32>,
+        k: &Array2<f32>,
+        block: usize,
+    ) -> (Array2<f32>, Vec<bool>) {
         let mut scores = q.dot(&k.t());
         let batch = block / self.q.heads;
         let mut seen = vec![false; self.q.rows];
@@ -325,13 +391,23 @@ struct Loaded {
 fn forward(call: &Call, scale: usize) -> Result<Work, Refusal> {
     let setup = Setup::new(call, 3, 7, scale)?;
     let last = call.count().saturating_sub(4);
-    let (highest, sums, out) = (call.tensor(last)?, call.tensor(last + 1)?, call.tensor(last + 3)?);
+    let (highest, sums, out) = (
+        call.tensor(last)?,
+        call.tensor(last + 1)?,
+        call.tensor(last + 3)?,
+    );
     let (q, k, v) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let statistics = [setup.q.batch, setup.q.heads, setup.q.rows, 8];
     call.expect_shape("softmaxMaxOut", &highest, &statistics)?;
     call.expect_shape("softmaxSumOut", &sums, &statistics)?;
     let layout = call.text(scale + 5)?;
-    let target = Heads::new(call, out.shape(), layout, Some(setup.v.width), setup.q.heads)?;
+    let target = Heads::new(
+        call,
+        out.shape(),
+        layout,
+        Some(setup.v.width),
+        setup.q.heads,
+    )?;
     if (target.batch, target.heads, target.rows, target.width)
         != (setup.q.batch, setup.q.heads, setup.q.rows, setup.v.width)
     {
@@ -339,22 +415,34 @@ fn forward(call: &Call, scale: usize) -> Result<Work, Refusal> {
     }
     Ok(Work::new(move || {
         let loaded = setup.load();
-        let (q, k, v) = (q.load_vec::<f32>(), k.load_vec::<f32>(), v.load_vec::<f32>());
+        let (q, k, v) = (
+            q.load_vec::<f32>(),
+            k.load_vec::<f32>(),
+            v.load_vec::<f32>(),
+        );
         let mut result = vec![0f32; out.count()];
         let (mut maxima, mut totals) = (Vec::new(), Vec::new());
         let group = setup.q.heads / setup.k.heads;
         for block in 0..setup.q.batch * setup.q.heads {
             let (batch, head) = (block / setup.q.heads, block % setup.q.heads);
             let keys = setup.k.gather(&k, batch, head / group);
-            let (mut scores, seen) = setup.scores(&loaded, &setup.q.gather(&q, batch, head), &keys, block);
+            let (mut scores, seen) =
+                setup.scores(&loaded, &setup.q.gather(&q, batch, head), &keys, block);
             for (row, mut line) in scores.outer_iter_mut().enumerate() {
-                let highest = line.iter().copied().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+                let highest = line
+                    .iter()
+                    .copied()
+                    .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
                 line.mapv_inplace(|score| (score - highest).exp());
                 let sum: f32 = line.sum();
                 let empty = setup.zero_rows && !seen[row];
                 for (column, value) in line.iter_mut().enumerate() {
                     let at = (block * setup.q.rows + row) * setup.k.rows + column;
-                    *value = if empty { 0.0 } else { *value / sum * setup.factor(&loaded, at) };
+                    *value = if empty {
+                        0.0
+                    } else {
+                        *value / sum * setup.factor(&loaded, at)
+                    };
                 }
                 maxima.extend([highest; 8]);
                 totals.extend([sum; 8]);
@@ -392,7 +480,11 @@ fn backward(call: &Call, scale: usize) -> Result<Work, Refusal> {
     let layout = call.text(scale + 5)?;
     let target = Heads::new(call, y.shape(), layout, Some(setup.v.width), setup.q.heads)?;
     let last = call.count().saturating_sub(4);
-    let (dq, dk, dv) = (call.tensor(last)?, call.tensor(last + 1)?, call.tensor(last + 2)?);
+    let (dq, dk, dv) = (
+        call.tensor(last)?,
+        call.tensor(last + 1)?,
+        call.tensor(last + 2)?,
+    );
     let shift_out = call.optional_tensor(last + 3).filter(|out| !out.is_empty());
     for (what, out, like) in [("dq", &dq, q), ("dk", &dk, k), ("dv", &dv, v)] {
         call.expect_shape(what, out, like.shape())?;
@@ -418,7 +510,9 @@ impl Setup {
         let loaded = self.load();
         let values: Vec<Vec<f32>> = inputs.iter().map(Tensor::load_vec).collect();
         let [q, k, v, dy, highest, sums, y] = values.as_slice() else {
-            return Err(Fault::exception("an input of attention's gradient is missing"));
+            return Err(Fault::exception(
+                "an input of attention's gradient is missing",
+            ));
         };
         let mut result = Gradients {
             dq: vec![0.0; q.len()],
@@ -431,17 +525,25 @@ impl Setup {
             let (batch, head) = (block / self.q.heads, block % self.q.heads);
             let queries = self.q.gather(q, batch, head);
             let keys = self.k.gather(k, batch, head / group);
-            let (dys, ys) = (target.gather(dy, batch, head), target.gather(y, batch, head));
+            let (dys, ys) = (
+                target.gather(dy, batch, head),
+                target.gather(y, batch, head),
+            );
             let (mut shares, seen) = self.scores(&loaded, &queries, &keys, block);
             let mut dropped = shares.clone();
             let mut ds = dys.dot(&self.v.gather(v, batch, head / group).t());
-            for row in 0..self.q.rows {
+            for (row, &seen) in seen.iter().enumerate() {
                 let line = block * self.q.rows + row;
-                let inner: f32 = dys.row(row).iter().zip(ys.row(row)).map(|(a, b)| a * b).sum();
+                let inner: f32 = dys
+                    .row(row)
+                    .iter()
+                    .zip(ys.row(row))
+                    .map(|(a, b)| a * b)
+                    .sum();
                 for column in 0..self.k.rows {
                     let at = line * self.k.rows + column;
                     let cell = [row, column];
-                    let empty = self.zero_rows && !seen[row];
+                    let empty = self.zero_rows && !seen;
                     let share = if empty {
                         0.0
                     } else {
@@ -451,17 +553,23 @@ impl Setup {
                     shares[cell] = share;
                     dropped[cell] = share * factor;
                     let hidden = self.hidden(&loaded, batch, row, column, at);
-                    ds[cell] = if hidden { 0.0 } else { share * (ds[cell] * factor - inner) };
+                    ds[cell] = if hidden {
+                        0.0
+                    } else {
+                        share * (ds[cell] * factor - inner)
+                    };
                     if let Some((_, positions)) = &loaded.shift {
                         let scale = if self.shift_first { self.scale } else { 1.0 };
                         result.shift[positions[at]] += ds[cell] * scale;
                     }
                 }
             }
-            self.v.add(&mut result.dv, batch, head / group, &dropped.t().dot(&dys));
+            self.v
+                .add(&mut result.dv, batch, head / group, &dropped.t().dot(&dys));
             ds.mapv_inplace(|value| value * self.scale);
             self.q.add(&mut result.dq, batch, head, &ds.dot(&keys));
-            self.k.add(&mut result.dk, batch, head / group, &ds.t().dot(&queries));
+            self.k
+                .add(&mut result.dk, batch, head / group, &ds.t().dot(&queries));
         }
         Ok(result)
     }

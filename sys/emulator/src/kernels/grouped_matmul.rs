@@ -47,12 +47,18 @@ impl Bounds {
         let mut start = 0usize;
         list.into_iter()
             .map(|value| {
-                let end = if lengths { value.plus(start as i64) } else { value };
+                let end = if lengths {
+                    value.plus(start as i64)
+                } else {
+                    value
+                };
                 let end = usize::try_from(end)
                     .ok()
                     .filter(|&end| end >= start && end <= limit)
                     .ok_or_else(|| {
-                        Fault::exception(format!("{op}: group ends at {end} after {start}, of {limit}"))
+                        Fault::exception(format!(
+                            "{op}: group ends at {end} after {start}, of {limit}"
+                        ))
                     })?;
                 let span = (start, end);
                 start = end;
@@ -86,7 +92,9 @@ fn present(call: &Call, index: usize) -> Vec<Tensor> {
 fn refuse_quantised(call: &Call, lists: std::ops::Range<usize>) -> Result<(), Refusal> {
     for index in lists {
         if !present(call, index).is_empty() {
-            return Err(call.unsupported(format!("the quantised form (parameter {index}) has no kernel here")));
+            return Err(call.unsupported(format!(
+                "the quantised form (parameter {index}) has no kernel here"
+            )));
         }
     }
     Ok(())
@@ -123,7 +131,13 @@ fn second(call: &Call) -> Result<Work, Refusal> {
 /// As the second form, with the list of groups on the device.
 fn third(call: &Call) -> Result<Work, Refusal> {
     refuse_quantised(call, 3..7)?;
-    grouped(call, device_bounds(call, 7, false), call.int(9)?, call.int(8)?, 10)
+    grouped(
+        call,
+        device_bounds(call, 7, false),
+        call.int(9)?,
+        call.int(8)?,
+        10,
+    )
 }
 
 /// As the third form, with the meaning of the list (0 ends, 1 lengths) and an activation; `out` is the position of the outputs.
@@ -138,10 +152,22 @@ fn fourth(call: &Call, out: usize) -> Result<Work, Refusal> {
     if call.int(15)? != 0 {
         return Err(call.unsupported("an activation has no kernel here, wanted actType 0"));
     }
-    grouped(call, device_bounds(call, 8, lengths), call.int(13)?, call.int(12)?, out)
+    grouped(
+        call,
+        device_bounds(call, 8, lengths),
+        call.int(13)?,
+        call.int(12)?,
+        out,
+    )
 }
 
-fn grouped(call: &Call, bounds: Bounds, kind: i64, split: i64, out: usize) -> Result<Work, Refusal> {
+fn grouped(
+    call: &Call,
+    bounds: Bounds,
+    kind: i64,
+    split: i64,
+    out: usize,
+) -> Result<Work, Refusal> {
     let grouped = Grouped {
         x: call.tensors(0)?,
         weight: call.tensors(1)?,
@@ -155,7 +181,10 @@ fn grouped(call: &Call, bounds: Bounds, kind: i64, split: i64, out: usize) -> Re
     }
     let single = split >= 2;
     if single != (grouped.out.len() == 1) && grouped.bounds.count() > 1 {
-        return Err(call.invalid(format!("splitItem {split} with {} outputs", grouped.out.len())));
+        return Err(call.invalid(format!(
+            "splitItem {split} with {} outputs",
+            grouped.out.len()
+        )));
     }
     grouped.check(call)?;
     let op = call.name();
@@ -165,7 +194,8 @@ fn grouped(call: &Call, bounds: Bounds, kind: i64, split: i64, out: usize) -> Re
 impl Grouped {
     fn check(&self, call: &Call) -> Result<(), Refusal> {
         let lists = [&self.x, &self.weight, &self.bias, &self.out];
-        if lists.iter().any(|list| list.len() > 128) || self.x.is_empty() || self.weight.is_empty() {
+        if lists.iter().any(|list| list.len() > 128) || self.x.is_empty() || self.weight.is_empty()
+        {
             return Err(call.invalid("wanted 1 to 128 tensors in each list"));
         }
         for tensor in self.x.iter().chain(&self.weight) {
@@ -191,11 +221,13 @@ impl Grouped {
     fn check_pairs(&self, call: &Call) -> Result<(), Refusal> {
         let count = self.x.len();
         let biases = self.bias.len();
-        if self.weight.len() != count || self.out.len() != count || (biases != 0 && biases != count) {
+        if self.weight.len() != count || self.out.len() != count || (biases != 0 && biases != count)
+        {
             return Err(call.invalid(format!("{count} tensors, {} weights", self.weight.len())));
         }
         for (x, (weight, out)) in self.x.iter().zip(self.weight.iter().zip(&self.out)) {
-            let (Some((k, lead)), &[rows, columns]) = (x.shape().split_last(), weight.shape()) else {
+            let (Some((k, lead)), &[rows, columns]) = (x.shape().split_last(), weight.shape())
+            else {
                 return Err(call.invalid(format!("{:?} times {:?}", x.shape(), weight.shape())));
             };
             if *k != rows {
@@ -209,9 +241,16 @@ impl Grouped {
     fn check_rows(&self, call: &Call) -> Result<(), Refusal> {
         let groups = self.bounds.count();
         let &[rows, k] = self.x[0].shape() else {
-            return Err(call.invalid(format!("x has shape {:?}, wanted 2 dims", self.x[0].shape())));
+            return Err(call.invalid(format!(
+                "x has shape {:?}, wanted 2 dims",
+                self.x[0].shape()
+            )));
         };
-        let matrices: usize = self.weight.iter().map(|w| if w.rank() == 3 { w.shape()[0] } else { 1 }).sum();
+        let matrices: usize = self
+            .weight
+            .iter()
+            .map(|w| if w.rank() == 3 { w.shape()[0] } else { 1 })
+            .sum();
         let columns = self.weight[0].shape().last().copied().unwrap_or(0);
         let fits = |weight: &Tensor| weight.shape().ends_with(&[k, columns]) && weight.rank() <= 3;
         if matrices != groups || !self.weight.iter().all(fits) {
@@ -223,7 +262,9 @@ impl Grouped {
         }
         let biases: usize = self.bias.iter().map(Tensor::count).sum();
         if biases != 0 && biases != groups * columns {
-            return Err(call.invalid(format!("biases of {biases} elements, wanted {groups} times {columns}")));
+            return Err(call.invalid(format!(
+                "biases of {biases} elements, wanted {groups} times {columns}"
+            )));
         }
         match self.out.as_slice() {
             [out] => call.expect_shape("out", out, &[rows, columns]),
@@ -237,7 +278,10 @@ impl Grouped {
             return Err(call.invalid("x and weight must have 2 dims"));
         };
         if k != inner || self.weight.len() != 1 || self.out.len() != 1 {
-            return Err(call.invalid(format!("x {:?}, weight [{inner}, {columns}]", self.x[0].shape())));
+            return Err(call.invalid(format!(
+                "x {:?}, weight [{inner}, {columns}]",
+                self.x[0].shape()
+            )));
         }
         call.expect_shape("out", &self.out[0], &[self.bounds.count(), rows, columns])
     }
@@ -245,7 +289,11 @@ impl Grouped {
     fn run(&self, op: &str) -> Result<(), Fault> {
         let bad = || Fault::exception(format!("{op}: operands do not fit"));
         let weights: Vec<ArrayD<f32>> = self.weight.iter().map(Tensor::load).collect();
-        let biases: Vec<f32> = self.bias.iter().flat_map(|bias| bias.load_vec::<f32>()).collect();
+        let biases: Vec<f32> = self
+            .bias
+            .iter()
+            .flat_map(|bias| bias.load_vec::<f32>())
+            .collect();
         if self.kind == -1 {
             let mut used = 0;
             for ((x, weight), out) in self.x.iter().zip(&weights).zip(&self.out) {
@@ -253,7 +301,10 @@ impl Grouped {
                 let values = x.load_vec::<f32>();
                 let rows = x.count() / width.max(1);
                 let left = ArrayView2::from_shape((rows, width), &values).map_err(|_| bad())?;
-                let right = weight.view().into_dimensionality::<Ix2>().map_err(|_| bad())?;
+                let right = weight
+                    .view()
+                    .into_dimensionality::<Ix2>()
+                    .map_err(|_| bad())?;
                 let bias = biases.get(used..used + right.ncols());
                 used += right.ncols();
                 out.store_slice(&product(left, right, bias))?;
@@ -263,19 +314,32 @@ impl Grouped {
         let x = self.x[0].load::<f32>();
         let x = x.view().into_dimensionality::<Ix2>().map_err(|_| bad())?;
         if self.kind == 2 {
-            let right = weights[0].view().into_dimensionality::<Ix2>().map_err(|_| bad())?;
+            let right = weights[0]
+                .view()
+                .into_dimensionality::<Ix2>()
+                .map_err(|_| bad())?;
             let mut all = Vec::with_capacity(volume(self.out[0].shape()));
             for (start, end) in self.bounds.spans(op, x.ncols())? {
                 let left = x.slice(ndarray::s![.., start..end]);
-                all.extend(product(left, right.slice(ndarray::s![start..end, ..]), None));
+                all.extend(product(
+                    left,
+                    right.slice(ndarray::s![start..end, ..]),
+                    None,
+                ));
             }
             return self.out[0].store_slice(&all);
         }
         let matrices: Vec<ArrayView2<f32>> = weights
             .iter()
             .flat_map(|weight| {
-                let stack = if weight.ndim() == 2 { weight.view().insert_axis(Axis(0)) } else { weight.view() };
-                (0..stack.len_of(Axis(0))).map(move |at| stack.clone().index_axis_move(Axis(0), at)).collect::<Vec<_>>()
+                let stack = if weight.ndim() == 2 {
+                    weight.view().insert_axis(Axis(0))
+                } else {
+                    weight.view()
+                };
+                (0..stack.len_of(Axis(0)))
+                    .map(move |at| stack.clone().index_axis_move(Axis(0), at))
+                    .collect::<Vec<_>>()
             })
             .filter_map(|matrix| matrix.into_dimensionality::<Ix2>().ok())
             .collect();

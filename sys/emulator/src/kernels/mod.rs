@@ -34,6 +34,7 @@ mod ordering;
 mod padding;
 mod placement;
 mod pooling;
+mod quant;
 mod random;
 mod reduction;
 mod repetition;
@@ -85,4 +86,5 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,
+    quant::KERNELS,
 ];

@@ -35,7 +35,11 @@ fn gating(call: &Call) -> Result<Work, Refusal> {
     let (x, finished) = (call.tensor(0)?, call.optional_tensor(1));
     let k = size_of(call, "k", call.int(2)?, 1)?;
     let second_form = call.name().ends_with("V2");
-    let (renorm, first) = if second_form { (call.int(3)? == 1, 5) } else { (false, 3) };
+    let (renorm, first) = if second_form {
+        (call.int(3)? == 1, 5)
+    } else {
+        (false, 3)
+    };
     let (y, experts) = (call.tensor(first)?, call.tensor(first + 1)?);
     let Some((&count, lead)) = x.shape().split_last().filter(|split| !split.1.is_empty()) else {
         return Err(call.invalid(format!("x has shape {:?}, wanted 2 or 3 dims", x.shape())));
@@ -43,11 +47,22 @@ fn gating(call: &Call) -> Result<Work, Refusal> {
     if k > count || k > 1024 {
         return Err(call.invalid(format!("k is {k} of {count} experts")));
     }
-    let rows = if second_form { None } else { Some(call.tensor(5)?) };
+    let rows = if second_form {
+        None
+    } else {
+        Some(call.tensor(5)?)
+    };
     let wants_all = second_form && call.bool(4)?;
-    let all = if wants_all { Some(call.tensor(7)?) } else { None };
+    let all = if wants_all {
+        Some(call.tensor(7)?)
+    } else {
+        None
+    };
     let shape = [lead, &[k]].concat();
-    for tensor in [Some(&y), Some(&experts), rows.as_ref()].into_iter().flatten() {
+    for tensor in [Some(&y), Some(&experts), rows.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         call.expect_shape("an output", tensor, &shape)?;
     }
     if let Some(finished) = &finished {
@@ -63,10 +78,18 @@ fn gating(call: &Call) -> Result<Work, Refusal> {
             let mut order: Vec<usize> = (0..count).collect();
             order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
             let chosen = &order[..k];
-            let sum: f32 = if renorm { chosen.iter().map(|&at| row[at]).sum() } else { 1.0 };
+            let sum: f32 = if renorm {
+                chosen.iter().map(|&at| row[at]).sum()
+            } else {
+                1.0
+            };
             weights.extend(chosen.iter().map(|&at| row[at] / sum));
             let over = done.as_ref().is_some_and(|done| done[token]);
-            indices.extend(chosen.iter().map(|&at| if over { count } else { at } as i64));
+            indices.extend(
+                chosen
+                    .iter()
+                    .map(|&at| if over { count } else { at } as i64),
+            );
         }
         y.store_slice(&weights)?;
         experts.store_slice(&indices)?;
@@ -142,8 +165,16 @@ fn init_routing_v2(call: &Call) -> Result<Work, Refusal> {
     let (tokens, width) = matrix(call, "x", &x)?;
     let (rows, k) = matrix(call, "expertIdx", &experts)?;
     let slots = tokens * k;
-    let kept = if active == 0 { slots } else { slots.min(active) };
-    let shape = if padded { vec![count, capacity, width] } else { vec![kept, width] };
+    let kept = if active == 0 {
+        slots
+    } else {
+        slots.min(active)
+    };
+    let shape = if padded {
+        vec![count, capacity, width]
+    } else {
+        vec![kept, width]
+    };
     if rows != tokens {
         return Err(call.invalid(format!("{tokens} tokens, {rows} rows of experts")));
     }
@@ -194,7 +225,9 @@ fn init_routing_v2(call: &Call) -> Result<Work, Refusal> {
                 *count = sum;
             });
         }
-        statistics.as_ref().map_or(Ok(()), |tensor| tensor.store_slice(&counts))
+        statistics
+            .as_ref()
+            .map_or(Ok(()), |tensor| tensor.store_slice(&counts))
     }))
 }
 
@@ -215,7 +248,9 @@ fn permute(call: &Call) -> Result<Work, Refusal> {
     let k = match indices.shape() {
         [rows] if *rows == tokens => 1,
         [rows, k] if *rows == tokens && *k <= 512 => *k,
-        other => return Err(call.invalid(format!("indices has shape {other:?} for {tokens} tokens"))),
+        other => {
+            return Err(call.invalid(format!("indices has shape {other:?} for {tokens} tokens")));
+        }
     };
     let slots = tokens * k;
     let kept = match limit {
@@ -233,7 +268,11 @@ fn permute(call: &Call) -> Result<Work, Refusal> {
             inverse[at] = place as i64;
         }
         let values = x.load_vec::<f32>();
-        out.store_slice(&rows_at(&values, width, order.iter().take(kept).map(|&at| at / k)))?;
+        out.store_slice(&rows_at(
+            &values,
+            width,
+            order.iter().take(kept).map(|&at| at / k),
+        ))?;
         places.store_slice(&inverse)
     }))
 }
@@ -255,7 +294,10 @@ fn permute_grad(call: &Call) -> Result<Work, Refusal> {
             if let Some(row) = usize::try_from(place).ok().filter(|&row| row < rows) {
                 let source = &values[row * width..(row + 1) * width];
                 let target = &mut sums[slot / k * width..(slot / k + 1) * width];
-                target.iter_mut().zip(source).for_each(|(sum, &value)| *sum += value);
+                target
+                    .iter_mut()
+                    .zip(source)
+                    .for_each(|(sum, &value)| *sum += value);
             }
         }
         out.store_slice(&sums)
@@ -276,7 +318,11 @@ fn unpermute_sizes(
         Some(probs) => {
             let (tokens, k) = matrix(call, "probs", probs)?;
             if tokens * k != places.count() {
-                return Err(call.invalid(format!("probs {:?} for {} slots", probs.shape(), places.count())));
+                return Err(call.invalid(format!(
+                    "probs {:?} for {} slots",
+                    probs.shape(),
+                    places.count()
+                )));
             }
             k
         }
@@ -303,7 +349,10 @@ fn unpermute(call: &Call) -> Result<Work, Refusal> {
             if share != 0.0 && row < rows {
                 let source = &values[row * width..(row + 1) * width];
                 let target = &mut sums[slot / k * width..(slot / k + 1) * width];
-                target.iter_mut().zip(source).for_each(|(sum, &value)| *sum += share * value);
+                target
+                    .iter_mut()
+                    .zip(source)
+                    .for_each(|(sum, &value)| *sum += share * value);
             }
         }
         out.store_slice(&sums)
@@ -315,8 +364,16 @@ fn unpermute_grad(call: &Call) -> Result<Work, Refusal> {
     let probs = call.optional_tensor(3);
     let (rows, width, k) = unpermute_sizes(call, &permuted, &places, &probs, 4)?;
     let dx = call.tensor(6)?;
-    let dprobs = if probs.is_some() { Some(call.tensor(7)?) } else { None };
-    call.expect_shape("unpermutedTokensGrad", &dy, &[places.count() / k.max(1), width])?;
+    let dprobs = if probs.is_some() {
+        Some(call.tensor(7)?)
+    } else {
+        None
+    };
+    call.expect_shape(
+        "unpermutedTokensGrad",
+        &dy,
+        &[places.count() / k.max(1), width],
+    )?;
     call.expect_shape("permutedTokensGradOut", &dx, permuted.shape())?;
     if let (Some(out), Some(probs)) = (&dprobs, &probs) {
         call.expect_shape("probsGradOut", out, probs.shape())?;
@@ -333,11 +390,20 @@ fn unpermute_grad(call: &Call) -> Result<Work, Refusal> {
             let share = shares.as_ref().map_or(1.0, |shares| shares[slot]);
             let grad = &grads[slot / k * width..(slot / k + 1) * width];
             let span = row * width..(row + 1) * width;
-            shares_out[slot] = values[span.clone()].iter().zip(grad).map(|(a, b)| a * b).sum();
-            rows_out[span].iter_mut().zip(grad).for_each(|(out, &g)| *out = share * g);
+            shares_out[slot] = values[span.clone()]
+                .iter()
+                .zip(grad)
+                .map(|(a, b)| a * b)
+                .sum();
+            rows_out[span]
+                .iter_mut()
+                .zip(grad)
+                .for_each(|(out, &g)| *out = share * g);
         }
         dx.store_slice(&rows_out)?;
-        dprobs.as_ref().map_or(Ok(()), |out| out.store_slice(&shares_out))
+        dprobs
+            .as_ref()
+            .map_or(Ok(()), |out| out.store_slice(&shares_out))
     }))
 }
 
@@ -394,13 +460,19 @@ impl Finalize {
         let mut sums = vec![0f32; tokens * width];
         for tensor in &self.residuals {
             let own = tensor.load_vec::<f32>();
-            sums.iter_mut().zip(own).for_each(|(sum, value)| *sum += value);
+            sums.iter_mut()
+                .zip(own)
+                .for_each(|(sum, value)| *sum += value);
         }
         for token in 0..tokens {
             let target = &mut sums[token * width..(token + 1) * width];
             for j in 0..k {
                 let own = token * k + j;
-                let slot = if self.by_column { j * tokens + token } else { own };
+                let slot = if self.by_column {
+                    j * tokens + token
+                } else {
+                    own
+                };
                 if self.dropping && places[slot] == -1 {
                     continue;
                 }
@@ -427,7 +499,10 @@ impl Finalize {
 fn finalize(call: &Call) -> Result<Work, Refusal> {
     let finalize = Finalize {
         expanded: call.tensor(0)?,
-        residuals: [Some(call.tensor(1)?), call.optional_tensor(2)].into_iter().flatten().collect(),
+        residuals: [Some(call.tensor(1)?), call.optional_tensor(2)]
+            .into_iter()
+            .flatten()
+            .collect(),
         bias: Some(call.tensor(3)?),
         scales: Some(call.tensor(4)?),
         places: call.tensor(5)?,
@@ -449,7 +524,10 @@ fn finalize_v2(call: &Call) -> Result<Work, Refusal> {
     call.expect_dtype("expandedRowIdx", &places, &[DType::I32])?;
     let finalize = Finalize {
         expanded: call.tensor(0)?,
-        residuals: [call.optional_tensor(2), call.optional_tensor(3)].into_iter().flatten().collect(),
+        residuals: [call.optional_tensor(2), call.optional_tensor(3)]
+            .into_iter()
+            .flatten()
+            .collect(),
         bias: call.optional_tensor(4),
         scales: call.optional_tensor(5),
         places,

@@ -14,6 +14,7 @@ mod index;
 mod loss;
 mod moe;
 mod norm;
+mod quant;
 mod random;
 mod spatial;
 mod update;

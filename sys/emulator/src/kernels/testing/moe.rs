@@ -8,7 +8,11 @@ use super::*;
 fn gating_takes_the_largest() {
     let x = floats(&[2, 2], &[0., 3f32.ln(), 3f32.ln(), 0.]);
     let done = tensor(DType::Bool, &[2], &[false, true]);
-    let (y, e, r) = (empty(DType::F32, &[2, 2]), empty(DType::I32, &[2, 2]), empty(DType::I32, &[2, 2]));
+    let (y, e, r) = (
+        empty(DType::F32, &[2, 2]),
+        empty(DType::I32, &[2, 2]),
+        empty(DType::I32, &[2, 2]),
+    );
     let call = [arg(&x), arg(&done), Arg::Int(2), arg(&y), arg(&e), arg(&r)];
     run("aclnnMoeGatingTopKSoftmax", &call).expect("a gate");
     assert_close(&y, &[0.75, 0.25, 0.75, 0.25], 1e-6);
@@ -21,19 +25,40 @@ fn tokens_go_to_their_experts_and_come_back() {
     let x = floats(&[2, 1], &[10., 20.]);
     let indices = tensor(DType::I32, &[2, 2], &[1i64, 0, 0, 1]);
     let (y, places) = (empty(DType::F32, &[4, 1]), empty(DType::I32, &[4]));
-    let call = [arg(&x), arg(&indices), Arg::Int(0), Arg::Bool(false), arg(&y), arg(&places)];
+    let call = [
+        arg(&x),
+        arg(&indices),
+        Arg::Int(0),
+        Arg::Bool(false),
+        arg(&y),
+        arg(&places),
+    ];
     run("aclnnMoeTokenPermute", &call).expect("an order");
     assert_close(&y, &[10., 20., 10., 20.], 0.0);
     assert_eq!(places.load_vec::<i64>(), [2, 0, 1, 3]);
     let probs = floats(&[2, 2], &[0.25, 0.5, 1., 0.]);
     let back = empty(DType::F32, &[2, 1]);
-    let call = [arg(&y), arg(&places), arg(&probs), Arg::Bool(false), Arg::Ints(None), arg(&back)];
+    let call = [
+        arg(&y),
+        arg(&places),
+        arg(&probs),
+        Arg::Bool(false),
+        Arg::Ints(None),
+        arg(&back),
+    ];
     run("aclnnMoeTokenUnpermute", &call).expect("sums");
     assert_close(&back, &[7.5, 20.], 0.0);
     let (dx, dprobs) = (empty(DType::F32, &[4, 1]), empty(DType::F32, &[2, 2]));
     let dy = floats(&[2, 1], &[1., 2.]);
     let call = [
-        arg(&y), arg(&dy), arg(&places), arg(&probs), Arg::Bool(false), Arg::Ints(None), arg(&dx), arg(&dprobs),
+        arg(&y),
+        arg(&dy),
+        arg(&places),
+        arg(&probs),
+        Arg::Bool(false),
+        Arg::Ints(None),
+        arg(&dx),
+        arg(&dprobs),
     ];
     run("aclnnMoeTokenUnpermuteGrad", &call).expect("gradients");
     assert_close(&dx, &[0.5, 2., 0.25, 0.], 0.0);
@@ -50,9 +75,25 @@ fn groups_of_rows_have_their_own_matrix() {
     let none = || Arg::Tensors(None);
     let call = |kind: i64| {
         vec![
-            list(&[&x]), list(&[&w]), list(&[&b]), none(), none(), none(), none(), none(), arg(&ends),
-            none(), none(), none(), Arg::Int(3), Arg::Int(0), Arg::Int(kind), Arg::Int(0), list(&[&y]),
-            none(), none(),
+            list(&[&x]),
+            list(&[&w]),
+            list(&[&b]),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            arg(&ends),
+            none(),
+            none(),
+            none(),
+            Arg::Int(3),
+            Arg::Int(0),
+            Arg::Int(kind),
+            Arg::Int(0),
+            list(&[&y]),
+            none(),
+            none(),
         ]
     };
     run("aclnnGroupedMatmulV4", &call(1)).expect("lengths 1 and 2");

@@ -115,7 +115,7 @@ impl<'a> AffineOptions<'a> {
 }
 
 /// Refuses integers and bools.
-fn float_only(op: &'static str, dtype: DType) -> Result<()> {
+pub(crate) fn float_only(op: &'static str, dtype: DType) -> Result<()> {
     if dtype.is_float() { Ok(()) } else { Err(Error::dtype(op, dtype, "a float dtype")) }
 }
 

@@ -144,7 +144,7 @@ impl Tensor {
             }
             (Device::Ascend(_), Device::Cpu) => {
                 let bytes = self.to_bytes(op)?;
-                Tensor::from_block(op, Block::from_vec(bytes), meta.shape, meta.dtype)
+                Tensor::from_block(op, Block::from_bytes(op, &bytes)?, meta.shape, meta.dtype)
             }
             (Device::Ascend(_), Device::Ascend(_)) => self.moved(op, Device::Cpu)?.moved(op, device),
             (Device::Cpu, Device::Cpu) => self.copy(),

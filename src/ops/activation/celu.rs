@@ -65,7 +65,10 @@ impl Unary for Celu {
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
-        x.le(0i64)?.where_cond(&dy.mul(&x.mul(1.0 / self.alpha)?.exp()?)?, dy)
+        // PyTorch's gradient divides by alpha rounded to single precision, for every dtype.
+        let inverse = 1.0 / f64::from(self.alpha as f32);
+        let slope = x.mul(inverse)?.exp()?.mul(inverse * self.alpha)?;
+        x.le(0i64)?.where_cond(&dy.mul(&slope)?, dy)
     }
 }
 

@@ -54,14 +54,23 @@ impl Tensor {
     }
 }
 
-impl Formula for Gelu {
+/// The exact formula.
+struct Exact;
+
+/// The formula with the hyperbolic tangent.
+struct Approximate;
+
+impl Formula for Exact {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        let half = x.scaled(0.5);
-        match self.approximate {
-            GeluApproximation::None => half.times(x.scaled(-FRAC_1_SQRT_2).erfc()),
-            GeluApproximation::Tanh => half.times(T::ONE.plus(inner(x).tanh())),
-        }
+        x.scaled(0.5).times(x.scaled(-FRAC_1_SQRT_2).erfc())
+    }
+}
+
+impl Formula for Approximate {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        x.scaled(0.5).times(T::ONE.plus(inner(x).tanh()))
     }
 }
 
@@ -122,8 +131,8 @@ impl Unary for Gelu {
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         match self.approximate {
-            GeluApproximation::None => float(x, y, &Gelu { approximate: GeluApproximation::None }),
-            GeluApproximation::Tanh => float(x, y, &Gelu { approximate: GeluApproximation::Tanh }),
+            GeluApproximation::None => float(x, y, &Exact),
+            GeluApproximation::Tanh => float(x, y, &Approximate),
         }
     }
 

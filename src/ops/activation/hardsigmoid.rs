@@ -57,7 +57,8 @@ impl Unary for Hardsigmoid {
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
         let inside = x.gt(-3i64)?.logical_and(&x.lt(3i64)?)?;
-        inside.where_cond(&dy.mul(1.0 / 6.0)?, 0i64)
+        // PyTorch's gradient has 1 / 6 in single precision, for every dtype.
+        inside.where_cond(&dy.mul(f64::from(1.0f32 / 6.0))?, 0i64)
     }
 }
 

@@ -82,6 +82,7 @@ impl Formula for Softplus {
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const RULE: Rule = Rule::FloatOnly;
+    const CAST: CastRule = CastRule::Full;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);

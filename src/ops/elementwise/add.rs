@@ -101,7 +101,7 @@ impl Op for Add {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let dtype = result_type(x, self.other.as_slice());
-        let alpha_fits = self.alpha.dtype().category() <= dtype.category();
+        let alpha_fits = dtype.is_float() || !self.alpha.dtype().is_float();
         if !alpha_fits {
             return Err(Error::dtype(self.name(), format!("a float alpha for a result of {dtype}"), "an integer alpha"));
         }

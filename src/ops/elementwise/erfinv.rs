@@ -31,6 +31,7 @@ impl Tensor {
 impl Unary for Erfinv {
     const NAME: &'static str = "erfinv";
     const RULE: Rule = Rule::Float;
+    const CAST: CastRule = CastRule::Full;
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {

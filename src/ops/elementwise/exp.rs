@@ -30,6 +30,7 @@ impl Tensor {
 impl Unary for Exp {
     const NAME: &'static str = "exp";
     const RULE: Rule = Rule::Float;
+    const CAST: CastRule = CastRule::Full;
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {

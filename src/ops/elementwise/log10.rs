@@ -31,6 +31,7 @@ impl Tensor {
 impl Unary for Log10 {
     const NAME: &'static str = "log10";
     const RULE: Rule = Rule::Float;
+    const CAST: CastRule = CastRule::Full;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Real::log10))

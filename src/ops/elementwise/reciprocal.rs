@@ -38,6 +38,7 @@ impl Formula for Reciprocal {
 impl Unary for Reciprocal {
     const NAME: &'static str = "reciprocal";
     const RULE: Rule = Rule::Float;
+    const CAST: CastRule = CastRule::Full;
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {

@@ -38,6 +38,7 @@ impl Formula for Rsqrt {
 impl Unary for Rsqrt {
     const NAME: &'static str = "rsqrt";
     const RULE: Rule = Rule::Float;
+    const CAST: CastRule = CastRule::Full;
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {

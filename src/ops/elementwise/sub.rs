@@ -82,7 +82,7 @@ impl Op for Sub {
             return Err(Error::dtype("sub", DType::Bool, "numbers (logical_xor and logical_not are for bools)"));
         }
         let dtype = plan_promoted("sub", x, self.other.as_slice(), plan)?;
-        if self.alpha.dtype().category() > dtype.category() {
+        if self.alpha.dtype().is_float() && !dtype.is_float() {
             return Err(Error::dtype("sub", format!("a float alpha for a result of {dtype}"), "an integer alpha"));
         }
         Ok(())

@@ -88,7 +88,7 @@ impl Layout {
         false
     }
 
-    fn from_pairs(pairs: impl IntoIterator<Item = (usize, usize)>, offset: usize) -> Self {
+    pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (usize, usize)>, offset: usize) -> Self {
         let mut strides = [0; MAX_RANK];
         let mut count = 0;
         let shape = pairs

@@ -99,47 +99,27 @@ fn longest(direct: bool) -> usize {
 }
 
 /// `y[i] = f(x[i])`. The layouts have one shape; `A` and `C` serve the dtypes.
+///
+/// Only the loop over a run is made anew for each function; the driver around it exists once per pair of lane types.
 pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl Fn(A) -> C + Sync) {
-    let walk = Walk::new([x.layout(), y.layout()]);
-    let [sx, sy] = walk.inner();
     let simd = Simd::best();
-    let target = Shared(y.start(), y);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut source = Source::<A>::new(x, sx);
-        let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
-        walk.runs(range, longest(source.direct && sink.direct), |[ox, oy], count| {
-            let (from, to) = (source.run(ox, count), sink.run(oy, count));
-            simd.run(|| {
-                for (to, x) in to.iter_mut().zip(from) {
-                    *to = f(*x);
-                }
-            });
-            sink.finish(oy, count);
+    drive1::<A, C>(x, y, &|from, to| {
+        simd.run(|| {
+            for (to, x) in to.iter_mut().zip(from) {
+                *to = f(*x);
+            }
         });
     });
 }
 
 /// `z[i] = f(x[i], y[i])`.
 pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, f: impl Fn(A, B) -> C + Sync) {
-    let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
-    let [sx, sy, sz] = walk.inner();
     let simd = Simd::best();
-    let target = Shared(z.start(), z);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut left = Source::<A>::new(x, sx);
-        let mut right = Source::<B>::new(y, sy);
-        let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
-        let direct = left.direct && right.direct && sink.direct;
-        walk.runs(range, longest(direct), |[ox, oy, oz], count| {
-            let (a, b, to) = (left.run(ox, count), right.run(oy, count), sink.run(oz, count));
-            simd.run(|| {
-                for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
-                    *to = f(*x, *y);
-                }
-            });
-            sink.finish(oz, count);
+    drive2::<A, B, C>(x, y, z, &|a, b, to| {
+        simd.run(|| {
+            for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+                *to = f(*x, *y);
+            }
         });
     });
 }
@@ -152,9 +132,83 @@ pub(crate) fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(
     w: &mut HostMut<'_>,
     f: impl Fn(A, B, C) -> D + Sync,
 ) {
+    let simd = Simd::best();
+    drive3::<A, B, C, D>([x, y, z], w, &|a, b, c, to| {
+        simd.run(|| {
+            for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
+                *to = f(*x, *y, *z);
+            }
+        });
+    });
+}
+
+/// `y[i] = make(i)` for the row-major position `i`.
+pub(crate) fn generate<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize) -> C + Sync) {
+    drive0::<C>(y, &|position, to| {
+        for (index, to) in to.iter_mut().enumerate() {
+            *to = make(position + index);
+        }
+    });
+}
+
+fn drive0<C: Lane>(y: &mut HostMut<'_>, run: &(dyn Fn(usize, &mut [C]) + Sync)) {
+    let walk = Walk::new([y.layout()]);
+    let [stride] = walk.inner();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut sink = Sink::<C>::new(target.1, stride, &[]);
+        let mut position = range.start;
+        walk.runs(range, longest(sink.direct), |[offset], count| {
+            run(position, sink.run(offset, count));
+            position += count;
+            sink.finish(offset, count);
+        });
+    });
+}
+
+fn drive1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, run: &(dyn Fn(&[A], &mut [C]) + Sync)) {
+    let walk = Walk::new([x.layout(), y.layout()]);
+    let [sx, sy] = walk.inner();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut source = Source::<A>::new(x, sx);
+        let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
+        walk.runs(range, longest(source.direct && sink.direct), |[ox, oy], count| {
+            run(source.run(ox, count), sink.run(oy, count));
+            sink.finish(oy, count);
+        });
+    });
+}
+
+/// A loop over a run of two inputs.
+type Run2<'f, A, B, C> = &'f (dyn Fn(&[A], &[B], &mut [C]) + Sync);
+
+fn drive2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, run: Run2<'_, A, B, C>) {
+    let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
+    let [sx, sy, sz] = walk.inner();
+    let target = Shared(z.start(), z);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut left = Source::<A>::new(x, sx);
+        let mut right = Source::<B>::new(y, sy);
+        let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
+        let direct = left.direct && right.direct && sink.direct;
+        walk.runs(range, longest(direct), |[ox, oy, oz], count| {
+            run(left.run(ox, count), right.run(oy, count), sink.run(oz, count));
+            sink.finish(oz, count);
+        });
+    });
+}
+
+/// A loop over a run of three inputs.
+type Run3<'f, A, B, C, D> = &'f (dyn Fn(&[A], &[B], &[C], &mut [D]) + Sync);
+
+fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(inputs: [&Host<'_>; 3], w: &mut HostMut<'_>, run: Run3<'_, A, B, C, D>) {
+    let [x, y, z] = inputs;
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
     let [sx, sy, sz, sw] = walk.inner();
-    let simd = Simd::best();
     let target = Shared(w.start(), w);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
@@ -164,33 +218,8 @@ pub(crate) fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(
         let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
         let direct = first.direct && second.direct && third.direct && sink.direct;
         walk.runs(range, longest(direct), |[ox, oy, oz, ow], count| {
-            let (a, b, c) = (first.run(ox, count), second.run(oy, count), third.run(oz, count));
-            let to = sink.run(ow, count);
-            simd.run(|| {
-                for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
-                    *to = f(*x, *y, *z);
-                }
-            });
+            run(first.run(ox, count), second.run(oy, count), third.run(oz, count), sink.run(ow, count));
             sink.finish(ow, count);
-        });
-    });
-}
-
-/// `y[i] = make(i)` for the row-major position `i`.
-pub(crate) fn generate<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize) -> C + Sync) {
-    let walk = Walk::new([y.layout()]);
-    let [stride] = walk.inner();
-    let target = Shared(y.start(), y);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut sink = Sink::<C>::new(target.1, stride, &[]);
-        let mut position = range.start;
-        walk.runs(range, longest(sink.direct), |[offset], count| {
-            for (index, to) in sink.run(offset, count).iter_mut().enumerate() {
-                *to = make(position + index);
-            }
-            position += count;
-            sink.finish(offset, count);
         });
     });
 }

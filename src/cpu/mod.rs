@@ -5,16 +5,21 @@
 
 pub(crate) mod alloc;
 pub(crate) mod function;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod integer;
 pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod number;
+pub(crate) mod order;
 pub(crate) mod par;
+pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod strided;
+pub(crate) mod sweep;
 mod view;
 
 pub use view::{Host, HostMut};

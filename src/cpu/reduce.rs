@@ -2,6 +2,8 @@
 //!
 //! Knows how to walk kept and reduced dims. Must not know what is folded.
 
+use std::ops::Range;
+
 use super::lane::Lane;
 use super::map;
 use super::number::Number;
@@ -54,20 +56,47 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
     }
 }
 
+/// What the drivers need of a fold: they exist once per lane and state type, the loops once per fold.
+struct Loops<'f, T, S> {
+    start: S,
+    /// Folds a run whose first element has this index.
+    run: &'f (dyn Fn(&[T], usize) -> S + Sync),
+    /// Takes one element into each of several states, all with this index.
+    row: &'f (dyn Fn(&mut [S], &[T], usize) + Sync),
+    join: &'f (dyn Fn(S, S) -> S + Sync),
+}
+
 /// Folds `x` over the dims of the mask into `y`, whose shape is that of the kept dims (with or without the reduced ones as 1).
 pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: &mut HostMut<'_>) {
+    let simd = Simd::best();
+    let loops = Loops {
+        start: fold.start(),
+        run: &|run: &[F::In], index| simd.run(|| fold_run(fold, run, index)),
+        row: &|states: &mut [F::State], row: &[F::In], index| {
+            simd.run(|| {
+                for (state, x) in states.iter_mut().zip(row) {
+                    *state = fold.step(*state, *x, index);
+                }
+            });
+        },
+        join: &|first, second| fold.join(first, second),
+    };
+    let (states, count) = states(&loops, x, mask);
+    let (kept, _) = split(x.layout(), mask);
+    let Some(out_layout) = y.layout().reshape(kept.shape()) else { return };
+    map::generate(&mut y.with_layout(out_layout), |position| fold.finish(states[position], count));
+}
+
+/// The state of each output, and the number of elements folded into each.
+fn states<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<'_>, mask: &[bool; MAX_RANK]) -> (Vec<S>, usize) {
     let (kept, reduced) = split(x.layout(), mask);
     let count = reduced.elements();
     let reduced = reduced.merged();
     let outputs = kept.elements();
-    let kept_shape = *kept.shape();
-    let Some(out_layout) = y.layout().reshape(&kept_shape) else { return };
-    let mut y = y.with_layout(out_layout);
-    let simd = Simd::best();
     if outputs == 1 && count >= 2 * par::GRAIN {
-        return fold_whole(fold, x, &kept, &reduced, count, &mut y);
+        return (vec![fold_whole(loops, x, &kept, &reduced, count)], count);
     }
-    let mut states = vec![fold.start(); outputs];
+    let mut states = vec![loops.start; outputs];
     let grain = (par::GRAIN / count.max(1)).max(1);
     let cells = Cells(states.as_mut_ptr());
     let across = kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
@@ -76,15 +105,15 @@ pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: 
         // SAFETY: ranges are disjoint and within the vector, which outlives the call.
         let states = unsafe { std::slice::from_raw_parts_mut(cells.0.add(range.start), range.len()) };
         if across {
-            fold_across(fold, x, (&kept, &reduced), range.start, states, simd);
+            fold_across(loops, x, (&kept, &reduced), range.start, states);
         } else {
             for (position, state) in range.zip(states) {
                 let base = offset_at(&kept, position);
-                *state = fold_along(fold, x, &reduced, base, 0..count, simd);
+                *state = fold_along(loops, x, &reduced, base, 0..count);
             }
         }
     });
-    map::generate(&mut y, |position| fold.finish(states[position], count));
+    (states, count)
 }
 
 /// The states of a range of outputs, shareable between threads that write disjoint ones.
@@ -106,49 +135,47 @@ pub(crate) fn offset_at(layout: &Layout, position: usize) -> usize {
 }
 
 /// One output from many elements, cut over the threads; parts join in order, so the result does not depend on timing.
-fn fold_whole<F: Fold>(fold: &F, x: &Host<'_>, kept: &Layout, reduced: &Layout, count: usize, y: &mut HostMut<'_>) {
+fn fold_whole<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<'_>, kept: &Layout, reduced: &Layout, count: usize) -> S {
     let part = par::GRAIN;
     let parts = count.div_ceil(part);
-    let mut states = vec![fold.start(); parts];
+    let mut states = vec![loops.start; parts];
     let cells = Cells(states.as_mut_ptr());
-    let simd = Simd::best();
     par::ranges(parts, 1, |range| {
         let cells = &cells;
         for index in range {
             let elements = index * part..((index + 1) * part).min(count);
-            let state = fold_along(fold, x, reduced, kept.offset(), elements, simd);
+            let state = fold_along(loops, x, reduced, kept.offset(), elements);
             // SAFETY: `index` is below `parts`, and no other thread has it.
             unsafe { *cells.0.add(index) = state };
         }
     });
-    let state = states[1..].iter().fold(states[0], |first, second| fold.join(first, *second));
-    map::generate(y, |_| fold.finish(state, count));
+    states.into_iter().reduce(|first, second| (loops.join)(first, second)).unwrap_or(loops.start)
 }
 
 /// Folds the elements `range` of the reduced dims, from the element offset `base` on.
-fn fold_along<F: Fold>(fold: &F, x: &Host<'_>, reduced: &Layout, base: usize, range: std::ops::Range<usize>, simd: Simd) -> F::State {
+fn fold_along<T: Lane, S: Copy>(loops: &Loops<'_, T, S>, x: &Host<'_>, reduced: &Layout, base: usize, range: Range<usize>) -> S {
     let walk = super::strided::Walk::new([reduced]);
     let [stride] = walk.inner();
     let size = x.dtype().size();
-    let direct = x.dtype() == <F::In as crate::Element>::DTYPE && stride == 1;
-    let mut buffer: Vec<F::In> = if direct { Vec::new() } else { vec![F::In::ZERO; BLOCK.min(range.len())] };
+    let direct = x.dtype() == T::DTYPE && stride == 1;
+    let mut buffer: Vec<T> = if direct { Vec::new() } else { vec![T::ZERO; BLOCK.min(range.len())] };
     let mut index = range.start;
-    let mut total: Option<F::State> = None;
+    let mut total: Option<S> = None;
     walk.runs(range, if direct { usize::MAX } else { BLOCK }, |[offset], count| {
         let from = x.start().wrapping_add((base + offset) * size);
-        let run: &[F::In] = if direct {
+        let run: &[T] = if direct {
             // SAFETY: the walk and the base name elements of the view; `direct` says that they are lanes in a row.
             unsafe { std::slice::from_raw_parts(from.cast(), count) }
         } else {
             // SAFETY: as above, with the stride; the lane serves the dtype.
-            unsafe { F::In::gather(from, stride, x.dtype(), &mut buffer[..count]) };
+            unsafe { T::gather(from, stride, x.dtype(), &mut buffer[..count]) };
             &buffer[..count]
         };
-        let state = simd.run(|| fold_run(fold, run, index));
-        total = Some(total.map_or(state, |total| fold.join(total, state)));
+        let state = (loops.run)(run, index);
+        total = Some(total.map_or(state, |total| (loops.join)(total, state)));
         index += count;
     });
-    total.unwrap_or_else(|| fold.start())
+    total.unwrap_or(loops.start)
 }
 
 /// Folds a run with independent states.
@@ -173,11 +200,11 @@ fn fold_run<F: Fold>(fold: &F, run: &[F::In], index: usize) -> F::State {
 }
 
 /// Folds row by row of the kept dims, for inputs whose kept dim is the contiguous one.
-fn fold_across<F: Fold>(fold: &F, x: &Host<'_>, (kept, reduced): (&Layout, &Layout), first: usize, states: &mut [F::State], simd: Simd) {
+fn fold_across<T: Lane, S>(loops: &Loops<'_, T, S>, x: &Host<'_>, (kept, reduced): (&Layout, &Layout), first: usize, states: &mut [S]) {
     let width = kept.dims().last().copied().unwrap_or(1).max(1);
     let count = reduced.elements();
-    let direct = x.dtype() == <F::In as crate::Element>::DTYPE;
-    let mut buffer: Vec<F::In> = if direct { Vec::new() } else { vec![F::In::ZERO; BLOCK] };
+    let direct = x.dtype() == T::DTYPE;
+    let mut buffer: Vec<T> = if direct { Vec::new() } else { vec![T::ZERO; BLOCK] };
     let size = x.dtype().size();
     let mut position = first;
     let mut rest = states;
@@ -187,19 +214,15 @@ fn fold_across<F: Fold>(fold: &F, x: &Host<'_>, (kept, reduced): (&Layout, &Layo
         let base = offset_at(kept, position);
         for index in 0..count {
             let from = x.start().wrapping_add((base + offset_at(reduced, index)) * size);
-            let row: &[F::In] = if direct {
+            let row: &[T] = if direct {
                 // SAFETY: the kept dim is contiguous for `run` elements from this one on.
                 unsafe { std::slice::from_raw_parts(from.cast(), run) }
             } else {
                 // SAFETY: as above; the lane serves the dtype.
-                unsafe { F::In::gather(from, 1, x.dtype(), &mut buffer[..run]) };
+                unsafe { T::gather(from, 1, x.dtype(), &mut buffer[..run]) };
                 &buffer[..run]
             };
-            simd.run(|| {
-                for (state, x) in now.iter_mut().zip(row) {
-                    *state = fold.step(*state, *x, index);
-                }
-            });
+            (loops.row)(now, row, index);
         }
         position += run;
         rest = later;

@@ -25,6 +25,7 @@ aclnn! {
     scatter_nd_update = aclnnScatterNdUpdateGetWorkspaceSize, aclnnScatterNdUpdate(var_ref: Out, indices: In, updates: In);
     inplace_scatter_update = aclnnInplaceScatterUpdateGetWorkspaceSize, aclnnInplaceScatterUpdate(data: Out, indices: In, updates: In, axis: Int);
     inplace_index_copy = aclnnInplaceIndexCopyGetWorkspaceSize, aclnnInplaceIndexCopy(self_ref: Out, dim: Int, index: In, source: In);
+    scatter_reduce = aclnnScatterReduceGetWorkspaceSize, aclnnScatterReduce(self_: In, dim: Int, index: In, src: In, reduce: Int, include_self: Bool, out: Out);
     take = aclnnTakeGetWorkspaceSize, aclnnTake(self_: In, index: In, out: Out);
     inplace_put = aclnnInplacePutGetWorkspaceSize, aclnnInplacePut(self_ref: Out, index: In, source: In, accumulate: Bool);
     embedding = aclnnEmbeddingGetWorkspaceSize, aclnnEmbedding(weight: In, indices: In, out: Out);
@@ -42,8 +43,8 @@ aclnn! {
     sort = aclnnSortGetWorkspaceSize, aclnnSort(self_: In, stable: Bool, dim: Int, descending: Bool, values_out: Out, indices_out: Out);
     topk = aclnnTopkGetWorkspaceSize, aclnnTopk(self_: In, k: Int, dim: Int, largest: Bool, sorted: Bool, values_out: Out, indices_out: Out);
     argsort = aclnnArgsortGetWorkspaceSize, aclnnArgsort(self_: In, dim: Int, descending: Bool, out: Out);
-    search_sorted = aclnnSearchSortedGetWorkspaceSize, aclnnSearchSorted(sorted_sequence: In, self_: In, out_int32: Bool, right: Bool, sorter: In, out: Out);
-    search_sorteds = aclnnSearchSortedsGetWorkspaceSize, aclnnSearchSorteds(sorted_sequence: In, self_: Scalar, out_int32: Bool, right: Bool, sorter: In, out: Out);
+    search_sorted = aclnnSearchSortedGetWorkspaceSize, aclnnSearchSorted(sorted_sequence: In, self_: In, out_int32: Bool, right: Bool, sorter: OptionalIn, out: Out);
+    search_sorteds = aclnnSearchSortedsGetWorkspaceSize, aclnnSearchSorteds(sorted_sequence: In, self_: Scalar, out_int32: Bool, right: Bool, sorter: OptionalIn, out: Out);
     is_in_tensor_scalar = aclnnIsInTensorScalarGetWorkspaceSize, aclnnIsInTensorScalar(element: In, test_element: Scalar, assume_unique: Bool, invert: Bool, out: Out);
     is_in_scalar_tensor = aclnnIsInScalarTensorGetWorkspaceSize, aclnnIsInScalarTensor(element: Scalar, test_elements: In, assume_unique: Bool, invert: Bool, out: Out);
 }

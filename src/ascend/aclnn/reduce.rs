@@ -37,6 +37,7 @@ aclnn! {
     aminmax = aclnnAminmaxGetWorkspaceSize, aclnnAminmax(self_: In, dim: Ints, keep_dim: Bool, min_out: Out, max_out: Out);
     median = aclnnMedianGetWorkspaceSize, aclnnMedian(self_: In, values_out: Out);
     median_dim = aclnnMedianDimGetWorkspaceSize, aclnnMedianDim(self_: In, dim: Int, keep_dim: Bool, values_out: Out, indices_out: Out);
+    kthvalue = aclnnKthvalueGetWorkspaceSize, aclnnKthvalue(self_: In, k: Int, dim: Int, keepdim: Bool, values_out: Out, indices_out: Out);
     reduce_log_sum = aclnnReduceLogSumGetWorkspaceSize, aclnnReduceLogSum(data: In, axes: Ints, keep_dims: Bool, noop_with_empty_axes: Bool, reduce: Out);
     bincount = aclnnBincountGetWorkspaceSize, aclnnBincount(self_: In, weights: In, minlength: Int, out: Out);
 }

@@ -1,5 +1,14 @@
-//! Random numbers: tensors drawn from generators, and dropout.
+//! Random numbers: generators, random tensors, and dropout.
 //!
-//! Knows the generators' seeds and counters. Must not know layers.
+//! Knows where seeds and counters come from. Must not know what draws them.
 
-rooms! {}
+rooms! {
+    bernoulli,
+    dropout,
+    rand,
+}
+
+mod generator;
+mod randperm;
+
+pub use generator::{Generator, GeneratorState, default_generator, manual_seed};

@@ -44,7 +44,22 @@ impl Tensor {
 }
 
 /// Sums floats in double precision and integers wrapping.
-struct Total<T>(std::marker::PhantomData<fn(T)>);
+pub(super) struct Total<T> {
+    mean: bool,
+    lane: std::marker::PhantomData<fn(T)>,
+}
+
+impl<T> Total<T> {
+    /// The sum.
+    pub(super) fn sum() -> Self {
+        Total { mean: false, lane: std::marker::PhantomData }
+    }
+
+    /// The sum over the count.
+    pub(super) fn mean() -> Self {
+        Total { mean: true, lane: std::marker::PhantomData }
+    }
+}
 
 impl<T: Lane> Fold for Total<T> {
     type In = T;
@@ -65,8 +80,8 @@ impl<T: Lane> Fold for Total<T> {
         first + second
     }
 
-    fn finish(&self, state: f64, _count: usize) -> T {
-        T::from_f64(state)
+    fn finish(&self, state: f64, count: usize) -> T {
+        T::from_f64(if self.mean { state / count as f64 } else { state })
     }
 }
 
@@ -120,7 +135,7 @@ impl Op for Sum {
         let mask = self.mask(x[0].shape())?;
         match x[0].dtype() {
             DType::I64 => fold(&Wrapping, &x[0], &mask, &mut y[0]),
-            dtype => with_lane!(dtype, T => fold(&Total::<T>(std::marker::PhantomData), &x[0], &mask, &mut y[0])),
+            dtype => with_lane!(dtype, T => fold(&Total::<T>::sum(), &x[0], &mask, &mut y[0])),
         }
         Ok(Counts::EXACT)
     }

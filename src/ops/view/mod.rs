@@ -6,21 +6,36 @@ rooms! {
     cat,
     copy,
     copy_,
+    diagonal,
     expand,
+    flip,
     narrow,
+    pad,
     permute,
     place,
+    repeat,
     reshape,
+    roll,
     select,
     slice,
     slice_assign_,
     squeeze,
     to_device,
     transpose,
+    tril,
+    unfold,
     unsqueeze,
 }
 
+mod flatten;
+mod one_hot;
+mod pixel_shuffle;
+mod repeat_interleave;
+mod split;
 mod stack;
+
+pub use repeat_interleave::Repeats;
+pub use split::SplitSizes;
 
 pub(crate) use to_device::ToDevice;
 

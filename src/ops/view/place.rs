@@ -1,6 +1,7 @@
 //! `place`: elements put into zeros at a layout, the gradient of views; and its own gradient, a view by layout.
 
 use super::Rule;
+use super::unfold::window_sum;
 use crate::ops::prelude::*;
 
 /// Zeros of a shape with the input's elements where `layout` (over the row-major result) names them, each once.
@@ -21,6 +22,11 @@ impl Tensor {
     pub(crate) fn place(&self, shape: Shape, layout: Layout) -> Result<Tensor> {
         run_one(&Place { shape, layout }, &[self])
     }
+}
+
+/// A view of a contiguous tensor under a layout relative to its first element, which may name places several times.
+pub(super) fn window(x: &Tensor, layout: Layout) -> Result<Tensor> {
+    x.viewed(Window { layout })
 }
 
 impl Op for Place {
@@ -63,7 +69,7 @@ impl Op for Place {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(cx.gradient()?.contiguous()?.viewed(Window { layout: self.layout })?)])
+        Ok(smallvec![Some(window(&cx.gradient()?.contiguous()?, self.layout)?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -79,6 +85,10 @@ impl Rule for Window {
             return Err(Error::shape(Self::NAME, x.shape(), "a contiguous tensor that holds the layout"));
         }
         Ok(self.layout.with_offset(self.layout.offset() + x.offset()))
+    }
+
+    fn gradient(&self, dy: &Tensor, shape: &Shape) -> Result<Tensor> {
+        if self.layout.overlaps_itself() { window_sum(dy, *shape, self.layout) } else { dy.place(*shape, self.layout) }
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn current() -> Site {
 
 /// Runs an exported function's body; its failure becomes the returned code.
 pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
-    match run(name, body) {
+    let mut body = Some(body);
+    match run(name, &mut || body.take().map_or(Ok(()), |body| body())) {
         Ok(()) => code::SUCCESS,
         Err(failure) => failure.code,
     }
@@ -35,10 +36,19 @@ pub(crate) fn value<R>(
     otherwise: R,
     body: impl FnOnce() -> Result<R, Failure>,
 ) -> R {
-    run(name, body).unwrap_or(otherwise)
+    let (mut body, mut made) = (Some(body), None);
+    let outcome = run(name, &mut || {
+        made = body.take().map(|body| body()).transpose()?;
+        Ok(())
+    });
+    outcome.ok().and(made).unwrap_or(otherwise)
 }
 
-fn run<R>(name: &'static str, body: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+/// The gate itself; there are thousands of bodies, so it exists once for all of them.
+fn run(
+    name: &'static str,
+    body: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let booked = catch_unwind(AssertUnwindSafe(|| {
         crate::state::prepare();
         ledger::book(name)

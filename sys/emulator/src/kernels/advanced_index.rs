@@ -52,7 +52,8 @@ impl Selection {
         let mut entries = Vec::new();
         let mut axis = 0;
         for entry in list {
-            let Some(tensor) = entry.filter(|tensor| !tensor.is_empty() || tensor.rank() > 1) else {
+            let Some(tensor) = entry.filter(|tensor| !tensor.is_empty() || tensor.rank() > 1)
+            else {
                 entries.push(Entry::Whole(axis));
                 axis += 1;
                 continue;
@@ -210,10 +211,18 @@ impl Selection {
 fn lead(entries: &[Entry]) -> usize {
     let whole = |entry: &Entry| matches!(entry, Entry::Whole(_));
     let before = entries.iter().take_while(|entry| whole(entry)).count();
-    let after = entries.iter().rev().take_while(|entry| whole(entry)).count();
+    let after = entries
+        .iter()
+        .rev()
+        .take_while(|entry| whole(entry))
+        .count();
     let middle = entries.len().saturating_sub(before + after);
     let apart = entries.iter().skip(before).take(middle).any(whole);
-    if apart || before == entries.len() { 0 } else { before }
+    if apart || before == entries.len() {
+        0
+    } else {
+        before
+    }
 }
 
 /// `out = self[indices]`.

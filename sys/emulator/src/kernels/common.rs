@@ -23,33 +23,21 @@ pub(crate) trait Real:
 {
     /// 0.
     const ZERO: Self;
-    /// 1.
-    const ONE: Self;
     /// Minus infinity.
     const LOWEST: Self;
-    /// From f64, rounded.
-    fn of(value: f64) -> Self;
-    /// As f64.
-    fn wide(self) -> f64;
     /// e to the power of this.
     fn exp(self) -> Self;
     /// Natural logarithm.
     fn ln(self) -> Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
 }
 
 macro_rules! real {
     ($($kind:ty),*) => {$(
         impl Real for $kind {
             const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
             const LOWEST: Self = <$kind>::NEG_INFINITY;
-            fn of(value: f64) -> Self { value as $kind }
-            fn wide(self) -> f64 { f64::from(self) }
             fn exp(self) -> Self { <$kind>::exp(self) }
             fn ln(self) -> Self { <$kind>::ln(self) }
-            fn sqrt(self) -> Self { <$kind>::sqrt(self) }
         }
     )*};
 }

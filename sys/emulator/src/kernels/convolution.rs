@@ -57,14 +57,23 @@ fn repeated(
     rank: usize,
     lowest: i64,
 ) -> Result<Vec<usize>, Refusal> {
-    let refuse = || call.invalid(format!("{what} is {values:?}, wanted {rank} values from {lowest} on"));
+    let refuse = || {
+        call.invalid(format!(
+            "{what} is {values:?}, wanted {rank} values from {lowest} on"
+        ))
+    };
     let all = match values {
         [one] => vec![*one; rank],
         _ if values.len() == rank => values.to_vec(),
         _ => return Err(refuse()),
     };
     all.into_iter()
-        .map(|value| usize::try_from(value).ok().filter(|_| value >= lowest).ok_or_else(refuse))
+        .map(|value| {
+            usize::try_from(value)
+                .ok()
+                .filter(|_| value >= lowest)
+                .ok_or_else(refuse)
+        })
         .collect()
 }
 
@@ -118,13 +127,22 @@ impl Geometry {
         attributes: &Attributes,
     ) -> Result<(Geometry, Vec<usize>), Refusal> {
         let refuse = || call.invalid(format!("input {input:?} and weight {weight:?} do not fit"));
-        let (&[batch, channels, ref space @ ..], &[first, second, ref kernel @ ..]) = (input, weight)
+        let (&[batch, channels, ref space @ ..], &[first, second, ref kernel @ ..]) =
+            (input, weight)
         else {
             return Err(refuse());
         };
         let groups = attributes.groups;
-        let reads = if attributes.transposed { first } else { second * groups };
-        let writes = if attributes.transposed { second * groups } else { first };
+        let reads = if attributes.transposed {
+            first
+        } else {
+            second * groups
+        };
+        let writes = if attributes.transposed {
+            second * groups
+        } else {
+            first
+        };
         if space.len() != kernel.len() || channels != reads || !first.is_multiple_of(groups) {
             return Err(refuse());
         }
@@ -154,7 +172,11 @@ impl Geometry {
         let mut columns = Vec::with_capacity(self.wide * self.taps.len());
         for channel in 0..self.wide {
             let plane = &x[channel * self.wide_volume..(channel + 1) * self.wide_volume];
-            columns.extend(self.taps.iter().map(|&at| plane.get(at).copied().unwrap_or(0.0)));
+            columns.extend(
+                self.taps
+                    .iter()
+                    .map(|&at| plane.get(at).copied().unwrap_or(0.0)),
+            );
         }
         matrix(self.wide * self.kernel, self.narrow_volume, columns)
     }
@@ -174,14 +196,21 @@ impl Geometry {
 
     /// Visits each group of each sample: its group, and the starts of its wide and narrow channels.
     fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
-        let (wide, narrow) = (self.wide * self.wide_volume, self.narrow * self.narrow_volume);
+        let (wide, narrow) = (
+            self.wide * self.wide_volume,
+            self.narrow * self.narrow_volume,
+        );
         (0..self.batch * self.groups)
             .map(move |block| (block % self.groups, block * wide, block * narrow))
     }
 
     fn group<'a>(&self, weight: &'a [f32], group: usize) -> Result<ArrayView2<'a, f32>, Fault> {
         let size = self.narrow * self.wide * self.kernel;
-        view(self.narrow, self.wide * self.kernel, &weight[group * size..(group + 1) * size])
+        view(
+            self.narrow,
+            self.wide * self.kernel,
+            &weight[group * size..(group + 1) * size],
+        )
     }
 
     fn narrow_view<'a>(&self, y: &'a [f32], start: usize) -> Result<ArrayView2<'a, f32>, Fault> {
@@ -193,7 +222,11 @@ impl Geometry {
     fn forward(&self, x: &[f32], weight: &[f32]) -> Result<Vec<f32>, Fault> {
         let mut y = Vec::with_capacity(self.batch * self.groups * self.narrow * self.narrow_volume);
         for (group, wide, _) in self.blocks() {
-            y.extend(self.group(weight, group)?.dot(&self.windows(&x[wide..])).iter());
+            y.extend(
+                self.group(weight, group)?
+                    .dot(&self.windows(&x[wide..]))
+                    .iter(),
+            );
         }
         Ok(y)
     }
@@ -202,7 +235,10 @@ impl Geometry {
     fn to_input(&self, dy: &[f32], weight: &[f32]) -> Result<Vec<f32>, Fault> {
         let mut dx = vec![0f32; self.batch * self.groups * self.wide * self.wide_volume];
         for (group, wide, narrow) in self.blocks() {
-            let windows = self.group(weight, group)?.t().dot(&self.narrow_view(dy, narrow)?);
+            let windows = self
+                .group(weight, group)?
+                .t()
+                .dot(&self.narrow_view(dy, narrow)?);
             let windows = windows.as_standard_layout().into_owned();
             self.unfold(&windows, &mut dx[wide..]);
         }
@@ -215,7 +251,9 @@ impl Geometry {
         let columns = self.wide * self.kernel;
         let mut sums = vec![Array2::<f32>::zeros((rows, columns)); self.groups];
         for (group, wide, narrow) in self.blocks() {
-            let product = self.narrow_view(dy, narrow)?.dot(&self.windows(&x[wide..]).t());
+            let product = self
+                .narrow_view(dy, narrow)?
+                .dot(&self.windows(&x[wide..]).t());
             if let Some(sum) = sums.get_mut(group) {
                 *sum += &product;
             }
@@ -225,7 +263,8 @@ impl Geometry {
 }
 
 fn matrix(rows: usize, columns: usize, values: Vec<f32>) -> Array2<f32> {
-    Array2::from_shape_vec((rows, columns), values).unwrap_or_else(|_| Array2::zeros((rows, columns)))
+    Array2::from_shape_vec((rows, columns), values)
+        .unwrap_or_else(|_| Array2::zeros((rows, columns)))
 }
 
 fn view(rows: usize, columns: usize, values: &[f32]) -> Result<ArrayView2<'_, f32>, Fault> {
@@ -247,15 +286,23 @@ fn output_size(
     let result = if attributes.transposed {
         let extra = pick(&attributes.extra);
         if extra >= stride.max(dilation) {
-            return Err(call.invalid(format!("outputPadding {extra} is not below the stride or dilation")));
+            return Err(call.invalid(format!(
+                "outputPadding {extra} is not below the stride or dilation"
+            )));
         }
         (size.max(1) - 1) * stride + span + extra
     } else {
         size + padding
     };
-    let lowest = if attributes.transposed { padding + 1 } else { span };
+    let lowest = if attributes.transposed {
+        padding + 1
+    } else {
+        span
+    };
     if result < lowest || kernel == 0 {
-        return Err(call.invalid(format!("a kernel of {kernel} does not fit into {size} in dim {axis}")));
+        return Err(call.invalid(format!(
+            "a kernel of {kernel} does not fit into {size} in dim {axis}"
+        )));
     }
     Ok(if attributes.transposed {
         result - padding
@@ -268,15 +315,20 @@ fn output_size(
 fn taps(wide: &[usize], narrow: &[usize], kernel: &[usize], attributes: &Attributes) -> Vec<usize> {
     let mut taps = vec![0usize];
     let (mut kernel_count, mut narrow_count) = (1, 1);
-    for (axis, (&wide, (&narrow, &kernel))) in wide.iter().zip(narrow.iter().zip(kernel)).enumerate() {
+    for (axis, (&wide, (&narrow, &kernel))) in
+        wide.iter().zip(narrow.iter().zip(kernel)).enumerate()
+    {
         let mut next = vec![OUTSIDE; taps.len() * kernel * narrow];
         for (at, &start) in taps.iter().enumerate() {
             let (old_tap, old_place) = (at / narrow_count, at % narrow_count);
             for tap in 0..kernel {
                 for place in 0..narrow {
                     let padded = place * attributes.stride[axis] + tap * attributes.dilation[axis];
-                    let inside = padded.checked_sub(attributes.before[axis]).filter(|&at| at < wide);
-                    let slot = ((old_tap * kernel + tap) * narrow_count + old_place) * narrow + place;
+                    let inside = padded
+                        .checked_sub(attributes.before[axis])
+                        .filter(|&at| at < wide);
+                    let slot =
+                        ((old_tap * kernel + tap) * narrow_count + old_place) * narrow + place;
                     if let (Some(inside), true) = (inside, start != OUTSIDE) {
                         next[slot] = start * wide + inside;
                     }
@@ -327,7 +379,10 @@ fn spatial_rank(call: &Call, x: &Tensor) -> Result<usize, Refusal> {
     if (3..=5).contains(&x.rank()) {
         return Ok(x.rank() - 2);
     }
-    Err(call.invalid(format!("input has shape {:?}, wanted 3 to 5 dims", x.shape())))
+    Err(call.invalid(format!(
+        "input has shape {:?}, wanted 3 to 5 dims",
+        x.shape()
+    )))
 }
 
 fn precision_of(call: &Call, index: usize, x: &Tensor, y: &Tensor) -> Result<Precision, Refusal> {
@@ -352,7 +407,10 @@ fn convolve(
     if let Some(bias) = &bias {
         let channels = shape.get(1).copied().unwrap_or(0);
         if bias.count() != channels {
-            return Err(call.invalid(format!("bias has shape {:?}, wanted [{channels}]", bias.shape())));
+            return Err(call.invalid(format!(
+                "bias has shape {:?}, wanted [{channels}]",
+                bias.shape()
+            )));
         }
     }
     if out.is_empty() {

@@ -172,6 +172,7 @@ fn repeat(call: &Call) -> Result<Work, Refusal> {
     }
     let mut shape = vec![1usize; repeats.len() - x.rank()];
     shape.extend(x.shape());
+    let longest = out.shape().iter().copied().max().unwrap_or(0);
     let mut tables = AxisTable::identity(&shape);
     for (table, &count) in tables.iter_mut().zip(repeats) {
         let count = size_of(call, "a repeat", count, 0)?;
@@ -179,9 +180,13 @@ fn repeat(call: &Call) -> Result<Work, Refusal> {
             .sources
             .len()
             .checked_mul(count)
-            .is_none_or(|size| size > 1 << 40)
+            .is_none_or(|size| size > longest)
         {
-            return Err(call.invalid(format!("repeats {repeats:?} are too large")));
+            return Err(call.invalid(format!(
+                "shape {:?} repeated {repeats:?} times does not fit {:?}",
+                x.shape(),
+                out.shape()
+            )));
         }
         table.sources = table.sources.repeat(count);
     }

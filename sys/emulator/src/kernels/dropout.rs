@@ -54,7 +54,8 @@ fn draw(random: &mut Philox, count: usize, p: f64) -> Vec<u8> {
 
 /// Whether an element is kept.
 pub(crate) fn kept(mask: &[u8], element: usize) -> bool {
-    mask.get(element / 8).is_some_and(|byte| byte >> (element % 8) & 1 == 1)
+    mask.get(element / 8)
+        .is_some_and(|byte| byte >> (element % 8) & 1 == 1)
 }
 
 fn generate(call: &Call) -> Result<Work, Refusal> {
@@ -93,7 +94,9 @@ fn apply_mask(call: &Call) -> Result<Work, Refusal> {
     let p = probability(call, 2)?;
     expect_mask(call, &mask, x.count())?;
     call.expect_shape("out", &out, x.shape())?;
-    Ok(Work::new(move || masked(&x, Some(&mask.load_vec::<u8>()), p, &out)))
+    Ok(Work::new(move || {
+        masked(&x, Some(&mask.load_vec::<u8>()), p, &out)
+    }))
 }
 
 /// Draws a mask and uses it; without training the input is copied and the mask left alone.
@@ -128,5 +131,7 @@ fn backward(call: &Call) -> Result<Work, Refusal> {
     if !(0.0..=1.0).contains(&p) {
         return Err(call.invalid(format!("scale is {scale}, wanted 0 or at least 1")));
     }
-    Ok(Work::new(move || masked(&grad, Some(&mask.load_vec::<u8>()), p, &out)))
+    Ok(Work::new(move || {
+        masked(&grad, Some(&mask.load_vec::<u8>()), p, &out)
+    }))
 }

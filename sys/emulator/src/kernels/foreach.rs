@@ -9,13 +9,23 @@ use crate::tensor::Tensor;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnForeachAbs", |call| unary(call, f32::abs, Some(i64::wrapping_abs))),
-    ("aclnnForeachNeg", |call| unary(call, |x| -x, Some(i64::wrapping_neg))),
-    ("aclnnForeachSign", |call| unary(call, sign, Some(i64::signum))),
+    ("aclnnForeachAbs", |call| {
+        unary(call, f32::abs, Some(i64::wrapping_abs))
+    }),
+    ("aclnnForeachNeg", |call| {
+        unary(call, |x| -x, Some(i64::wrapping_neg))
+    }),
+    ("aclnnForeachSign", |call| {
+        unary(call, sign, Some(i64::signum))
+    }),
     ("aclnnForeachCopy", |call| unary(call, |x| x, Some(|x| x))),
-    ("aclnnForeachZeroInplace", |call| unary(call, |_| 0.0, Some(|_| 0))),
+    ("aclnnForeachZeroInplace", |call| {
+        unary(call, |_| 0.0, Some(|_| 0))
+    }),
     ("aclnnForeachAcos", |call| unary(call, f32::acos, None)),
-    ("aclnnForeachACosInplace", |call| unary(call, f32::acos, None)),
+    ("aclnnForeachACosInplace", |call| {
+        unary(call, f32::acos, None)
+    }),
     ("aclnnForeachAsin", |call| unary(call, f32::asin, None)),
     ("aclnnForeachAtan", |call| unary(call, f32::atan, None)),
     ("aclnnForeachCos", |call| unary(call, f32::cos, None)),
@@ -29,8 +39,12 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnForeachLog10", |call| unary(call, f32::log10, None)),
     ("aclnnForeachLog1p", |call| unary(call, f32::ln_1p, None)),
     ("aclnnForeachLog2", |call| unary(call, f32::log2, None)),
-    ("aclnnForeachReciprocal", |call| unary(call, f32::recip, None)),
-    ("aclnnForeachSigmoid", |call| unary(call, |x| 1.0 / (1.0 + (-x).exp()), None)),
+    ("aclnnForeachReciprocal", |call| {
+        unary(call, f32::recip, None)
+    }),
+    ("aclnnForeachSigmoid", |call| {
+        unary(call, |x| 1.0 / (1.0 + (-x).exp()), None)
+    }),
     ("aclnnForeachSin", |call| unary(call, f32::sin, None)),
     ("aclnnForeachSinh", |call| unary(call, f32::sinh, None)),
     ("aclnnForeachSqrt", |call| unary(call, f32::sqrt, None)),
@@ -44,11 +58,31 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnForeachSubListV2", subtract_lists),
     ("aclnnForeachMulList", multiply_lists),
     ("aclnnForeachMulListInplace", multiply_lists),
-    ("aclnnForeachDivList", |call| pairs(call, None, |[a, b], _| a / b, None)),
-    ("aclnnForeachDivListInplace", |call| pairs(call, None, |[a, b], _| a / b, None)),
-    ("aclnnForeachPowList", |call| pairs(call, None, |[a, b], _| a.powf(b), None)),
-    ("aclnnForeachMaximumList", |call| pairs(call, None, |[a, b], _| larger(a, b), Some(|[a, b], _| a.max(b)))),
-    ("aclnnForeachMinimumList", |call| pairs(call, None, |[a, b], _| smaller(a, b), Some(|[a, b], _| a.min(b)))),
+    ("aclnnForeachDivList", |call| {
+        pairs(call, None, |[a, b], _| a / b, None)
+    }),
+    ("aclnnForeachDivListInplace", |call| {
+        pairs(call, None, |[a, b], _| a / b, None)
+    }),
+    ("aclnnForeachPowList", |call| {
+        pairs(call, None, |[a, b], _| a.powf(b), None)
+    }),
+    ("aclnnForeachMaximumList", |call| {
+        pairs(
+            call,
+            None,
+            |[a, b], _| larger(a, b),
+            Some(|[a, b], _| a.max(b)),
+        )
+    }),
+    ("aclnnForeachMinimumList", |call| {
+        pairs(
+            call,
+            None,
+            |[a, b], _| smaller(a, b),
+            Some(|[a, b], _| a.min(b)),
+        )
+    }),
     ("aclnnForeachAddScalar", add_scalar),
     ("aclnnForeachAddScalarV2", add_scalar),
     ("aclnnForeachAddScalarList", add_scalar),
@@ -60,18 +94,42 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnForeachMulScalarInplace", multiply_scalar),
     ("aclnnForeachMulScalarV2", multiply_scalar),
     ("aclnnForeachMulScalarList", multiply_scalar),
-    ("aclnnForeachDivScalar", |call| with_scalar(call, |x, s| x / s, None)),
-    ("aclnnForeachDivScalarV2", |call| with_scalar(call, |x, s| x / s, None)),
-    ("aclnnForeachDivScalarList", |call| with_scalar(call, |x, s| x / s, None)),
-    ("aclnnForeachPowScalar", |call| with_scalar(call, f32::powf, None)),
-    ("aclnnForeachPowScalarV2", |call| with_scalar(call, f32::powf, None)),
-    ("aclnnForeachPowScalarList", |call| with_scalar(call, f32::powf, None)),
-    ("aclnnForeachMaximumScalar", |call| with_scalar(call, larger, Some(i64::max))),
-    ("aclnnForeachMaximumScalarV2", |call| with_scalar(call, larger, Some(i64::max))),
-    ("aclnnForeachMaximumScalarList", |call| with_scalar(call, larger, Some(i64::max))),
-    ("aclnnForeachMinimumScalar", |call| with_scalar(call, smaller, Some(i64::min))),
-    ("aclnnForeachMinimumScalarV2", |call| with_scalar(call, smaller, Some(i64::min))),
-    ("aclnnForeachMinimumScalarList", |call| with_scalar(call, smaller, Some(i64::min))),
+    ("aclnnForeachDivScalar", |call| {
+        with_scalar(call, |x, s| x / s, None)
+    }),
+    ("aclnnForeachDivScalarV2", |call| {
+        with_scalar(call, |x, s| x / s, None)
+    }),
+    ("aclnnForeachDivScalarList", |call| {
+        with_scalar(call, |x, s| x / s, None)
+    }),
+    ("aclnnForeachPowScalar", |call| {
+        with_scalar(call, f32::powf, None)
+    }),
+    ("aclnnForeachPowScalarV2", |call| {
+        with_scalar(call, f32::powf, None)
+    }),
+    ("aclnnForeachPowScalarList", |call| {
+        with_scalar(call, f32::powf, None)
+    }),
+    ("aclnnForeachMaximumScalar", |call| {
+        with_scalar(call, larger, Some(i64::max))
+    }),
+    ("aclnnForeachMaximumScalarV2", |call| {
+        with_scalar(call, larger, Some(i64::max))
+    }),
+    ("aclnnForeachMaximumScalarList", |call| {
+        with_scalar(call, larger, Some(i64::max))
+    }),
+    ("aclnnForeachMinimumScalar", |call| {
+        with_scalar(call, smaller, Some(i64::min))
+    }),
+    ("aclnnForeachMinimumScalarV2", |call| {
+        with_scalar(call, smaller, Some(i64::min))
+    }),
+    ("aclnnForeachMinimumScalarList", |call| {
+        with_scalar(call, smaller, Some(i64::min))
+    }),
     ("aclnnForeachPowScalarAndTensor", power_of_scalar),
     ("aclnnForeachAddcmulList", add_products),
     ("aclnnForeachAddcmulScalar", add_products),
@@ -82,7 +140,9 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnForeachAddcdivScalarList", add_quotients),
     ("aclnnForeachAddcdivScalarV2", add_quotients),
     ("aclnnForeachLerpList", lerp_lists),
-    ("aclnnForeachLerpScalar", |call| pairs(call, Some(2), |[a, b], w| lerp(a, b, w), None)),
+    ("aclnnForeachLerpScalar", |call| {
+        pairs(call, Some(2), |[a, b], w| lerp(a, b, w), None)
+    }),
     ("aclnnForeachNorm", norm),
     ("aclnnForeachNonFiniteCheckAndUnscale", unscale),
 ];
@@ -177,7 +237,9 @@ fn each<const N: usize>(
             call.expect_dtype("a tensor", tensor, &[target.dtype()])?;
         }
     }
-    let whole = out.iter().any(|tensor| tensor.dtype().class() == Class::Integer);
+    let whole = out
+        .iter()
+        .any(|tensor| tensor.dtype().class() == Class::Integer);
     if whole && integers.is_none() {
         return Err(call.unsupported("no kernel for integers"));
     }
@@ -222,7 +284,11 @@ fn rows<T: Copy + Default, const N: usize>(
 }
 
 fn sign(x: f32) -> f32 {
-    if x == 0.0 || x.is_nan() { x } else { x.signum() }
+    if x == 0.0 || x.is_nan() {
+        x
+    } else {
+        x.signum()
+    }
 }
 
 fn larger(a: f32, b: f32) -> f32 {
@@ -239,9 +305,17 @@ fn unary(
     integers: Option<fn(i64) -> i64>,
 ) -> Result<Work, Refusal> {
     let inputs = call.tensors(0)?;
-    let out = if in_place(call) { inputs.clone() } else { call.tensors(1)? };
+    let out = if in_place(call) {
+        inputs.clone()
+    } else {
+        call.tensors(1)?
+    };
     if inputs.len() != out.len() {
-        return Err(call.invalid(format!("lists of {} and {} tensors", inputs.len(), out.len())));
+        return Err(call.invalid(format!(
+            "lists of {} and {} tensors",
+            inputs.len(),
+            out.len()
+        )));
     }
     for (tensor, target) in inputs.iter().zip(&out) {
         call.expect_shape("a tensor", tensor, target.shape())?;
@@ -291,7 +365,12 @@ fn subtract_lists(call: &Call) -> Result<Work, Refusal> {
 }
 
 fn multiply_lists(call: &Call) -> Result<Work, Refusal> {
-    pairs(call, None, |[a, b], _| a * b, Some(|[a, b], _| a.wrapping_mul(b)))
+    pairs(
+        call,
+        None,
+        |[a, b], _| a * b,
+        Some(|[a, b], _| a.wrapping_mul(b)),
+    )
 }
 
 /// One list and a number, or one number for each tensor.
@@ -302,7 +381,11 @@ fn with_scalar(
 ) -> Result<Work, Refusal> {
     let numbers = Numbers::of(call, 1)?;
     let inputs = call.tensors(0)?;
-    let out = if in_place(call) { inputs.clone() } else { call.tensors(2)? };
+    let out = if in_place(call) {
+        inputs.clone()
+    } else {
+        call.tensors(2)?
+    };
     if inputs.len() != out.len() || (numbers.count() != 1 && numbers.count() != out.len()) {
         return Err(call.invalid(format!(
             "{} tensors, {} outputs, {} scalars",
@@ -362,7 +445,13 @@ fn power_of_scalar(call: &Call) -> Result<Work, Refusal> {
 fn add_products(call: &Call) -> Result<Work, Refusal> {
     let numbers = Numbers::of(call, 3)?;
     let integers: Integers<3> = |[a, b, c], s| a.wrapping_add(s.wrapping_mul(b.wrapping_mul(c)));
-    each(call, [0, 1, 2], numbers, |[a, b, c], s| a + s * b * c, Some(integers))
+    each(
+        call,
+        [0, 1, 2],
+        numbers,
+        |[a, b, c], s| a + s * b * c,
+        Some(integers),
+    )
 }
 
 /// `out = x1 + s x2 / x3`.
@@ -381,7 +470,13 @@ fn lerp(a: f32, b: f32, w: f32) -> f32 {
 }
 
 fn lerp_lists(call: &Call) -> Result<Work, Refusal> {
-    each(call, [0, 1, 2], Numbers::None, |[a, b, w], _| lerp(a, b, w), None)
+    each(
+        call,
+        [0, 1, 2],
+        Numbers::None,
+        |[a, b, w], _| lerp(a, b, w),
+        None,
+    )
 }
 
 /// (Σ |x|^p)^(1/p) of each tensor; the largest magnitude for p = ∞.
@@ -426,6 +521,10 @@ fn unscale(call: &Call) -> Result<Work, Refusal> {
             }
             grad.store_slice(&values)?;
         }
-        if finite { Ok::<(), Fault>(()) } else { found.fill(1f32) }
+        if finite {
+            Ok::<(), Fault>(())
+        } else {
+            found.fill(1f32)
+        }
     }))
 }

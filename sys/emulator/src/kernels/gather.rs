@@ -146,7 +146,10 @@ fn index_select(call: &Call) -> Result<Work, Refusal> {
     if x.rank() == 0 {
         return copy_at(call, x, out, move || {
             let index = index.load_vec::<i64>();
-            index.into_iter().map(|index| checked_index(op, index, 1)).collect()
+            index
+                .into_iter()
+                .map(|index| checked_index(op, index, 1))
+                .collect()
         });
     }
     by_class!(x.dtype(), T =>
@@ -209,7 +212,9 @@ fn gather(call: &Call) -> Result<Work, Refusal> {
     expect_element_index(call, x.shape(), axis, &index)?;
     call.expect_shape("out", &out, index.shape())?;
     let (op, shape) = (call.name(), x.shape().to_vec());
-    copy_at(call, x, out, move || element_positions(op, &shape, axis, &index))
+    copy_at(call, x, out, move || {
+        element_positions(op, &shape, axis, &index)
+    })
 }
 
 /// Slices along `dim` in the order of an index tensor of any rank, whose dims replace `dim`; V3 shares leading batch dims.
@@ -267,7 +272,12 @@ pub(crate) fn coordinate_starts(
     let strides = natural_strides(shape);
     let values = indices.load_vec::<i64>();
     if depth == 0 {
-        return Ok(vec![0; volume(&indices.shape()[..indices.rank().saturating_sub(1)])]);
+        return Ok(vec![
+            0;
+            volume(
+                &indices.shape()[..indices.rank().saturating_sub(1)]
+            )
+        ]);
     }
     values
         .chunks_exact(depth)
@@ -322,6 +332,9 @@ fn take(call: &Call) -> Result<Work, Refusal> {
     let (op, limit) = (call.name(), x.count());
     copy_at(call, x, out, move || {
         let index = index.load_vec::<i64>();
-        index.into_iter().map(|index| wrapped_index(op, index, limit)).collect()
+        index
+            .into_iter()
+            .map(|index| wrapped_index(op, index, limit))
+            .collect()
     })
 }

@@ -17,15 +17,27 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnSmoothL1Loss", smooth_l1 as Prepare),
     ("aclnnSmoothL1LossBackward", smooth_l1_backward as Prepare),
     ("aclnnSoftMarginLoss", soft_margin as Prepare),
-    ("aclnnSoftMarginLossBackward", soft_margin_backward as Prepare),
+    (
+        "aclnnSoftMarginLossBackward",
+        soft_margin_backward as Prepare,
+    ),
     ("aclnnBinaryCrossEntropy", bce as Prepare),
     ("aclnnBinaryCrossEntropyBackward", bce_backward as Prepare),
     ("aclnnBinaryCrossEntropyWithLogits", logits as Prepare),
-    ("aclnnBinaryCrossEntropyWithLogitsBackward", logits_backward as Prepare),
-    ("aclnnBinaryCrossEntropyWithLogitsTargetBackward", logits_target_backward as Prepare),
+    (
+        "aclnnBinaryCrossEntropyWithLogitsBackward",
+        logits_backward as Prepare,
+    ),
+    (
+        "aclnnBinaryCrossEntropyWithLogitsTargetBackward",
+        logits_target_backward as Prepare,
+    ),
     ("aclnnKlDiv", kl_div as Prepare),
     ("aclnnKlDivBackward", kl_div_backward as Prepare),
-    ("aclnnKlDivTargetBackward", kl_div_target_backward as Prepare),
+    (
+        "aclnnKlDivTargetBackward",
+        kl_div_target_backward as Prepare,
+    ),
 ];
 
 /// Operands that broadcast against each other; an absent one counts as 1.
@@ -140,10 +152,7 @@ fn triple(call: &Call) -> Result<Operands<3>, Refusal> {
 }
 
 /// `self, target, reduction, out`.
-fn simple(
-    call: &Call,
-    f: impl Fn([f32; 2]) -> f32 + Send + 'static,
-) -> Result<Work, Refusal> {
+fn simple(call: &Call, f: impl Fn([f32; 2]) -> f32 + Send + 'static) -> Result<Work, Refusal> {
     let operands = pair(call)?;
     let divisor = divisor(call, &operands, Reduction::of(call, 2)?)?;
     forward(call, operands, divisor, call.tensor(call.count() - 1)?, f)
@@ -155,7 +164,13 @@ fn simple_backward(
     f: impl Fn([f32; 3]) -> f32 + Send + 'static,
 ) -> Result<Work, Refusal> {
     let reduction = Reduction::of(call, 3)?;
-    backward(call, triple(call)?, reduction, call.tensor(call.count() - 1)?, f)
+    backward(
+        call,
+        triple(call)?,
+        reduction,
+        call.tensor(call.count() - 1)?,
+        f,
+    )
 }
 
 /// (x − t)².
@@ -264,9 +279,13 @@ fn bce_backward(call: &Call) -> Result<Work, Refusal> {
         call.optional_tensor(3),
     ];
     let reduction = Reduction::of(call, 4)?;
-    backward(call, operands, reduction, call.tensor(5)?, |[g, x, t, w]| {
-        g * w * (x - t) / ((1.0 - x) * x).max(1e-12)
-    })
+    backward(
+        call,
+        operands,
+        reduction,
+        call.tensor(5)?,
+        |[g, x, t, w]| g * w * (x - t) / ((1.0 - x) * x).max(1e-12),
+    )
 }
 
 /// ln(1 + e^x) without overflow.
@@ -313,24 +332,34 @@ fn logits_operands(call: &Call) -> Result<Operands<5>, Refusal> {
 fn logits_backward(call: &Call) -> Result<Work, Refusal> {
     let reduction = Reduction::of(call, 5)?;
     let out = call.tensor(6)?;
-    backward(call, logits_operands(call)?, reduction, out, |[g, x, t, w, p]| {
-        g * w * ((p * t + 1.0 - t) * sigmoid(x) - p * t)
-    })
+    backward(
+        call,
+        logits_operands(call)?,
+        reduction,
+        out,
+        |[g, x, t, w, p]| g * w * ((p * t + 1.0 - t) * sigmoid(x) - p * t),
+    )
 }
 
 fn logits_target_backward(call: &Call) -> Result<Work, Refusal> {
     let reduction = Reduction::of(call, 5)?;
     let out = call.tensor(6)?;
-    backward(call, logits_operands(call)?, reduction, out, |[g, x, _, w, p]| {
-        g * w * (p * softplus(-x) - softplus(x))
-    })
+    backward(
+        call,
+        logits_operands(call)?,
+        reduction,
+        out,
+        |[g, x, _, w, p]| g * w * (p * softplus(-x) - softplus(x)),
+    )
 }
 
 /// t (ln t − x), which is NaN where t ≤ 0; e^t (t − x) for a target of logarithms. Reduction 3 divides the sum by dim 0.
 fn kl_div(call: &Call) -> Result<Work, Refusal> {
     let operands = pair(call)?;
     let divisor = if call.int(2)? == 3 {
-        let rows = operands[0].as_ref().and_then(|x| x.shape().first().copied());
+        let rows = operands[0]
+            .as_ref()
+            .and_then(|x| x.shape().first().copied());
         Some(rows.unwrap_or(1) as f64)
     } else {
         divisor(call, &operands, Reduction::of(call, 2)?)?
@@ -347,22 +376,30 @@ fn kl_div(call: &Call) -> Result<Work, Refusal> {
 
 fn kl_div_backward(call: &Call) -> Result<Work, Refusal> {
     let (reduction, logarithmic) = (Reduction::of(call, 3)?, call.bool(4)?);
-    backward(call, triple(call)?, reduction, call.tensor(5)?, move |[g, _, t]| {
-        match (logarithmic, t > 0.0) {
+    backward(
+        call,
+        triple(call)?,
+        reduction,
+        call.tensor(5)?,
+        move |[g, _, t]| match (logarithmic, t > 0.0) {
             (true, _) => -g * t.exp(),
             (false, true) => -g * t,
             (false, false) => 0.0,
-        }
-    })
+        },
+    )
 }
 
 fn kl_div_target_backward(call: &Call) -> Result<Work, Refusal> {
     let (reduction, logarithmic) = (Reduction::of(call, 3)?, call.bool(4)?);
-    backward(call, triple(call)?, reduction, call.tensor(5)?, move |[g, x, t]| {
-        match (logarithmic, t > 0.0) {
+    backward(
+        call,
+        triple(call)?,
+        reduction,
+        call.tensor(5)?,
+        move |[g, x, t]| match (logarithmic, t > 0.0) {
             (true, _) => g * t.exp() * (t + 1.0 - x),
             (false, true) => g * (t.ln() + 1.0 - x),
             (false, false) => 0.0,
-        }
-    })
+        },
+    )
 }

@@ -165,7 +165,11 @@ fn nll_backward(call: &Call) -> Result<Work, Refusal> {
         let mut dx = vec![0f32; out.count()];
         for (position, class) in labels.classes()?.into_iter().enumerate() {
             if let Some(class) = class {
-                let g = if grads.len() == 1 { grads[0] } else { grads[position] };
+                let g = if grads.len() == 1 {
+                    grads[0]
+                } else {
+                    grads[position]
+                };
                 dx[labels.at(position, class)] = -weights[class] * g / divisor;
             }
         }
@@ -265,10 +269,18 @@ fn cross_entropy_grad(call: &Call) -> Result<Work, Refusal> {
                 row.fill(0.0);
                 continue;
             };
-            let g = if grads.len() == 1 { grads[0] } else { grads[position] } / divisor;
+            let g = if grads.len() == 1 {
+                grads[0]
+            } else {
+                grads[position]
+            } / divisor;
             let share = smoothing / width as f32;
             let to_logarithm = |index: usize| {
-                let hard = if index == class { (1.0 - smoothing) * weights[index] } else { 0.0 };
+                let hard = if index == class {
+                    (1.0 - smoothing) * weights[index]
+                } else {
+                    0.0
+                };
                 -g * (hard + share * weights[index])
             };
             let sum: f32 = (0..width).map(to_logarithm).sum();

@@ -22,9 +22,11 @@ mod foreach;
 mod functions;
 mod gated;
 mod gather;
+mod grouped_matmul;
 mod loss;
 mod loss_class;
 mod matmul;
+mod moe;
 mod norm;
 mod norm_channel;
 mod optimizer;
@@ -32,8 +34,10 @@ mod ordering;
 mod padding;
 mod placement;
 mod pooling;
+mod quant;
 mod random;
 mod reduction;
+mod repetition;
 mod resize;
 mod rotary;
 mod scan;
@@ -61,6 +65,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     ternary::KERNELS,
     comparison::KERNELS,
     arithmetic::KERNELS,
+    repetition::KERNELS,
     matmul::KERNELS,
     softmax::KERNELS,
     norm::KERNELS,
@@ -79,4 +84,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     resize::KERNELS,
     attention::KERNELS,
     rotary::KERNELS,
+    moe::KERNELS,
+    grouped_matmul::KERNELS,
+    quant::KERNELS,
 ];

@@ -140,7 +140,12 @@ fn layer_norm(call: &Call) -> Result<Work, Refusal> {
     let (x, out) = (call.tensor(0)?, call.tensor(5)?);
     let trailing = sizes(call, call.ints(1)?)?;
     let rows = rows_of(call, "input", &x, &trailing)?;
-    let affine = Affine::new(call, call.optional_tensor(2), call.optional_tensor(3), &trailing)?;
+    let affine = Affine::new(
+        call,
+        call.optional_tensor(2),
+        call.optional_tensor(3),
+        &trailing,
+    )?;
     let eps = call.float(4)? as f32;
     let (mean, rstd) = (call.optional_tensor(6), call.optional_tensor(7));
     call.expect_shape("out", &out, x.shape())?;
@@ -231,7 +236,12 @@ fn layer_norm_backward(call: &Call) -> Result<Work, Refusal> {
     let trailing = sizes(call, call.ints(2)?)?;
     let rows = rows_of(call, "input", &x, &trailing)?;
     let (mean, rstd) = (call.tensor(3)?, call.tensor(4)?);
-    let affine = Affine::new(call, call.optional_tensor(5), call.optional_tensor(6), &trailing)?;
+    let affine = Affine::new(
+        call,
+        call.optional_tensor(5),
+        call.optional_tensor(6),
+        &trailing,
+    )?;
     let mask = call.bools(7)?;
     call.expect_shape("gradOut", &dy, x.shape())?;
     for (what, tensor) in [("mean", &mean), ("rstd", &rstd)] {
@@ -510,7 +520,11 @@ fn rms_norm_grad(call: &Call) -> Result<Work, Refusal> {
         let width = gamma.len();
         let mut values = Vec::with_capacity(x.len());
         let mut weights = vec![0f64; width];
-        for (row, (x, dy)) in x.chunks_exact(width).zip(dy.chunks_exact(width)).enumerate() {
+        for (row, (x, dy)) in x
+            .chunks_exact(width)
+            .zip(dy.chunks_exact(width))
+            .enumerate()
+        {
             let rstd = rstd[row];
             let mut product = 0f64;
             for (column, (&x, &dy)) in x.iter().zip(dy).enumerate() {
@@ -552,7 +566,11 @@ fn add_rms_norm(call: &Call) -> Result<Work, Refusal> {
     for y in &ys {
         call.expect_shape("yOut", y, x1.shape())?;
     }
-    call.expect_shape("rstdOut", &rstd, &statistics_shape(x1.shape(), gamma.rank()))?;
+    call.expect_shape(
+        "rstdOut",
+        &rstd,
+        &statistics_shape(x1.shape(), gamma.rank()),
+    )?;
     if x1.is_empty() {
         return Ok(Work::nothing());
     }

@@ -124,13 +124,7 @@ impl Batch {
         )
     }
 
-    fn apply(
-        &self,
-        x: &[f32],
-        mean: &[f32],
-        variance: &[f32],
-        out: &Tensor,
-    ) -> Result<(), Fault> {
+    fn apply(&self, x: &[f32], mean: &[f32], variance: &[f32], out: &Tensor) -> Result<(), Fault> {
         let weight = values_or(&self.weight, self.lanes.length, 1.0);
         let bias = values_or(&self.bias, self.lanes.length, 0.0);
         let mut y = vec![0f32; x.len()];
@@ -154,7 +148,11 @@ impl Batch {
             .unzip();
         self.apply(&x, &mean, &variance, out)?;
         let count = (self.lanes.outer * self.lanes.inner) as f32;
-        let unbiased = if count > 1.0 { count / (count - 1.0) } else { 0.0 };
+        let unbiased = if count > 1.0 {
+            count / (count - 1.0)
+        } else {
+            0.0
+        };
         for (running, batch, factor) in [
             (&self.running.0, &mean, 1.0),
             (&self.running.1, &variance, unbiased),
@@ -173,7 +171,13 @@ impl Batch {
         if let Some(tensor) = &saved.1 {
             let spread: Vec<f32> = variance
                 .iter()
-                .map(|&v| if self.inverse { 1.0 / (v + self.eps).sqrt() } else { v })
+                .map(|&v| {
+                    if self.inverse {
+                        1.0 / (v + self.eps).sqrt()
+                    } else {
+                        v
+                    }
+                })
                 .collect();
             tensor.store_slice(&spread)?;
         }
@@ -213,7 +217,11 @@ fn batch_norm_backward(call: &Call) -> Result<Work, Refusal> {
     };
     let eps = call.float(8)? as f32;
     let mask = call.bools(9)?;
-    let first_output = if call.name() == "aclnnFastBatchNormBackward" { 11 } else { 10 };
+    let first_output = if call.name() == "aclnnFastBatchNormBackward" {
+        11
+    } else {
+        10
+    };
     call.expect_shape("gradOut", &dy, x.shape())?;
     let outputs = Outputs {
         dx: masked_output(call, mask, 0, first_output, x.shape())?,

@@ -127,7 +127,11 @@ fn adam_w(call: &Call) -> Result<Work, Refusal> {
         var: call.tensor(0)?,
         m: call.tensor(1)?,
         v: call.tensor(2)?,
-        highest: if amsgrad { Some(call.tensor(11)?) } else { None },
+        highest: if amsgrad {
+            Some(call.tensor(11)?)
+        } else {
+            None
+        },
         grad: call.tensor(10)?,
         maximize: call.bool(13)?,
     };
@@ -191,12 +195,23 @@ fn sgd(call: &Call) -> Result<Work, Refusal> {
             if let Some(buffer) = buffers.get(number).filter(|_| momentum != 0.0) {
                 let mut velocity = buffer.load_vec::<f32>();
                 for (velocity, g) in velocity.iter_mut().zip(&mut g) {
-                    *velocity = if first { *g } else { momentum * *velocity + (1.0 - dampening) * *g };
-                    *g = if nesterov { *g + momentum * *velocity } else { *velocity };
+                    *velocity = if first {
+                        *g
+                    } else {
+                        momentum * *velocity + (1.0 - dampening) * *g
+                    };
+                    *g = if nesterov {
+                        *g + momentum * *velocity
+                    } else {
+                        *velocity
+                    };
                 }
                 buffer.store_slice(&velocity)?;
             }
-            values.iter_mut().zip(&g).for_each(|(value, g)| *value -= lr * g);
+            values
+                .iter_mut()
+                .zip(&g)
+                .for_each(|(value, g)| *value -= lr * g);
             param.store_slice(&values)?;
         }
         Ok(())

@@ -83,13 +83,15 @@ impl Mode {
     }
 }
 
-/// Pairs of amounts, the last dim first; negative amounts crop.
+/// Pairs of amounts, the last dim first; negative amounts crop. No dim grows past the longest of `padded_shape`.
 fn tables(
     call: &Call,
     shape: &[usize],
     amounts: &[i64],
     mode: Mode,
+    padded_shape: &[usize],
 ) -> Result<Vec<AxisTable>, Refusal> {
+    let longest = padded_shape.iter().copied().max().unwrap_or(0) as i64;
     if !amounts.len().is_multiple_of(2) || amounts.len() / 2 > shape.len() {
         return Err(call.invalid(format!(
             "pad {amounts:?} does not hold pairs for the dims of {shape:?}"
@@ -104,14 +106,14 @@ fn tables(
             .and_then(|sum| sum.checked_add(after));
         let fits = mode.admits(before, length) && mode.admits(after, length);
         match padded {
-            Some(padded) if fits && (0..1 << 40).contains(&padded) => {
+            Some(padded) if fits && (0..=longest).contains(&padded) => {
                 table.sources = (0..padded)
                     .map(|index| mode.source(index - before, length))
                     .collect();
             }
             _ => {
                 return Err(call.invalid(format!(
-                    "a dim of {length} cannot be padded by {before} and {after}"
+                    "a dim of {length} cannot be padded by {before} and {after} to a dim of {padded_shape:?}"
                 )));
             }
         }
@@ -126,7 +128,7 @@ fn constant(call: &Call) -> Result<Work, Refusal> {
         call.scalar(2)?,
         call.tensor(3)?,
     );
-    let tables = tables(call, x.shape(), amounts, Mode::Constant)?;
+    let tables = tables(call, x.shape(), amounts, Mode::Constant, out.shape())?;
     rearranged(call, x, &tables, out, Some(value))
 }
 
@@ -148,7 +150,7 @@ fn expect_dims(call: &Call, shape: &[usize], amounts: &[i64], dims: usize) -> Re
 fn forward(call: &Call, dims: usize, mode: Mode) -> Result<Work, Refusal> {
     let (x, amounts, out) = (call.tensor(0)?, call.ints(1)?, call.tensor(2)?);
     expect_dims(call, x.shape(), amounts, dims)?;
-    let tables = tables(call, x.shape(), amounts, mode)?;
+    let tables = tables(call, x.shape(), amounts, mode, out.shape())?;
     rearranged(call, x, &tables, out, None)
 }
 
@@ -161,6 +163,6 @@ fn backward(call: &Call, dims: usize, mode: Mode) -> Result<Work, Refusal> {
     );
     expect_dims(call, x.shape(), amounts, dims)?;
     call.expect_shape("gradInput", &dx, x.shape())?;
-    let tables = tables(call, x.shape(), amounts, mode)?;
+    let tables = tables(call, x.shape(), amounts, mode, dy.shape())?;
     returned(call, dy, &tables, dx)
 }

@@ -10,24 +10,41 @@ use crate::tensor::Tensor;
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnMaxPool", max_pool as Prepare),
-    ("aclnnMaxPool2dWithIndices", |call| max_with_indices(call, 2)),
+    ("aclnnMaxPool2dWithIndices", |call| {
+        max_with_indices(call, 2)
+    }),
     ("aclnnMaxPool3dWithArgmax", |call| max_with_indices(call, 3)),
-    ("aclnnMaxPool2dWithIndicesBackward", |call| max_backward(call, 2)),
-    ("aclnnMaxPool3dWithArgmaxBackward", |call| max_backward(call, 3)),
+    ("aclnnMaxPool2dWithIndicesBackward", |call| {
+        max_backward(call, 2)
+    }),
+    ("aclnnMaxPool3dWithArgmaxBackward", |call| {
+        max_backward(call, 3)
+    }),
     ("aclnnMaxPool2dWithMask", max_with_mask as Prepare),
-    ("aclnnMaxPool2dWithMaskBackward", max_with_mask_backward as Prepare),
+    (
+        "aclnnMaxPool2dWithMaskBackward",
+        max_with_mask_backward as Prepare,
+    ),
     ("aclnnAdaptiveMaxPool2d", |call| adaptive_max(call, 2)),
     ("aclnnAdaptiveMaxPool3d", |call| adaptive_max(call, 3)),
-    ("aclnnAdaptiveMaxPool2dBackward", |call| max_backward(call, 2)),
-    ("aclnnAdaptiveMaxPool3dBackward", |call| max_backward(call, 3)),
+    ("aclnnAdaptiveMaxPool2dBackward", |call| {
+        max_backward(call, 2)
+    }),
+    ("aclnnAdaptiveMaxPool3dBackward", |call| {
+        max_backward(call, 3)
+    }),
     ("aclnnAvgPool2d", |call| average(call, 2)),
     ("aclnnAvgPool3d", |call| average(call, 3)),
     ("aclnnAvgPool2dBackward", |call| average_backward(call, 2)),
     ("aclnnAvgPool3dBackward", |call| average_backward(call, 3)),
     ("aclnnAdaptiveAvgPool2d", |call| adaptive_average(call, 2)),
     ("aclnnAdaptiveAvgPool3d", |call| adaptive_average(call, 3)),
-    ("aclnnAdaptiveAvgPool2dBackward", |call| adaptive_average_backward(call, 2)),
-    ("aclnnAdaptiveAvgPool3dBackward", |call| adaptive_average_backward(call, 3)),
+    ("aclnnAdaptiveAvgPool2dBackward", |call| {
+        adaptive_average_backward(call, 2)
+    }),
+    ("aclnnAdaptiveAvgPool3dBackward", |call| {
+        adaptive_average_backward(call, 3)
+    }),
 ];
 
 /// One window of one axis: its taps inside the input, and its length with the padding that counts.
@@ -93,7 +110,8 @@ impl Windows {
             .map(|(&size, &count)| {
                 (0..count)
                     .map(|index| {
-                        let (start, end) = (index * size / count, ((index + 1) * size).div_ceil(count));
+                        let (start, end) =
+                            (index * size / count, ((index + 1) * size).div_ceil(count));
                         Window {
                             taps: (start..end).enumerate().collect(),
                             padded: end - start,
@@ -126,14 +144,23 @@ fn repeated(
     rank: usize,
     lowest: i64,
 ) -> Result<Vec<usize>, Refusal> {
-    let refuse = || call.invalid(format!("{what} is {values:?}, wanted {rank} values from {lowest} on"));
+    let refuse = || {
+        call.invalid(format!(
+            "{what} is {values:?}, wanted {rank} values from {lowest} on"
+        ))
+    };
     let all = match values {
         [one] => vec![*one; rank],
         _ if values.len() == rank => values.to_vec(),
         _ => return Err(refuse()),
     };
     all.into_iter()
-        .map(|value| usize::try_from(value).ok().filter(|_| value >= lowest).ok_or_else(refuse))
+        .map(|value| {
+            usize::try_from(value)
+                .ok()
+                .filter(|_| value >= lowest)
+                .ok_or_else(refuse)
+        })
         .collect()
 }
 
@@ -152,7 +179,12 @@ impl Sliding {
             stride,
             ceil: false,
         };
-        if sliding.padding.iter().zip(&sliding.kernel).any(|(pad, kernel)| pad * 2 > *kernel) {
+        if sliding
+            .padding
+            .iter()
+            .zip(&sliding.kernel)
+            .any(|(pad, kernel)| pad * 2 > *kernel)
+        {
             return Err(call.invalid(format!(
                 "padding {:?} is more than half the kernel {:?}",
                 sliding.padding, sliding.kernel
@@ -169,7 +201,9 @@ impl Sliding {
             let (padding, dilation) = (self.padding[axis], self.dilation[axis]);
             let span = dilation * (kernel - 1) + 1;
             let room = (size + 2 * padding).checked_sub(span).ok_or_else(|| {
-                call.invalid(format!("a kernel of {kernel} does not fit into {size} in dim {axis}"))
+                call.invalid(format!(
+                    "a kernel of {kernel} does not fit into {size} in dim {axis}"
+                ))
             })?;
             let mut count = room / stride + 1;
             if self.ceil {
@@ -203,7 +237,11 @@ impl Sliding {
 }
 
 /// Splits a shape into planes and spatial dims; the plane dims may be one or two.
-fn split<'a>(call: &Call, x: &'a Tensor, rank: usize) -> Result<(&'a [usize], &'a [usize]), Refusal> {
+fn split<'a>(
+    call: &Call,
+    x: &'a Tensor,
+    rank: usize,
+) -> Result<(&'a [usize], &'a [usize]), Refusal> {
     let lead = x.rank().wrapping_sub(rank);
     if !(1..=2).contains(&lead) || matches!(x.format(), 1 | 27) {
         return Err(call.invalid(format!(
@@ -240,7 +278,10 @@ fn store_maxima(
 ) -> Result<(), Fault> {
     let fields = windows.fields();
     let (mut maxima, mut places) = (Vec::new(), Vec::new());
-    for plane in x.load_vec::<f64>().chunks_exact(volume(&windows.input).max(1)) {
+    for plane in x
+        .load_vec::<f64>()
+        .chunks_exact(volume(&windows.input).max(1))
+    {
         for field in &fields {
             let best = largest(plane, field);
             maxima.push(best.map_or(f64::NEG_INFINITY, |(_, at)| plane[at]));
@@ -288,7 +329,8 @@ fn max_windows(call: &Call, x: &Tensor, index: usize, rank: usize) -> Result<Win
     let mut sliding = Sliding::new(call, index, rank)?;
     sliding.dilation = repeated(call, "dilation", call.ints(index + 3)?, rank, 1)?;
     sliding.ceil = call.bool(index + 4)?;
-    if rank == 2 && call.family() != Family::A950 && sliding.dilation.iter().any(|&step| step != 1) {
+    if rank == 2 && call.family() != Family::A950 && sliding.dilation.iter().any(|&step| step != 1)
+    {
         return Err(call.invalid(format!("dilation is {:?}, wanted 1", sliding.dilation)));
     }
     sliding.windows(call, input)
@@ -323,7 +365,9 @@ fn maxima(
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    Ok(Work::new(move || store_maxima(&x, &windows, &out, Some(&indices))))
+    Ok(Work::new(move || {
+        store_maxima(&x, &windows, &out, Some(&indices))
+    }))
 }
 
 /// Each gradient goes to the element that its index names.
@@ -354,7 +398,12 @@ fn mask_row(windows: usize) -> usize {
     (windows.div_ceil(16) + 1) * 32
 }
 
-fn expect_mask(call: &Call, mask: &Tensor, lead: &[usize], windows: &Windows) -> Result<(), Refusal> {
+fn expect_mask(
+    call: &Call,
+    mask: &Tensor,
+    lead: &[usize],
+    windows: &Windows,
+) -> Result<(), Refusal> {
     let tail = [volume(&windows.kernel), mask_row(volume(&windows.output()))];
     call.expect_shape("indices", mask, &[lead, &tail].concat())
 }
@@ -391,7 +440,12 @@ fn max_with_mask(call: &Call) -> Result<Work, Refusal> {
 }
 
 fn max_with_mask_backward(call: &Call) -> Result<Work, Refusal> {
-    let (dy, x, mask, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?, call.tensor(8)?);
+    let (dy, x, mask, out) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(8)?,
+    );
     let windows = max_windows(call, &x, 3, 2)?;
     let (lead, _) = split(call, &x, 2)?;
     call.expect_shape("gradOutput", &dy, &[lead, &windows.output()].concat())?;
@@ -407,7 +461,9 @@ fn max_with_mask_backward(call: &Call) -> Result<Work, Refusal> {
         let bits = mask.load_vec::<u8>();
         let grads = dy.load_vec::<f64>();
         let mut dx = vec![0f64; out.count()];
-        let planes = dx.chunks_exact_mut(volume(&windows.input)).zip(bits.chunks_exact(block));
+        let planes = dx
+            .chunks_exact_mut(volume(&windows.input))
+            .zip(bits.chunks_exact(block));
         for ((plane, bits), grads) in planes.zip(grads.chunks_exact(fields.len().max(1))) {
             for (number, (field, &g)) in fields.iter().zip(grads).enumerate() {
                 for &(tap, at) in &field.taps {
@@ -488,7 +544,10 @@ impl Mean {
 }
 
 fn average(call: &Call, rank: usize) -> Result<Work, Refusal> {
-    let (x, out) = (call.tensor(0)?, call.tensor(call.count().saturating_sub(1))?);
+    let (x, out) = (
+        call.tensor(0)?,
+        call.tensor(call.count().saturating_sub(1))?,
+    );
     let (lead, input) = split(call, &x, rank)?;
     let (mean, output) = Mean::new(call, input, 1)?;
     call.expect_shape("out", &out, &[lead, &output].concat())?;

@@ -145,7 +145,9 @@ impl Origin {
 }
 
 fn normals(random: &mut Philox, count: usize) -> Vec<f64> {
-    let mut values: Vec<f64> = (0..count.div_ceil(2)).flat_map(|_| random.normals()).collect();
+    let mut values: Vec<f64> = (0..count.div_ceil(2))
+        .flat_map(|_| random.normals())
+        .collect();
     values.truncate(count);
     values
 }
@@ -232,7 +234,11 @@ fn integers(call: &Call) -> Result<Work, Refusal> {
 
 /// 1 with a probability, else 0. The probability is a scalar or a tensor.
 fn bernoulli(call: &Call) -> Result<Work, Refusal> {
-    let out = call.tensor(if call.name().starts_with("aclnnInplace") { 0 } else { 4 })?;
+    let out = call.tensor(if call.name().starts_with("aclnnInplace") {
+        0
+    } else {
+        4
+    })?;
     let origin = Origin::Host(call.int(2)? as u64, call.int(3)? as u64);
     let (scalar, tensor) = (call.optional_scalar(1), call.optional_tensor(1));
     match (&scalar, &tensor) {
@@ -322,14 +328,19 @@ fn draw(weights: &[f64], samples: usize, random: &mut Philox) -> Result<Vec<i64>
     Ok((0..samples)
         .map(|_| {
             let point = random.wide_unit() * sum;
-            cumulated.partition_point(|&end| end <= point).min(weights.len() - 1) as i64
+            cumulated
+                .partition_point(|&end| end <= point)
+                .min(weights.len() - 1) as i64
         })
         .collect())
 }
 
 /// The categories of the first arrivals of exponential clocks that run at the speed of the weights.
 fn draw_once(weights: &[f64], samples: usize, random: &mut Philox) -> Result<Vec<i64>, Fault> {
-    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
+    if weights
+        .iter()
+        .any(|weight| !weight.is_finite() || *weight < 0.0)
+    {
         return Err(bad_weights());
     }
     let mut arrivals: Vec<(f64, i64)> = weights

@@ -9,29 +9,75 @@ use crate::kernel::{Arg, Call, Prepare, Work};
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnUpsampleNearest1d", |call| forward(call, Mode::Nearest, 1)),
-    ("aclnnUpsampleNearest1dV2", |call| forward(call, Mode::Nearest, 1)),
-    ("aclnnUpsampleNearest2d", |call| forward(call, Mode::Nearest, 2)),
-    ("aclnnUpsampleNearest2dV2", |call| forward(call, Mode::Nearest, 2)),
-    ("aclnnUpsampleNearest3d", |call| forward(call, Mode::Nearest, 3)),
-    ("aclnnUpsampleNearestExact1d", |call| forward(call, Mode::Exact, 1)),
-    ("aclnnUpsampleNearestExact2d", |call| forward(call, Mode::Exact, 2)),
-    ("aclnnUpsampleNearestExact3d", |call| forward(call, Mode::Exact, 3)),
-    ("aclnnUpsampleLinear1d", |call| forward(call, Mode::Linear, 1)),
-    ("aclnnUpsampleBilinear2d", |call| forward(call, Mode::Linear, 2)),
-    ("aclnnUpsampleTrilinear3d", |call| forward(call, Mode::Linear, 3)),
-    ("aclnnUpsampleBicubic2d", |call| forward(call, Mode::Cubic, 2)),
-    ("aclnnUpsampleNearest1dBackward", |call| backward(call, Mode::Nearest, 1)),
-    ("aclnnUpsampleNearest2dBackward", |call| backward(call, Mode::Nearest, 2)),
-    ("aclnnUpsampleNearest3dBackward", |call| backward(call, Mode::Nearest, 3)),
-    ("aclnnUpsampleNearestExact1dBackward", |call| backward(call, Mode::Exact, 1)),
-    ("aclnnUpsampleNearestExact2dBackward", |call| backward(call, Mode::Exact, 2)),
-    ("aclnnUpsampleNearestExact3dBackward", |call| backward(call, Mode::Exact, 3)),
-    ("aclnnUpsampleLinear1dBackward", |call| backward(call, Mode::Linear, 1)),
-    ("aclnnUpsampleBilinear2dBackward", |call| backward(call, Mode::Linear, 2)),
-    ("aclnnUpsampleBilinear2dBackwardV2", |call| backward(call, Mode::Linear, 2)),
-    ("aclnnUpsampleTrilinear3dBackward", |call| backward(call, Mode::Linear, 3)),
-    ("aclnnUpsampleBicubic2dBackward", |call| backward(call, Mode::Cubic, 2)),
+    ("aclnnUpsampleNearest1d", |call| {
+        forward(call, Mode::Nearest, 1)
+    }),
+    ("aclnnUpsampleNearest1dV2", |call| {
+        forward(call, Mode::Nearest, 1)
+    }),
+    ("aclnnUpsampleNearest2d", |call| {
+        forward(call, Mode::Nearest, 2)
+    }),
+    ("aclnnUpsampleNearest2dV2", |call| {
+        forward(call, Mode::Nearest, 2)
+    }),
+    ("aclnnUpsampleNearest3d", |call| {
+        forward(call, Mode::Nearest, 3)
+    }),
+    ("aclnnUpsampleNearestExact1d", |call| {
+        forward(call, Mode::Exact, 1)
+    }),
+    ("aclnnUpsampleNearestExact2d", |call| {
+        forward(call, Mode::Exact, 2)
+    }),
+    ("aclnnUpsampleNearestExact3d", |call| {
+        forward(call, Mode::Exact, 3)
+    }),
+    ("aclnnUpsampleLinear1d", |call| {
+        forward(call, Mode::Linear, 1)
+    }),
+    ("aclnnUpsampleBilinear2d", |call| {
+        forward(call, Mode::Linear, 2)
+    }),
+    ("aclnnUpsampleTrilinear3d", |call| {
+        forward(call, Mode::Linear, 3)
+    }),
+    ("aclnnUpsampleBicubic2d", |call| {
+        forward(call, Mode::Cubic, 2)
+    }),
+    ("aclnnUpsampleNearest1dBackward", |call| {
+        backward(call, Mode::Nearest, 1)
+    }),
+    ("aclnnUpsampleNearest2dBackward", |call| {
+        backward(call, Mode::Nearest, 2)
+    }),
+    ("aclnnUpsampleNearest3dBackward", |call| {
+        backward(call, Mode::Nearest, 3)
+    }),
+    ("aclnnUpsampleNearestExact1dBackward", |call| {
+        backward(call, Mode::Exact, 1)
+    }),
+    ("aclnnUpsampleNearestExact2dBackward", |call| {
+        backward(call, Mode::Exact, 2)
+    }),
+    ("aclnnUpsampleNearestExact3dBackward", |call| {
+        backward(call, Mode::Exact, 3)
+    }),
+    ("aclnnUpsampleLinear1dBackward", |call| {
+        backward(call, Mode::Linear, 1)
+    }),
+    ("aclnnUpsampleBilinear2dBackward", |call| {
+        backward(call, Mode::Linear, 2)
+    }),
+    ("aclnnUpsampleBilinear2dBackwardV2", |call| {
+        backward(call, Mode::Linear, 2)
+    }),
+    ("aclnnUpsampleTrilinear3dBackward", |call| {
+        backward(call, Mode::Linear, 3)
+    }),
+    ("aclnnUpsampleBicubic2dBackward", |call| {
+        backward(call, Mode::Cubic, 2)
+    }),
 ];
 
 /// How a value between two elements is found.
@@ -58,7 +104,11 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
     (0..output)
         .map(|index| {
             let index = index as f32;
-            let center = if align { index * ratio } else { (index + 0.5) * ratio - 0.5 };
+            let center = if align {
+                index * ratio
+            } else {
+                (index + 0.5) * ratio - 0.5
+            };
             match mode {
                 Mode::Nearest => vec![(((index * ratio).floor() as usize).min(last), 1.0)],
                 Mode::Exact => vec![((((index + 0.5) * ratio).floor() as usize).min(last), 1.0)],
@@ -103,7 +153,8 @@ fn all_taps(axes: &[AxisTaps], input: &[usize]) -> Vec<Vec<(usize, f32)>> {
                 taps.iter().map(move |own| {
                     lead.iter()
                         .flat_map(|&(at, weight)| {
-                            own.iter().map(move |&(next, more)| (at * size + next, weight * more))
+                            own.iter()
+                                .map(move |&(next, more)| (at * size + next, weight * more))
                         })
                         .collect()
                 })
@@ -171,7 +222,10 @@ fn expect_planes(call: &Call, shape: &[usize], format: i32, rank: usize) -> Resu
 fn expect_sizes(call: &Call, index: usize, wanted: &[usize]) -> Result<(), Refusal> {
     let sizes = call.ints(index)?;
     let same = sizes.len() == wanted.len()
-        && sizes.iter().zip(wanted).all(|(&size, &own)| usize::try_from(size) == Ok(own));
+        && sizes
+            .iter()
+            .zip(wanted)
+            .all(|(&size, &own)| usize::try_from(size) == Ok(own));
     if same {
         return Ok(());
     }
@@ -179,7 +233,10 @@ fn expect_sizes(call: &Call, index: usize, wanted: &[usize]) -> Result<(), Refus
 }
 
 fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
-    let (x, out) = (call.tensor(0)?, call.tensor(call.count().saturating_sub(1))?);
+    let (x, out) = (
+        call.tensor(0)?,
+        call.tensor(call.count().saturating_sub(1))?,
+    );
     expect_planes(call, x.shape(), x.format(), rank)?;
     expect_planes(call, out.shape(), out.format(), rank)?;
     expect_sizes(call, 1, &out.shape()[2..])?;
@@ -188,9 +245,14 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         let values = x.load_vec::<f64>();
         let mut result = Vec::with_capacity(out.count());
         for plane in values.chunks_exact(plan.input).take(plan.planes) {
-            result.extend(plan.taps.iter().map(|taps| match taps.as_slice() {
-                [(at, _)] => plane[*at],
-                taps => taps.iter().map(|&(at, weight)| plane[at] * f64::from(weight)).sum(),
+            result.extend(plan.taps.iter().map(|taps| {
+                match taps.as_slice() {
+                    [(at, _)] => plane[*at],
+                    taps => taps
+                        .iter()
+                        .map(|&(at, weight)| plane[at] * f64::from(weight))
+                        .sum(),
+                }
             }));
         }
         out.store_slice(&result)
@@ -198,7 +260,10 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
 }
 
 fn backward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
-    let (dy, out) = (call.tensor(0)?, call.tensor(call.count().saturating_sub(1))?);
+    let (dy, out) = (
+        call.tensor(0)?,
+        call.tensor(call.count().saturating_sub(1))?,
+    );
     expect_planes(call, dy.shape(), dy.format(), rank)?;
     expect_planes(call, out.shape(), out.format(), rank)?;
     expect_sizes(call, 1, &dy.shape()[2..])?;

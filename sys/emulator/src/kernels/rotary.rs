@@ -29,7 +29,9 @@ impl Mode {
         match (call.int(index)?, call.family()) {
             (0, _) => Ok(Mode::Half),
             (1, _) => Ok(Mode::Interleaved),
-            (mode, Family::A950) => Err(call.unsupported(format!("mode {mode} has no kernel here"))),
+            (mode, Family::A950) => {
+                Err(call.unsupported(format!("mode {mode} has no kernel here")))
+            }
             (mode, _) => Err(call.invalid(format!("mode is {mode}, wanted 0 or 1"))),
         }
     }
@@ -47,7 +49,14 @@ impl Mode {
 }
 
 /// x cos + rot(x) sin; turned the other way round, the gradient to x.
-fn turn(x: &[f32], cos: &[f32], sin: &[f32], positions: &[usize], width: usize, mode: Mode) -> Vec<f32> {
+fn turn(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    positions: &[usize],
+    width: usize,
+    mode: Mode,
+) -> Vec<f32> {
     (0..x.len())
         .map(|at| {
             let (start, own) = (at - at % width, at % width);
@@ -68,7 +77,11 @@ fn check(call: &Call, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<usize, R
     expect_broadcast(call, "cos", cos, x.shape())?;
     call.expect_shape("sin", sin, cos.shape())?;
     if cos.rank() != 4 || cos.shape().last() != Some(&width) {
-        return Err(call.invalid(format!("cos has shape {:?}, x {:?}", cos.shape(), x.shape())));
+        return Err(call.invalid(format!(
+            "cos has shape {:?}, x {:?}",
+            cos.shape(),
+            x.shape()
+        )));
     }
     same_dtype(call, "cos", cos, x)?;
     same_dtype(call, "sin", sin, x)?;
@@ -76,7 +89,12 @@ fn check(call: &Call, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<usize, R
 }
 
 fn rotary(call: &Call) -> Result<Work, Refusal> {
-    let (x, cos, sin, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?, call.tensor(4)?);
+    let (x, cos, sin, out) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(4)?,
+    );
     let mode = Mode::of(call, 3)?;
     let width = check(call, &x, &cos, &sin)?;
     call.expect_shape("out", &out, x.shape())?;
@@ -109,7 +127,9 @@ fn rotary_grad(call: &Call) -> Result<Work, Refusal> {
         let positions = broadcast_positions(cos.shape(), dy.shape());
         let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
         let grads = dy.load_vec::<f32>();
-        let mut values: Vec<f32> = (0..grads.len()).map(|at| grads[at] * c[positions[at]]).collect();
+        let mut values: Vec<f32> = (0..grads.len())
+            .map(|at| grads[at] * c[positions[at]])
+            .collect();
         for (at, &g) in grads.iter().enumerate() {
             let (partner, sign) = mode.partner(at % width, width);
             values[at - at % width + partner] += sign * g * s[positions[at]];
@@ -132,7 +152,12 @@ fn rotary_grad(call: &Call) -> Result<Work, Refusal> {
 
 /// Turns queries and keys of [B, S, N, 128] in place.
 fn apply(call: &Call) -> Result<Work, Refusal> {
-    let (query, key, cos, sin) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?, call.tensor(3)?);
+    let (query, key, cos, sin) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(3)?,
+    );
     let layout = call.int(4)?;
     if layout != 1 {
         return Err(call.invalid(format!("layout is {layout}, wanted 1")));
@@ -156,9 +181,11 @@ fn apply(call: &Call) -> Result<Work, Refusal> {
     }
     Ok(Work::new(move || {
         let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
-        [&query, &key].into_iter().try_for_each(|x| -> Result<(), Fault> {
-            let positions = broadcast_positions(cos.shape(), x.shape());
-            x.store_slice(&turn(&x.load_vec::<f32>(), &c, &s, &positions, width, mode))
-        })
+        [&query, &key]
+            .into_iter()
+            .try_for_each(|x| -> Result<(), Fault> {
+                let positions = broadcast_positions(cos.shape(), x.shape());
+                x.store_slice(&turn(&x.load_vec::<f32>(), &c, &s, &positions, width, mode))
+            })
     }))
 }

@@ -6,9 +6,7 @@ use super::common::{
     Arithmetic, Lanes, by_class, checked_index, expect_broadcast, load_broadcast, same_dtype,
     strided_positions, volume, wrapped_index,
 };
-use super::gather::{
-    coordinate_shape, coordinate_starts, element_positions, expect_element_index,
-};
+use super::gather::{coordinate_shape, coordinate_starts, element_positions, expect_element_index};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Scalar, Work};
 use crate::number::Complex;
@@ -180,7 +178,11 @@ impl Scatter {
             let fresh = !self.include && counts[position] == 0;
             counts[position] += 1;
             let old = values[position];
-            values[position] = if fresh { value } else { combine(old, value, self.how) };
+            values[position] = if fresh {
+                value
+            } else {
+                combine(old, value, self.how)
+            };
         }
         if self.how == Combine::Mean {
             for (value, &count) in values.iter_mut().zip(&counts).filter(|entry| *entry.1 > 0) {

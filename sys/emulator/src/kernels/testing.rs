@@ -9,9 +9,12 @@ use crate::number::Number;
 use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
+mod attention;
 mod index;
 mod loss;
+mod moe;
 mod norm;
+mod quant;
 mod random;
 mod spatial;
 mod update;

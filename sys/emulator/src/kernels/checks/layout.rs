@@ -190,3 +190,33 @@ fn padding_and_its_gradient() {
     let dx = result("aclnnReflectionPad1dBackward", &args, DType::F32, &[1, 3]);
     assert_eq!(dx.load_vec::<f32>(), [100., 101_010., 10_001.]);
 }
+
+#[test]
+fn elements_repeat_where_they_are() {
+    let x = longs(&[2, 2], &[1, 2, 3, 4]);
+    let args = [arg(&x), Arg::Int(2), Arg::Int(1), Arg::Int(4)];
+    let out = result(
+        "aclnnRepeatInterleaveIntWithDim",
+        &args,
+        DType::I64,
+        &[2, 4],
+    );
+    assert_eq!(out.load_vec::<i64>(), [1, 1, 2, 2, 3, 3, 4, 4]);
+    let args = [
+        arg(&x),
+        arg(&longs(&[2], &[2, 1])),
+        Arg::Int(0),
+        Arg::Int(3),
+    ];
+    let out = result("aclnnRepeatInterleaveWithDim", &args, DType::I64, &[3, 2]);
+    assert_eq!(out.load_vec::<i64>(), [1, 2, 1, 2, 3, 4]);
+    let args = [arg(&longs(&[3], &[1, 0, 2])), Arg::Int(3)];
+    let out = result("aclnnRepeatInterleaveTensor", &args, DType::I64, &[3]);
+    assert_eq!(out.load_vec::<i64>(), [0, 2, 2]);
+    let short = [
+        arg(&longs(&[1], &[3])),
+        Arg::Int(2),
+        arg(&longs(&[2], &[0, 0])),
+    ];
+    assert_eq!(refusal("aclnnRepeatInterleaveTensor", &short), 507015);
+}

@@ -12,7 +12,11 @@ fn mean_square_and_its_gradient() {
     assert_close(&out, &[2.5], 1e-6);
     let dx = empty(DType::F32, &[2]);
     let g = floats(&[], &[3.]);
-    run("aclnnMseLossBackward", &[arg(&g), arg(&x), arg(&t), Arg::Int(1), arg(&dx)]).expect("a gradient");
+    run(
+        "aclnnMseLossBackward",
+        &[arg(&g), arg(&x), arg(&t), Arg::Int(1), arg(&dx)],
+    )
+    .expect("a gradient");
     assert_close(&dx, &[3., 6.], 1e-6);
     let refused = run("aclnnMseLoss", &[arg(&x), arg(&t), Arg::Int(3), arg(&out)]);
     assert_eq!(refused.expect_err("reduction 3").code, 161002);
@@ -22,10 +26,21 @@ fn mean_square_and_its_gradient() {
 fn binary_cross_entropy_in_both_forms() {
     let (x, t) = (floats(&[2], &[0.25, 1.0]), floats(&[2], &[1., 0.]));
     let out = empty(DType::F32, &[2]);
-    run("aclnnBinaryCrossEntropy", &[arg(&x), arg(&t), null(), Arg::Int(0), arg(&out)]).expect("a loss");
+    run(
+        "aclnnBinaryCrossEntropy",
+        &[arg(&x), arg(&t), null(), Arg::Int(0), arg(&out)],
+    )
+    .expect("a loss");
     assert_close(&out, &[4f64.ln(), 100.0], 1e-6);
     let x = floats(&[2], &[0., 0.]);
-    let call = [arg(&x), arg(&t), null(), arg(&floats(&[1], &[3.])), Arg::Int(0), arg(&out)];
+    let call = [
+        arg(&x),
+        arg(&t),
+        null(),
+        arg(&floats(&[1], &[3.])),
+        Arg::Int(0),
+        arg(&out),
+    ];
     run("aclnnBinaryCrossEntropyWithLogits", &call).expect("a loss");
     assert_close(&out, &[3.0 * 2f64.ln(), 2f64.ln()], 1e-6);
 }
@@ -37,22 +52,45 @@ fn negative_log_likelihood() {
     let w = floats(&[2], &[1., 3.]);
     let (out, total) = (empty(DType::F32, &[1]), empty(DType::F32, &[1]));
     let call = [
-        arg(&x), arg(&t), arg(&w), Arg::Int(1), Arg::Int(-100), arg(&out), arg(&total),
+        arg(&x),
+        arg(&t),
+        arg(&w),
+        Arg::Int(1),
+        Arg::Int(-100),
+        arg(&out),
+        arg(&total),
     ];
     run("aclnnNLLLoss", &call).expect("a loss");
     assert_close(&out, &[9.0 / 4.0], 1e-6);
     assert_close(&total, &[4.0], 0.0);
     let dx = empty(DType::F32, &[3, 2]);
     let call = [
-        arg(&floats(&[1], &[2.])), arg(&x), arg(&t), arg(&w), Arg::Int(1), Arg::Int(-100),
-        arg(&total), arg(&dx),
+        arg(&floats(&[1], &[2.])),
+        arg(&x),
+        arg(&t),
+        arg(&w),
+        Arg::Int(1),
+        Arg::Int(-100),
+        arg(&total),
+        arg(&dx),
     ];
     run("aclnnNLLLossBackward", &call).expect("a gradient");
     assert_close(&dx, &[0., -1.5, -0.5, 0., 0., 0.], 1e-6);
     let call = [
-        arg(&x), arg(&longs(&[3], &[2, 0, 0])), arg(&w), Arg::Int(1), Arg::Int(-100), arg(&out), arg(&total),
+        arg(&x),
+        arg(&longs(&[3], &[2, 0, 0])),
+        arg(&w),
+        Arg::Int(1),
+        Arg::Int(-100),
+        arg(&out),
+        arg(&total),
     ];
-    assert_eq!(run("aclnnNLLLoss", &call).expect_err("there is no class 2").code, 507015);
+    assert_eq!(
+        run("aclnnNLLLoss", &call)
+            .expect_err("there is no class 2")
+            .code,
+        507015
+    );
 }
 
 #[test]
@@ -62,16 +100,39 @@ fn cross_entropy_and_its_gradient() {
     let (out, logarithms) = (empty(DType::F32, &[]), empty(DType::F32, &[2, 2]));
     let placeholder = empty(DType::F32, &[]);
     let call = [
-        arg(&x), arg(&t), null(), text("mean"), Arg::Int(-100), Arg::Float(0.0), Arg::Float(0.0),
-        Arg::Bool(false), arg(&out), arg(&logarithms), arg(&placeholder), arg(&placeholder),
+        arg(&x),
+        arg(&t),
+        null(),
+        text("mean"),
+        Arg::Int(-100),
+        Arg::Float(0.0),
+        Arg::Float(0.0),
+        Arg::Bool(false),
+        arg(&out),
+        arg(&logarithms),
+        arg(&placeholder),
+        arg(&placeholder),
     ];
     run("aclnnCrossEntropyLoss", &call).expect("a loss");
     assert_close(&out, &[(2f64.ln() + 4f64.ln()) / 2.0], 1e-6);
-    assert_close(&logarithms, &[0.5f64.ln(), 0.5f64.ln(), 0.75f64.ln(), 0.25f64.ln()], 1e-6);
+    assert_close(
+        &logarithms,
+        &[0.5f64.ln(), 0.5f64.ln(), 0.75f64.ln(), 0.25f64.ln()],
+        1e-6,
+    );
     let dx = empty(DType::F32, &[2, 2]);
     let call = [
-        arg(&floats(&[], &[1.])), arg(&logarithms), arg(&t), null(), null(), null(), text("mean"),
-        Arg::Int(-100), Arg::Float(0.0), Arg::Float(0.0), arg(&dx),
+        arg(&floats(&[], &[1.])),
+        arg(&logarithms),
+        arg(&t),
+        null(),
+        null(),
+        null(),
+        text("mean"),
+        Arg::Int(-100),
+        Arg::Float(0.0),
+        Arg::Float(0.0),
+        arg(&dx),
     ];
     run("aclnnCrossEntropyLossGrad", &call).expect("a gradient");
     assert_close(&dx, &[-0.25, 0.25, 0.375, -0.375], 1e-6);

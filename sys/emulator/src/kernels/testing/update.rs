@@ -10,9 +10,19 @@ fn the_first_adam_step_has_the_size_of_the_rate() {
     let (m, v) = (empty(DType::F32, &[2]), empty(DType::F32, &[2]));
     let step = floats(&[1], &[0.]);
     let call = [
-        arg(&var), arg(&m), arg(&v), null(), arg(&grad), arg(&step), Arg::Float(0.1),
-        Arg::Float(0.9), Arg::Float(0.999), Arg::Float(0.5), Arg::Float(0.0),
-        Arg::Bool(false), Arg::Bool(false),
+        arg(&var),
+        arg(&m),
+        arg(&v),
+        null(),
+        arg(&grad),
+        arg(&step),
+        Arg::Float(0.1),
+        Arg::Float(0.9),
+        Arg::Float(0.999),
+        Arg::Float(0.5),
+        Arg::Float(0.0),
+        Arg::Bool(false),
+        Arg::Bool(false),
     ];
     run("aclnnApplyAdamWV2", &call).expect("a step");
     // 1 (1 − 0.1 · 0.5) − 0.1 sign(g), as m̂ / sqrt(v̂) is the sign of the first gradient.
@@ -31,13 +41,21 @@ fn lists() {
     assert_close(&x, &[3.], 0.0);
     assert_close(&y, &[6., 9.], 0.0);
     let call = [
-        list(&[&a, &b]), list(&[&a, &b]), list(&[&a, &b]), scalar(10.0), list(&[&x, &y]),
+        list(&[&a, &b]),
+        list(&[&a, &b]),
+        list(&[&a, &b]),
+        scalar(10.0),
+        list(&[&x, &y]),
     ];
     run("aclnnForeachAddcmulScalarV2", &call).expect("sums of products");
     assert_close(&y, &[42., 93.], 0.0);
     let (n, m) = (empty(DType::F32, &[]), empty(DType::F32, &[]));
     let p = floats(&[2], &[3., -4.]);
-    run("aclnnForeachNorm", &[list(&[&a, &p]), scalar(2.0), list(&[&n, &m])]).expect("norms");
+    run(
+        "aclnnForeachNorm",
+        &[list(&[&a, &p]), scalar(2.0), list(&[&n, &m])],
+    )
+    .expect("norms");
     assert_close(&m, &[5.], 1e-6);
     run("aclnnForeachMulScalarInplace", &[list(&[&b]), arg(&two)]).expect("products");
     assert_close(&b, &[4., 6.], 0.0);

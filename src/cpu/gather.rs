@@ -1,0 +1,426 @@
+//! Gathers and scatters: results whose elements come from, or go to, places told by tables of offsets.
+//!
+//! Knows paths (a stride or a table per dim), runs and threads. Must not know ops, nor who made the tables.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+use smallvec::SmallVec;
+
+use super::lane::Lane;
+use super::par;
+use super::strided::Walk;
+use super::view::{Host, HostMut};
+use crate::dtype::{DType, Scalar};
+use crate::layout::Layout;
+use crate::shape::{MAX_RANK, Shape};
+
+/// In a table: no element lies there, the fill stands for it.
+pub(crate) const NOWHERE: usize = usize::MAX;
+
+/// How an index along one dim becomes an offset in elements.
+#[derive(Debug, Clone)]
+pub(crate) enum Path {
+    /// `index * stride`, for so many indices.
+    Stride(usize, usize),
+    /// By a table, which may name an element several times or [`NOWHERE`].
+    Offsets(Vec<usize>),
+}
+
+impl Path {
+    fn size(&self) -> usize {
+        match self {
+            Path::Stride(size, _) => *size,
+            Path::Offsets(offsets) => offsets.len(),
+        }
+    }
+
+    /// The offset of an index, [`NOWHERE`] where there is none.
+    fn at(&self, index: usize) -> usize {
+        match self {
+            Path::Stride(_, stride) => index * stride,
+            Path::Offsets(offsets) => offsets.get(index).copied().unwrap_or(NOWHERE),
+        }
+    }
+}
+
+/// The paths of all dims, and the offset that they start from.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub dims: SmallVec<[Path; MAX_RANK]>,
+    pub base: usize,
+}
+
+impl Paths {
+    /// The plain paths of a layout.
+    pub fn of(layout: &Layout) -> Self {
+        Paths { dims: layout.pairs().map(|(size, stride)| Path::Stride(size, stride)).collect(), base: layout.offset() }
+    }
+
+    /// Another path for a dim: the entries of `indices` times the dim's stride.
+    pub fn with_indices(mut self, dim: usize, indices: impl Iterator<Item = usize>) -> Self {
+        if let Some(Path::Stride(_, stride)) = self.dims.get(dim) {
+            let stride = *stride;
+            let offset = |index| if index == NOWHERE { NOWHERE } else { index * stride };
+            self.dims[dim] = Path::Offsets(indices.map(offset).collect());
+        }
+        self
+    }
+}
+
+/// One dim of a merged walk: its path on one side, its stride on the other.
+type Dim<'a> = (Cow<'a, Path>, usize);
+
+/// Dims of size 1 dropped, neighbouring strided dims merged where both sides allow it.
+fn merged<'a>(paths: &'a Paths, other: &Layout) -> SmallVec<[Dim<'a>; MAX_RANK]> {
+    let mut dims: SmallVec<[Dim<'a>; MAX_RANK]> = SmallVec::new();
+    for (path, stride) in paths.dims.iter().zip(other.strides()) {
+        let strided = |(path, stride): &Dim<'_>| match path.as_ref() {
+            Path::Stride(size, step) => Some((*size, *step, *stride)),
+            Path::Offsets(_) => None,
+        };
+        match (path, dims.last().and_then(strided)) {
+            (Path::Stride(1, _), _) => {}
+            (Path::Stride(size, step), Some((count, outer, beside))) if outer == step * size && beside == stride * size => {
+                dims.pop();
+                dims.push((Cow::Owned(Path::Stride(count * size, *step)), *stride));
+            }
+            _ => dims.push((Cow::Borrowed(path), *stride)),
+        }
+    }
+    if dims.is_empty() {
+        dims.push((Cow::Owned(Path::Stride(1, 0)), 0));
+    }
+    dims
+}
+
+/// Visits the rows `range` (all dims but the last) with the offset on both sides; the first is [`NOWHERE`] for a missing row.
+fn rows(outer: &[Dim<'_>], bases: (usize, usize), range: std::ops::Range<usize>, mut body: impl FnMut(usize, usize)) {
+    let mut index = [0usize; MAX_RANK];
+    let mut rest = range.start;
+    for (slot, (path, _)) in index.iter_mut().zip(outer).rev() {
+        let size = path.size().max(1);
+        *slot = rest % size;
+        rest /= size;
+    }
+    for _ in range {
+        let (mut from, mut to) = bases;
+        for ((path, stride), index) in outer.iter().zip(index) {
+            let step = path.at(index);
+            from = if from == NOWHERE || step == NOWHERE { NOWHERE } else { from + step };
+            to += index * stride;
+        }
+        body(from, to);
+        for dim in (0..outer.len()).rev() {
+            index[dim] += 1;
+            if index[dim] < outer[dim].0.size() {
+                break;
+            }
+            index[dim] = 0;
+        }
+    }
+}
+
+/// An address that threads share while they write disjoint elements.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+
+// SAFETY: the users of this file write disjoint elements from each thread.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+/// Unsigned types with the size of an element: copies look at bits only.
+trait Bits: Copy + Sync {}
+impl Bits for u8 {}
+impl Bits for u16 {}
+impl Bits for u32 {}
+impl Bits for u64 {}
+
+/// The bits of a number in a dtype, lowest first.
+pub(crate) fn bits_of(value: Scalar, dtype: DType) -> u64 {
+    let float = value.to_f64();
+    match dtype {
+        DType::F64 => float.to_bits(),
+        DType::F32 => u64::from((float as f32).to_bits()),
+        DType::F16 => u64::from(f16::from_f64(float).to_bits()),
+        DType::BF16 => u64::from(bf16::from_f64(float).to_bits()),
+        DType::Bool => u64::from(value.to_bool()),
+        _ => value.to_i64() as u64,
+    }
+}
+
+/// `y[i] = x[paths(i)]`, or the bits `fill` where the paths lead nowhere. `y` has the paths' sizes and `x`'s dtype.
+///
+/// The paths must lead to elements of `x` (which callers compute from its layout).
+pub(crate) fn gather(x: &Host<'_>, paths: &Paths, fill: u64, y: &mut HostMut<'_>) {
+    debug_assert_eq!(x.dtype(), y.dtype());
+    match x.dtype().size() {
+        1 => gather_bits(x, paths, fill as u8, y),
+        2 => gather_bits(x, paths, fill as u16, y),
+        4 => gather_bits(x, paths, fill as u32, y),
+        _ => gather_bits(x, paths, fill, y),
+    }
+}
+
+fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_>) {
+    if y.elements() == 0 {
+        return;
+    }
+    let dims = merged(paths, y.layout());
+    let Some(((inner, stride), outer)) = dims.split_last() else { return };
+    let (count, lines) = (inner.size(), outer.iter().map(|(path, _)| path.size()).product::<usize>());
+    let (from, to) = (x.start().cast::<T>(), Shared(y.start().cast::<T>()));
+    let source = Shared(from.cast_mut());
+    let bases = (paths.base, y.layout().offset());
+    let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
+        // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
+        unsafe {
+            let to = to.get().add(to_offset);
+            match inner.as_ref() {
+                _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
+                Path::Stride(_, 1) if *stride == 1 => {
+                    std::ptr::copy_nonoverlapping(source.get().add(from + part.start), to.add(part.start), part.len());
+                }
+                Path::Stride(_, step) => part.for_each(|index| *to.add(index * stride) = *source.get().add(from + index * step)),
+                Path::Offsets(offsets) => {
+                    for (index, offset) in part.clone().zip(&offsets[part]) {
+                        *to.add(index * stride) = if *offset == NOWHERE { fill } else { *source.get().add(from + offset) };
+                    }
+                }
+            }
+        }
+    };
+    if lines == 1 {
+        return par::ranges(count, par::GRAIN, |part| rows(outer, bases, 0..1, |from, to| row(from, to, part.clone())));
+    }
+    par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| rows(outer, bases, range, |from, to| row(from, to, 0..count)));
+}
+
+/// `target[paths(i)] = combine(target[paths(i)], x[i])`, in the row-major order of `i` for each element of the target.
+///
+/// `x` has the paths' sizes and converts to `T` lanes; paths that lead nowhere or out of `target` are left out.
+pub(crate) fn scatter<T: Lane>(x: &Host<'_>, paths: &Paths, target: &mut [T], combine: impl Fn(T, T) -> T + Sync) {
+    if x.elements() == 0 {
+        return;
+    }
+    let cut = widest(paths);
+    let cells = Shared(target.as_mut_ptr());
+    let length = target.len();
+    let part = |range: std::ops::Range<usize>| {
+        let (mut paths, mut layout) = (paths.clone(), *x.layout());
+        if let (Some(dim), Some(Path::Stride(_, stride))) = (cut, cut.and_then(|dim| paths.dims.get(dim)).cloned()) {
+            paths.base += range.start * stride;
+            paths.dims[dim] = Path::Stride(range.len(), stride);
+            layout = layout.slice(dim, range.start, range.len(), 1);
+        }
+        // SAFETY: `length` elements lie there; threads have different indices of a strided dim, and so different elements.
+        unsafe { scatter_part(&x.with_layout(layout), &paths, (cells.get(), length), &combine) };
+    };
+    match cut {
+        Some(dim) if x.elements() >= 2 * par::GRAIN => par::ranges(paths.dims[dim].size(), 1, part),
+        Some(dim) => part(0..paths.dims[dim].size()),
+        None => part(0..1),
+    }
+}
+
+/// The dim that threads can share out: strided, and the largest.
+fn widest(paths: &Paths) -> Option<usize> {
+    let strided = |path: &Path| matches!(path, Path::Stride(_, stride) if *stride > 0);
+    (0..paths.dims.len()).filter(|dim| strided(&paths.dims[*dim])).max_by_key(|dim| paths.dims[*dim].size())
+}
+
+/// # Safety
+/// `target` must have that many writable elements, and nobody else may touch those that the paths name.
+unsafe fn scatter_part<T: Lane>(x: &Host<'_>, paths: &Paths, (target, length): (*mut T, usize), combine: &impl Fn(T, T) -> T) {
+    let dims = merged(paths, x.layout());
+    let Some(((inner, stride), outer)) = dims.split_last() else { return };
+    let (count, lines) = (inner.size(), outer.iter().map(|(path, _)| path.size()).product::<usize>());
+    let direct = x.dtype() == T::DTYPE && *stride == 1;
+    let mut buffer = vec![T::ZERO; if direct { 0 } else { count }];
+    rows(outer, (paths.base, x.layout().offset()), 0..lines, |to, from| {
+        let from = x.start().wrapping_add(from * x.dtype().size());
+        let values: &[T] = if direct {
+            // SAFETY: the row's elements are `T`s in a row.
+            unsafe { std::slice::from_raw_parts(from.cast(), count) }
+        } else {
+            // SAFETY: the row's elements lie `stride` apart, and `T` serves their dtype.
+            unsafe { T::gather(from, *stride, x.dtype(), &mut buffer) };
+            &buffer
+        };
+        let mut put = |offset: usize, value: T| {
+            if offset < length {
+                // SAFETY: within the target, which is ours.
+                unsafe { *target.add(offset) = combine(*target.add(offset), value) };
+            }
+        };
+        match inner.as_ref() {
+            _ if to == NOWHERE => {}
+            Path::Stride(_, 1) if to.saturating_add(count) <= length => {
+                // SAFETY: the run lies within the target, which is ours.
+                let run = unsafe { std::slice::from_raw_parts_mut(target.add(to), count) };
+                run.iter_mut().zip(values).for_each(|(cell, value)| *cell = combine(*cell, *value));
+            }
+            Path::Stride(_, step) => values.iter().enumerate().for_each(|(index, value)| put(to + index * step, *value)),
+            Path::Offsets(offsets) => {
+                values.iter().zip(offsets).for_each(|(value, offset)| put(to.saturating_add(*offset), *value));
+            }
+        }
+    });
+}
+
+/// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape, and each entry a valid index of `x`.
+pub(crate) fn gather_along(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
+    debug_assert_eq!(x.dtype(), y.dtype());
+    match x.dtype().size() {
+        1 => gather_along_bits::<u8>(x, dim, index, y),
+        2 => gather_along_bits::<u16>(x, dim, index, y),
+        4 => gather_along_bits::<u32>(x, dim, index, y),
+        _ => gather_along_bits::<u64>(x, dim, index, y),
+    }
+}
+
+fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
+    let shape = *y.shape();
+    let (places, step) = along(x.layout(), dim, &shape);
+    let table = Layout::contiguous(shape);
+    if index.len() < table.elements() {
+        return;
+    }
+    let walk = Walk::new([&table, &places, y.layout()]);
+    let [si, sx, sy] = walk.inner();
+    let (source, target) = (Shared(x.start().cast::<T>().cast_mut()), Shared(y.start().cast::<T>()));
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        walk.runs(range, usize::MAX, |[oi, ox, oy], count| {
+            // SAFETY: the walk names elements of `y` and, with a valid index, of `x`; elements of `y` are written once.
+            unsafe {
+                let (from, to) = (source.get().add(ox), target.get().add(oy));
+                for (at, index) in index[oi..].iter().step_by(si.max(1)).take(count).enumerate() {
+                    *to.add(at * sy) = *from.add(at * sx + *index as usize * step);
+                }
+            }
+        });
+    });
+}
+
+/// The layout of `x` with the sizes of `shape` that stands still along `dim`, and the stride there.
+fn along(x: &Layout, dim: usize, shape: &Shape) -> (Layout, usize) {
+    let step = x.strides().get(dim).copied().unwrap_or(0);
+    let still = x.slice(dim, 0, 1, 1).with_offset(x.offset());
+    let mut places = still;
+    for (other, size) in shape.dims().iter().enumerate().filter(|(other, _)| *other != dim) {
+        places = places.slice(other, 0, *size, 1);
+    }
+    (places.expand("gather", shape).unwrap_or(still), step)
+}
+
+/// `target[i with index[i] at dim] = combine(that, source[i])`, in the row-major order of `i` for each element of the target.
+///
+/// `target` is row-major with `shape`; `index` is row-major with `source`'s shape, and each entry valid.
+pub(crate) fn scatter_along<T: Lane>(
+    source: &Host<'_>,
+    dim: usize,
+    index: &[i64],
+    (target, shape): (&mut [T], &Shape),
+    combine: impl Fn(T, T) -> T + Sync,
+) {
+    let sizes = *source.shape();
+    if sizes.elements() == 0 || index.len() < sizes.elements() || target.len() < shape.elements() {
+        return;
+    }
+    let (places, step) = along(&Layout::contiguous(*shape), dim, &sizes);
+    let table = Layout::contiguous(sizes);
+    let cells = Shared(target.as_mut_ptr());
+    let body = |cut: Option<(usize, std::ops::Range<usize>)>| {
+        let part = |layout: &Layout| cut.as_ref().map_or(*layout, |(dim, range)| layout.slice(*dim, range.start, range.len(), 1));
+        let (source, places, table) = (source.with_layout(part(source.layout())), part(&places), part(&table));
+        let walk = Walk::new([&table, &places, source.layout()]);
+        let [si, sp, ss] = walk.inner();
+        let mut buffer = [T::ZERO; 256];
+        walk.runs(0..walk.elements(), buffer.len(), |[oi, op, os], count| {
+            let values = &mut buffer[..count];
+            // SAFETY: the walk names elements of `source`, and `T` serves its dtype.
+            unsafe { T::gather(source.start().wrapping_add(os * source.dtype().size()), ss, source.dtype(), values) };
+            for (at, (value, index)) in values.iter().zip(index[oi..].iter().step_by(si.max(1))).enumerate() {
+                // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
+                unsafe {
+                    let cell = cells.get().add(op + at * sp + *index as usize * step);
+                    *cell = combine(*cell, *value);
+                }
+            }
+        });
+    };
+    let cut = (0..sizes.rank()).filter(|other| *other != dim).max_by_key(|other| sizes.size(*other));
+    match cut {
+        Some(cut) if sizes.elements() >= 2 * par::GRAIN => par::ranges(sizes.size(cut), 1, |range| body(Some((cut, range)))),
+        _ => body(None),
+    }
+}
+
+/// Runs `body` on the elements of a row-major `y` as lanes: in place where they are lanes, else by way of a wide copy, which
+/// is rounded once at the end.
+pub(crate) fn in_lanes<T: Lane>(y: &mut HostMut<'_>, body: impl FnOnce(&mut [T])) {
+    if let Some(cells) = y.as_mut_slice::<T>() {
+        return body(cells);
+    }
+    let shape = *y.shape();
+    let mut wide = vec![T::ZERO; y.elements()];
+    if let Some(mut cells) = HostMut::from_slice(&mut wide, &shape) {
+        super::map::map1::<T, T>(&y.as_host(), &mut cells, |x| x);
+    }
+    body(&mut wide);
+    if let Some(cells) = Host::from_slice(&wide, &shape) {
+        super::map::map1::<T, T>(&cells, y, |x| x);
+    }
+}
+
+/// Sets the elements of each row (of `width`) of a row-major `y` that `cleared` names to zero.
+pub(crate) fn clear_rows(y: &mut HostMut<'_>, width: usize, cleared: impl Fn(usize) -> std::ops::Range<usize> + Sync) {
+    if width == 0 || !y.layout().is_contiguous() {
+        return;
+    }
+    let size = y.dtype().size();
+    let start = Shared(y.start().wrapping_add(y.layout().offset() * size));
+    par::ranges(y.elements() / width, (par::GRAIN / width).max(1), |rows| {
+        for row in rows {
+            let range = cleared(row);
+            let (from, to) = (range.start.min(width), range.end.min(width));
+            if from < to {
+                // SAFETY: the range lies within a row of `y`, whose elements are contiguous; all zero bits are the number 0.
+                unsafe { std::ptr::write_bytes(start.get().add((row * width + from) * size), 0, (to - from) * size) };
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_start_anywhere() {
+        let paths = Paths::of(&Layout::contiguous([3, 4, 2])).with_indices(1, [2usize, 0, 1, NOWHERE].into_iter());
+        let layout = Layout::contiguous([3, 4, 2]);
+        let dims = merged(&paths, &layout);
+        let mut all = vec![];
+        rows(&dims[..2], (0, 0), 0..12, |from, to| all.push((from, to)));
+        assert_eq!(all[..4], [(4, 0), (0, 2), (2, 4), (NOWHERE, 6)]);
+        let mut some = vec![];
+        rows(&dims[..2], (0, 0), 5..9, |from, to| some.push((from, to)));
+        assert_eq!(some, all[5..9]);
+    }
+
+    #[test]
+    fn scatters_add_what_meets() {
+        let values: Vec<f32> = (0..6).map(|x| x as f32).collect();
+        let x = Host::from_slice(&values, &Shape::from([3, 2])).expect("enough values");
+        let paths = Paths::of(&Layout::contiguous([2, 2])).with_indices(0, [1usize, 1, 0].into_iter());
+        let mut target = [10.0f32; 4];
+        scatter(&x, &paths, &mut target, |x, y| x + y);
+        assert_eq!(target, [14.0, 15.0, 12.0, 14.0]);
+    }
+}

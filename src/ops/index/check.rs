@@ -1,0 +1,68 @@
+//! Checks of indices: their dtype without data, their range with it.
+//!
+//! Knows ranges and how an index on an NPU is read back. Must not know what is indexed.
+
+use std::borrow::Cow;
+
+use crate::mode::{Modes, current};
+use crate::ops::prelude::*;
+
+/// Whether negative indices count from the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Negative {
+    /// They are out of range.
+    Refused,
+    /// They count from the end.
+    FromEnd,
+}
+
+/// Refuses indices that are not `i32` or `i64`.
+pub(crate) fn index_dtype(op: &'static str, index: &Meta) -> Result<()> {
+    match index.dtype {
+        DType::I64 | DType::I32 => Ok(()),
+        other => Err(Error::dtype(op, format!("{other} for an index"), "i64 or i32")),
+    }
+}
+
+/// The indices in row-major order, each in `0..len`.
+pub(crate) fn host_indices<'a>(op: &'static str, index: &Host<'a>, len: usize, negative: Negative) -> Result<Cow<'a, [i64]>> {
+    let indices: Cow<'a, [i64]> = match index.as_slice::<i64>() {
+        Some(indices) => Cow::Borrowed(indices),
+        None if index.dtype() == DType::I64 => Cow::Owned(index.to_vec()),
+        None => Cow::Owned(index.to_vec::<i32>().into_iter().map(i64::from).collect()),
+    };
+    in_range(op, indices, len, negative)
+}
+
+fn in_range<'a>(op: &'static str, indices: Cow<'a, [i64]>, len: usize, negative: Negative) -> Result<Cow<'a, [i64]>> {
+    let count = len as i64;
+    if indices.iter().all(|index| (0..count).contains(index)) {
+        return Ok(indices);
+    }
+    let lowest = if negative == Negative::FromEnd { -count } else { 0 };
+    if let Some(index) = indices.iter().find(|index| !(lowest..count).contains(index)) {
+        return Err(Error::Index { op, index: *index, len });
+    }
+    Ok(indices.iter().map(|index| if *index < 0 { index + count } else { *index }).collect())
+}
+
+/// Under `check_data`: reads an index on an NPU back and refuses what is out of range.
+pub(crate) fn on_device(cx: &Launch, index: &Dev<'_>, len: usize, negative: Negative) -> Result<()> {
+    if !current().has(Modes::CHECK_DATA) || index.elements() == 0 {
+        return Ok(());
+    }
+    let indices = read_back(cx, index)?;
+    in_range(cx.op(), Cow::Owned(indices), len, negative).map(|_| ())
+}
+
+/// The integers of a tensor on an NPU, in row-major order.
+pub(crate) fn read_back(cx: &Launch, index: &Dev<'_>) -> Result<Vec<i64>> {
+    let wide = cx.cast(index, DType::I64)?;
+    let wide = wide.dev();
+    let ready = cx.contiguous(&wide)?;
+    let dev = ready.dev();
+    let mut bytes = vec![0u8; dev.elements() * size_of::<i64>()];
+    dev.buffer().read(cx.op(), dev.layout().offset() * size_of::<i64>(), &mut bytes)?;
+    let (words, _) = bytes.as_chunks::<8>();
+    Ok(words.iter().map(|word| i64::from_ne_bytes(*word)).collect())
+}

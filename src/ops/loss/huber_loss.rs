@@ -1,0 +1,91 @@
+//! `huber_loss`: squared near 0, absolute beyond, with the slope of the square.
+
+use super::{Elementwise, Formula, Reduction, samples_of};
+use crate::ops::prelude::*;
+
+/// Settings of [`Tensor::huber_loss`]. Made from `()`, from a [`Reduction`], or built up.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct HuberOptions {
+    reduction: Reduction,
+    delta: f64,
+}
+
+impl HuberOptions {
+    /// The mean, with a delta of 1.
+    pub fn new() -> Self {
+        HuberOptions { reduction: Reduction::Mean, delta: 1.0 }
+    }
+
+    /// How the losses become the result.
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Where the square ends.
+    pub fn delta(mut self, delta: f64) -> Self {
+        self.delta = delta;
+        self
+    }
+}
+
+impl Default for HuberOptions {
+    fn default() -> Self {
+        HuberOptions::new()
+    }
+}
+
+impl<R: Into<Reduction>> From<R> for HuberOptions {
+    fn from(reduction: R) -> Self {
+        HuberOptions::new().reduction(reduction.into())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Huber {
+    delta: f64,
+}
+
+impl Tensor {
+    /// With `d = |x - target|`: `d^2 / 2` where `d <= delta`, else `delta (d - delta / 2)`; halves compute in f32.
+    ///
+    /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
+    /// PyTorch: `torch.nn.functional.huber_loss`. NPU: elementwise kernels.
+    ///
+    /// ```
+    /// use ascend_tensor::{Tensor, ops::loss::HuberOptions};
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let (x, target) = (Tensor::new([1.0f32, 4.0]), Tensor::new([0.0f32, 0.0]));
+    /// assert_eq!(x.huber_loss(&target, HuberOptions::new().delta(2.0))?.item::<f32>()?, 3.25);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Broadcast` for shapes that do not fit, `DType` for integers and bools, `Option` for a delta that is not positive.
+    pub fn huber_loss(&self, target: &Tensor, options: impl Into<HuberOptions>) -> Result<Tensor> {
+        let HuberOptions { reduction, delta } = options.into();
+        run_one(&Elementwise { formula: Huber { delta }, reduction }, &[self, target])
+    }
+}
+
+impl Formula for Huber {
+    const NAME: &'static str = "huber_loss";
+
+    fn check(&self, _x: &[Meta]) -> Result<()> {
+        if self.delta > 0.0 { Ok(()) } else { Err(Error::option(Self::NAME, "delta", format!("got {}, wanted more than 0", self.delta))) }
+    }
+
+    fn losses(&self, x: &[Tensor]) -> Result<Tensor> {
+        let distance = x[0].sub(&x[1])?.abs()?;
+        let beyond = distance.sub(0.5 * self.delta)?.mul(self.delta)?;
+        distance.le(self.delta)?.where_cond(&distance.square()?.mul(0.5)?, &beyond)
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "huber_loss", family: "loss", kernels: &[], samples };
+
+fn samples() -> Vec<Sample> {
+    samples_of(&Huber { delta: 0.5 }, 2)
+}

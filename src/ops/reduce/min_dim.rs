@@ -1,0 +1,35 @@
+//! `min_dim`: the smallest elements along a dim, and where they stand.
+
+use super::extreme::{End, ExtremeAlong};
+use super::{LineOptions, run_two};
+use crate::ops::prelude::*;
+
+impl Tensor {
+    /// The smallest element along a dim and the index of its first occurrence; the first NaN wins. The gradient goes to that element.
+    ///
+    /// Shapes: the dim goes, or stays with size 1 (`keepdim`). Dtypes: all, the indices are `i64`.
+    /// PyTorch: `torch.min(input, dim)`. NPU: `aclnnMinDim`.
+    ///
+    /// ```
+    /// use ascend_tensor::Tensor;
+    /// # fn main() -> ascend_tensor::Result<()> {
+    /// let x = Tensor::new([[1.0f32, 5.0, 5.0], [4.0, 3.0, 3.0]]);
+    /// let (values, indices) = x.min_dim(1)?;
+    /// assert_eq!(values.to_vec::<f32>()?, [1.0, 3.0]);
+    /// assert_eq!(indices.to_vec::<i64>()?, [0, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Axis` for a dim out of range, `Index` for a dim of size 0.
+    pub fn min_dim(&self, options: impl Into<LineOptions>) -> Result<(Tensor, Tensor)> {
+        run_two(&ExtremeAlong { end: End::Smallest, options: options.into() }, &[self])
+    }
+}
+
+pub(super) const INFO: OpInfo = OpInfo { name: "min_dim", family: "reduce", kernels: &["aclnnMinDim"], samples };
+
+fn samples() -> Vec<Sample> {
+    super::line_samples(|dim| Box::new(ExtremeAlong { end: End::Smallest, options: dim.into() }), NUMBERS)
+}

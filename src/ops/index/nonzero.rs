@@ -67,6 +67,9 @@ impl Op for Nonzero {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        if x[0].elements() == 0 {
+            return Ok(Counts::of(0));
+        }
         let told = Cell::new(*y[0].shape());
         aclnn::nonzero(cx, &x[0], Told { dev: &y[0], shape: &told })?;
         Ok(Counts::of(told.get().size(0)))

@@ -1,5 +1,7 @@
 //! `searchsorted`: where values would go in sorted rows.
 
+use std::cmp::Ordering;
+
 use crate::cpu::lane::Lane;
 use crate::ops::prelude::*;
 
@@ -72,7 +74,12 @@ impl SearchSorted {
             let start = if each == 0 { 0 } else { index / each * width };
             let row = rows.get(start..start + width).unwrap_or_default();
             let right = self.options.right;
-            *place = row.partition_point(|x| if right { !(*x > *value) } else { !(*x >= *value) }) as i64;
+            let before = |x: &T| match x.partial_cmp(value) {
+                Some(Ordering::Greater) => false,
+                Some(Ordering::Equal) => right,
+                Some(Ordering::Less) | None => true,
+            };
+            *place = row.partition_point(before) as i64;
         }
         places
     }

@@ -111,7 +111,7 @@ impl Op for TotalNorm {
         if let Some(other) = x.iter().find(|x| !x.dtype.is_float()) {
             return Err(Error::dtype(self.name(), other.dtype, "floats"));
         }
-        if !(self.norm_type > 0.0) {
+        if self.norm_type.is_nan() || self.norm_type <= 0.0 {
             return Err(Error::option(self.name(), "norm_type", format!("got {}, wanted one above 0", self.norm_type)));
         }
         plan.output(Shape::SCALAR, x.iter().map(|x| x.dtype).reduce(DType::promote).unwrap_or(DType::F32));

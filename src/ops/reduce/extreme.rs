@@ -5,7 +5,7 @@
 use super::{LineOptions, ReduceOptions, picked};
 use crate::cpu::lane::Lane;
 use crate::cpu::reduce::{Fold, fold};
-use crate::cpu::rows::{self, Marks};
+use crate::cpu::rows;
 use crate::ops::prelude::*;
 
 /// Which end of the order is sought.
@@ -249,7 +249,7 @@ impl Op for ExtremeIndex {
         let Some(layout) = y[0].layout().reshape(&kept) else { return Ok(Counts::EXACT) };
         let (end, mut out) = (self.end, y[0].with_layout(layout));
         with_lane!(x[0].dtype(), T => {
-            rows::marked::<T, 1, 0>([&x[0]], [], Marks::Write(&mut out), &mask, |_, [line], [], marks| {
+            rows::marked::<T, 1, 0>([&x[0]], [], &mut out, &mask, |_, [line], [], marks| {
                 marks.fill(first(end, line) as i64);
             });
         });

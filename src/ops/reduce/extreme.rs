@@ -154,7 +154,8 @@ impl Op for ExtremeAlong {
     /// The index first, then what stands there.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let options = ArgOptions { dim: Some(self.options.dim), keep: true };
-        let index = run_one(&ExtremeIndex { end: self.end, options }, &[&x[0]])?;
+        let number = if x[0].dtype() == DType::Bool { x[0].to_dtype(DType::I32)? } else { x[0].detach() };
+        let index = run_one(&ExtremeIndex { end: self.end, options }, &[&number])?;
         let shape = self.options.plan(self.name(), x[0].shape())?.1;
         Ok(smallvec![x[0].gather(self.options.dim, &index)?.reshape(shape)?, index.reshape(shape)?])
     }

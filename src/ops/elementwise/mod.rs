@@ -89,7 +89,7 @@ rooms! {
     xlogy,
 }
 
-use crate::cpu::{Host, map};
+use crate::cpu::Host;
 use crate::dispatch::broadcast;
 use crate::dtype::{DType, Scalar};
 use crate::error::Result;

@@ -114,13 +114,6 @@ pub(crate) fn plan_as(op: &'static str, inputs: &[Meta], compute: DType, result:
     Ok(())
 }
 
-/// Plans a unary op with a float result: integers and bools count as `f32`.
-pub(crate) fn plan_float(op: &'static str, inputs: &[Meta], scalars: &[Scalar], plan: &mut Plan) -> Result<DType> {
-    let dtype = result_type(inputs, scalars).to_float();
-    plan_as(op, inputs, dtype, dtype, plan)?;
-    Ok(dtype)
-}
-
 /// The second operand on the host: the second input broadcast, or the scalar in the lane type `T` broadcast to `shape`.
 pub(crate) fn second<'a, T: crate::cpu::lane::Lane>(inputs: &[Host<'a>], scalar: &'a T, shape: &crate::Shape) -> Host<'a> {
     match inputs.get(1) {

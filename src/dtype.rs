@@ -56,13 +56,6 @@ macro_rules! dtypes {
         })*
         $(impl sealed::Sealed for $type {})*
 
-        /// Runs `$body` with the type alias `T` bound to the Rust type of a dtype.
-        macro_rules! with_element {
-            ($dtype:expr, $T:ident => $body:expr) => {
-                match $dtype { $($crate::DType::$variant => { type $T = $type; $body })* }
-            };
-        }
-        pub(crate) use with_element;
     };
 }
 

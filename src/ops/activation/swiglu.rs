@@ -46,11 +46,12 @@ impl Gate for SwiGlu {
     }
 
     fn ascend(cx: &Launch, x: &Dev<'_>, dim: i64, y: &Dev<'_>) -> Result<()> {
-        aclnn::swiglu(cx, x, dim, y)
+        // The kernels want their inputs without gaps.
+        aclnn::swiglu(cx, &cx.contiguous(x)?.dev(), dim, y)
     }
 
     fn ascend_backward(cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dim: i64, dx: &Dev<'_>) -> Result<()> {
-        aclnn::swiglu_grad(cx, dy, x, dim, dx)
+        aclnn::swiglu_grad(cx, &cx.contiguous(dy)?.dev(), &cx.contiguous(x)?.dev(), dim, dx)
     }
 
     fn compose(a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use super::unary::wider;
+use crate::mode;
 use crate::ops::prelude::*;
 
 /// Which dtypes a binary op takes, and what it gives. The operands are cast to the dtype that they promote to.
@@ -176,16 +177,17 @@ impl<B: Binary> Op for Combine<B> {
         Ok(Counts::EXACT)
     }
 
-    /// A number becomes a tensor without dims; two tensors go to the op's own composition.
+    /// A number becomes a tensor without dims; two tensors go to the op's own composition. Without history: the gradient is
+    /// the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let fill = |value: Scalar| Tensor::full_of((), value, x[0].dtype(), x[0].device());
         let tensors = Combine { op: self.op, left: None, right: None };
-        let result = match (self.left, self.right) {
-            (Some(left), _) => run_one(&tensors, &[&fill(left)?, &x[0]])?,
-            (_, Some(right)) => run_one(&tensors, &[&x[0], &fill(right)?])?,
-            _ => self.op.compose(&x[0], &x[1])?,
-        };
-        Ok(smallvec![result])
+        let result = mode::no_grad(|| match (self.left, self.right) {
+            (Some(left), _) => run_one(&tensors, &[&fill(left)?, &x[0]]),
+            (_, Some(right)) => run_one(&tensors, &[&x[0], &fill(right)?]),
+            _ => self.op.compose(&x[0], &x[1]),
+        });
+        Ok(smallvec![result?])
     }
 
     fn gradient(&self) -> Gradient {

@@ -171,13 +171,17 @@ impl Op for Clamp {
         Ok(Counts::EXACT)
     }
 
+    /// Without history: the gradient is the op's own.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let tensor = |bound: Bound| match bound {
             Bound::Scalar(value) => Tensor::full_of((), value, x[0].dtype(), x[0].device()),
             Bound::Input(index) => Ok(x[index].clone()),
         };
-        let raised = self.min.map_or_else(|| Ok(x[0].clone()), |min| x[0].maximum(&tensor(min)?))?;
-        Ok(smallvec![self.max.map_or_else(|| Ok(raised.clone()), |max| raised.minimum(&tensor(max)?))?])
+        let clamped = crate::mode::no_grad(|| {
+            let raised = self.min.map_or_else(|| Ok(x[0].clone()), |min| x[0].maximum(&tensor(min)?))?;
+            self.max.map_or_else(|| Ok(raised.clone()), |max| raised.minimum(&tensor(max)?))
+        });
+        Ok(smallvec![clamped?])
     }
 
     fn gradient(&self) -> Gradient {

@@ -117,8 +117,9 @@ impl<U: Unary> Op for Apply<U> {
         Ok(Counts::EXACT)
     }
 
+    /// Without history: the gradient is the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        Ok(smallvec![self.0.compose(&x[0])?])
+        Ok(smallvec![mode::no_grad(|| self.0.compose(&x[0]))?])
     }
 
     fn gradient(&self) -> Gradient {

@@ -129,7 +129,7 @@ fn weighted(x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
     let Some(weight) = weight else { return Ok(x.clone()) };
     let dim = class_dim(x.shape());
     let shape: Shape = (0..x.rank()).map(|own| if own == dim { x.shape().size(dim) } else { 1 }).collect();
-    x.mul(&weight.detach().to_dtype(x.dtype())?.reshape(shape)?)
+    x.mul(&weight.to_dtype(x.dtype())?.reshape(shape)?)
 }
 
 impl Op for CrossEntropy {

@@ -132,7 +132,7 @@ pub(super) fn label(x: &Tensor, target: &Tensor, weight: Option<&Tensor>, ignore
     let safe = ignored.where_cond(0i64, &target)?;
     let picked = x.gather(dim, &safe.unsqueeze(dim)?)?.reshape(*target.shape())?;
     let factor = match weight {
-        Some(weight) => weight.detach().to_dtype(x.dtype())?.take(&safe)?,
+        Some(weight) => weight.to_dtype(x.dtype())?.take(&safe)?,
         None => picked.detach().ones_like()?,
     };
     Ok(Labelled { picked, factor: ignored.where_cond(0.0, &factor)? })

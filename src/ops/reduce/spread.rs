@@ -180,9 +180,10 @@ impl Spread {
 /// The mean of a line, exact where all elements are equal. One infinity among others makes it NaN: the difference of two.
 #[inline(always)]
 fn mean_of<T: Number>(line: &[T]) -> f64 {
-    let first = line.first().map_or(f64::NAN, |first| first.to_f64());
-    let mean = first + wide(line, |x| x - first) / line.len() as f64;
-    if mean.is_finite() {
+    let count = line.len() as f64;
+    let rough = wide(line, |x| x) / count;
+    let mean = rough + wide(line, |x| x - rough) / count;
+    if mean.is_finite() || line.is_empty() {
         return mean;
     }
     line.iter().zip(1u64..).fold(0.0, |mean, (x, count)| mean + (x.to_f64() - mean) / count as f64)
@@ -273,7 +274,8 @@ impl Op for Spread {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let (x, dtype) = (&x[0].to_dtype(widened(x[0].dtype()))?, x[0].dtype());
+        // The tape records this op, not its parts: the root's gradient at 0 is not theirs.
+        let (x, dtype) = (&x[0].detach().to_dtype(widened(x[0].dtype()))?, x[0].dtype());
         let mean = x.mean(self.options.reduce.keeping())?;
         // The second round takes the first's rounding off, so that equal elements deviate by nothing.
         let mean = mean.add(&x.sub(&mean)?.mean(self.options.reduce.keeping())?)?;

@@ -60,17 +60,16 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
                 println!("found {device}");
             }
         }
-        Err(error) => println!("no Ascend NPU: {}", first_line(&error.to_string())),
+        Err(ascend_tensor::Error::Load(error)) => {
+            println!("no Ascend NPU: CANN is not installed ({} places were searched for libascendcl.so and libacl_rt.so)", error.tried().len());
+        }
+        Err(error) => println!("no Ascend NPU: {error}"),
     }
     Ok(match asked.as_deref() {
         None => Device::best(),
         Some("emulator") => Device::ascend(0),
         Some(name) => name.parse()?,
     })
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
 }
 
 /// The table as tensors on the host: `[wines, measurements]` and the grade of each wine, counted from 0.

@@ -98,6 +98,22 @@ impl DType {
         matches!(self, DType::F16 | DType::BF16)
     }
 
+    /// The largest finite value.
+    pub fn largest(self) -> f64 {
+        match self {
+            DType::F64 => f64::MAX,
+            DType::F32 => f64::from(f32::MAX),
+            DType::F16 => f16::MAX.to_f64(),
+            DType::BF16 => bf16::MAX.to_f64(),
+            DType::I64 => i64::MAX as f64,
+            DType::I32 => f64::from(i32::MAX),
+            DType::I16 => f64::from(i16::MAX),
+            DType::I8 => f64::from(i8::MAX),
+            DType::U8 => f64::from(u8::MAX),
+            DType::Bool => 1.0,
+        }
+    }
+
     /// The dtype that arithmetic is done in: `f32` for halves, else the dtype itself.
     pub const fn compute(self) -> DType {
         if self.is_half() { DType::F32 } else { self }

@@ -6,15 +6,16 @@
 
 use std::error::Error;
 
-use ascend_tensor::ops::reduce::ReduceOptions;
-use ascend_tensor::ops::update::SgdOptions;
-use ascend_tensor::{DType, Device, Generator, Tensor, ascend, no_grad};
+use ascend_tensor::{
+    DType, Device, Generator, RandomOptions, ReduceOptions, SgdOptions, Tensor, ascend, no_grad,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 const HIDDEN: usize = 32;
 const EPOCHS: usize = 40;
 const BATCH: usize = 64;
-const LEARNING_RATE: f64 = 0.05;
+const LEARNING_RATE: f64 = 0.02;
+const MOMENTUM: f64 = 0.9;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let device = choose_device()?;
@@ -23,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (features, grades, classes) = load()?;
     let count = features.dims()[0];
     let held_out = count / 5;
-    let mut generator = Generator::seeded(7);
-    let order = generator.randperm(count, Device::Cpu)?;
+    let generator = Generator::new(7);
+    let order = Tensor::randperm(count, RandomOptions::new().generator(&generator))?;
     let (features, grades) = (features.index_select(0, &order)?, grades.index_select(0, &order)?);
     let split = |x: &Tensor| -> ascend_tensor::Result<(Tensor, Tensor)> {
         Ok((x.narrow(0, held_out as i64, (count - held_out) as i64)?.to_device(device)?, x.narrow(0, 0, held_out as i64)?.to_device(device)?))
@@ -32,8 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ((x, x_test), (y, y_test)) = (split(&features)?, split(&grades)?);
     let (x, x_test) = standardise(&x, &x_test)?;
 
-    let mut network = Network::new(x.dims()[1], classes, &mut generator, device)?;
-    let loss = train(&mut network, &x, &y, &mut generator)?;
+    let mut network = Network::new(x.dims()[1], classes, &generator, device)?;
+    let loss = train(&mut network, &x, &y, &generator)?;
 
     let accuracy = no_grad(|| network.accuracy(&x_test, &y_test))?;
     let majority = majority_share(&y_test.to_vec::<i64>()?, classes);
@@ -59,17 +60,16 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
                 println!("found {device}");
             }
         }
-        Err(error) => println!("no Ascend NPU: {}", first_line(&error.to_string())),
+        Err(ascend_tensor::Error::Load(error)) => {
+            println!("no Ascend NPU: CANN is not installed ({} places were searched for libascendcl.so and libacl_rt.so)", error.tried().len());
+        }
+        Err(error) => println!("no Ascend NPU: {error}"),
     }
     Ok(match asked.as_deref() {
         None => Device::best(),
         Some("emulator") => Device::ascend(0),
         Some(name) => name.parse()?,
     })
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
 }
 
 /// The table as tensors on the host: `[wines, measurements]` and the grade of each wine, counted from 0.
@@ -94,16 +94,20 @@ fn standardise(train: &Tensor, test: &Tensor) -> ascend_tensor::Result<(Tensor, 
 /// Two linear layers with a ReLU between them.
 struct Network {
     parameters: [Tensor; 4],
+    /// What SGD remembers of each parameter's gradients.
+    momenta: [Option<Tensor>; 4],
 }
 
 impl Network {
-    fn new(inputs: usize, classes: usize, generator: &mut Generator, device: Device) -> ascend_tensor::Result<Self> {
-        let mut weight = |rows: usize, columns: usize| {
+    fn new(inputs: usize, classes: usize, generator: &Generator, device: Device) -> ascend_tensor::Result<Self> {
+        let weight = |rows: usize, columns: usize| {
             let scale = (2.0 / columns as f64).sqrt();
-            generator.randn([rows, columns], DType::F32, device)?.mul(scale)?.requires_grad()
+            let options = RandomOptions::new().device(device).generator(generator);
+            Tensor::randn([rows, columns], options)?.mul(scale)?.requires_grad()
         };
         let bias = |size: usize| Tensor::zeros([size], DType::F32, device)?.requires_grad();
-        Ok(Network { parameters: [weight(HIDDEN, inputs)?, bias(HIDDEN)?, weight(classes, HIDDEN)?, bias(classes)?] })
+        let parameters = [weight(HIDDEN, inputs)?, bias(HIDDEN)?, weight(classes, HIDDEN)?, bias(classes)?];
+        Ok(Network { parameters, momenta: Default::default() })
     }
 
     fn logits(&self, x: &Tensor) -> ascend_tensor::Result<Tensor> {
@@ -117,22 +121,24 @@ impl Network {
 }
 
 /// Trains and returns the last loss.
-fn train(network: &mut Network, x: &Tensor, y: &Tensor, generator: &mut Generator) -> Result<f32, Box<dyn Error>> {
+fn train(network: &mut Network, x: &Tensor, y: &Tensor, generator: &Generator) -> Result<f32, Box<dyn Error>> {
     let count = x.dims()[0];
     let steps = count / BATCH;
     let bar = ProgressBar::new((EPOCHS * steps) as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {elapsed}, loss {msg}")?);
     let mut last = f32::NAN;
     for _ in 0..EPOCHS {
-        let order = generator.randperm(count, x.device())?;
+        let options = RandomOptions::new().device(x.device()).generator(generator);
+        let order = Tensor::randperm(count, options)?;
         for step in 0..steps {
             let batch = order.narrow(0, (step * BATCH) as i64, BATCH as i64)?;
             let (x, y) = (x.index_select(0, &batch)?, y.index_select(0, &batch)?);
             let loss = network.logits(&x)?.cross_entropy(&y, ())?;
             let gradients = loss.backward()?;
-            for parameter in &mut network.parameters {
+            let options = SgdOptions::new(LEARNING_RATE).momentum(MOMENTUM);
+            for (parameter, momentum) in network.parameters.iter_mut().zip(&mut network.momenta) {
                 if let Some(gradient) = gradients.get(parameter) {
-                    no_grad(|| parameter.sgd_step_(gradient, None, SgdOptions::new(LEARNING_RATE)))?;
+                    no_grad(|| parameter.sgd_step_(gradient, momentum, options))?;
                 }
             }
             if step + 1 == steps {

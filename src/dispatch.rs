@@ -93,6 +93,19 @@ enum Made {
     Composed,
 }
 
+/// The op's meaning in simpler ops: its composition, of inputs cast as the op's plan asks.
+///
+/// # Errors
+/// Those of the op's shape rule and of the composition; `Unsupported` for an op that is not composed of others.
+pub fn compose(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
+    let device = same_device(op, inputs)?;
+    let metas: SmallVec<[Meta; 4]> = inputs.iter().map(|input| input.meta()).collect();
+    let mut plan = Plan { on_ascend: device.is_ascend(), ..Plan::default() };
+    op.infer(&metas, &mut plan)?;
+    let inputs = cast_inputs(inputs, &plan)?;
+    op.compose(&inputs)
+}
+
 /// Runs an op with one output.
 ///
 /// # Errors
@@ -221,7 +234,7 @@ fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
         let mut targets: SmallVec<[HostMut<'_>; 2]> = outputs.iter().filter_map(Tensor::host_mut).collect();
         op.cpu(&views, &mut targets)?
     };
-    Ok(narrowed(outputs, &plan.outputs, counts))
+    Ok(narrowed(outputs, &plan.outputs, counts, false))
 }
 
 fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<Outputs> {
@@ -235,14 +248,19 @@ fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<O
         let targets: SmallVec<[Dev<'_>; 2]> = outputs.iter().filter_map(Tensor::dev).collect();
         op.ascend(&launch, &views, &targets)?
     };
-    Ok(narrowed(outputs, &plan.outputs, counts))
+    Ok(narrowed(outputs, &plan.outputs, counts, true))
 }
 
-/// Cuts data-dependent outputs to the extent that the kernel told.
-fn narrowed(outputs: Outputs, plans: &[OutputPlan], counts: Counts) -> Outputs {
+/// Cuts data-dependent outputs to the extent that the kernel told. CANN's kernels write such an output row-major in its true
+/// shape; host kernels write into the planned one.
+fn narrowed(outputs: Outputs, plans: &[OutputPlan], counts: Counts, packed: bool) -> Outputs {
     let Some(count) = counts.0 else { return outputs };
     let cut = |(output, plan): (Tensor, &OutputPlan)| match plan.at_most {
-        Some(dim) => output.with_layout(output.layout().slice(dim, 0, count.min(output.shape().size(dim)), 1)),
+        Some(dim) => {
+            let extent = count.min(output.shape().size(dim));
+            let cut = output.layout().slice(dim, 0, extent, 1);
+            output.with_layout(if packed { Layout::contiguous(*cut.shape()) } else { cut })
+        }
         None => output,
     };
     outputs.into_iter().zip(plans).map(cut).collect()

@@ -56,13 +56,6 @@ macro_rules! dtypes {
         })*
         $(impl sealed::Sealed for $type {})*
 
-        /// Runs `$body` with the type alias `T` bound to the Rust type of a dtype.
-        macro_rules! with_element {
-            ($dtype:expr, $T:ident => $body:expr) => {
-                match $dtype { $($crate::DType::$variant => { type $T = $type; $body })* }
-            };
-        }
-        pub(crate) use with_element;
     };
 }
 
@@ -103,6 +96,22 @@ impl DType {
     /// Whether the dtype is `f16` or `bf16`.
     pub const fn is_half(self) -> bool {
         matches!(self, DType::F16 | DType::BF16)
+    }
+
+    /// The largest finite value.
+    pub fn largest(self) -> f64 {
+        match self {
+            DType::F64 => f64::MAX,
+            DType::F32 => f64::from(f32::MAX),
+            DType::F16 => f16::MAX.to_f64(),
+            DType::BF16 => bf16::MAX.to_f64(),
+            DType::I64 => i64::MAX as f64,
+            DType::I32 => f64::from(i32::MAX),
+            DType::I16 => f64::from(i16::MAX),
+            DType::I8 => f64::from(i8::MAX),
+            DType::U8 => f64::from(u8::MAX),
+            DType::Bool => 1.0,
+        }
     }
 
     /// The dtype that arithmetic is done in: `f32` for halves, else the dtype itself.

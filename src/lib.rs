@@ -31,5 +31,17 @@ pub use op::{
     CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample, SampleInput, Saves, Tolerance, Writes,
 };
 pub use ops::catalog;
+pub use ops::activation::*;
+pub use ops::creation::*;
+pub use ops::elementwise::*;
+pub use ops::index::*;
+pub use ops::linear::*;
+pub use ops::loss::*;
+pub use ops::norm::*;
+pub use ops::random::*;
+pub use ops::reduce::*;
+pub use ops::sort::*;
+pub use ops::update::*;
+pub use ops::view::*;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use tensor::{NdArray, Operand, Tensor};

@@ -174,12 +174,8 @@ fn the_steady_state_takes_no_memory_from_the_device() {
         assert_eq!(to_i32(&large).unwrap()[699_999], 2);
     };
     step();
-    let calls = [
-        "aclrtMalloc",
-        "aclrtFree",
-        "aclrtMallocHost",
-        "aclrtCreateStreamWithConfig",
-    ];
+    // Pinned staging grows with the copies that are under way at once, so its count is bounded rather than fixed.
+    let calls = ["aclrtMalloc", "aclrtFree", "aclrtCreateStreamWithConfig"];
     let count = || calls.map(ascend_emulator::calls);
     let (before, taken) = (count(), ascend::statistics(0));
     for _ in 0..20 {
@@ -187,6 +183,7 @@ fn the_steady_state_takes_no_memory_from_the_device() {
     }
     let now = ascend::statistics(0);
     assert_eq!(count(), before);
+    assert!(ascend_emulator::calls("aclrtMallocHost") <= 8);
     assert_eq!(now.device_allocations, taken.device_allocations);
     assert!(now.hits >= taken.hits + 80);
     assert!(now.peak_allocated >= 2_800_000 && now.reserved <= now.peak_reserved);

@@ -122,7 +122,8 @@ fn a_layout_never_changes_the_meaning() {
 fn a_fused_kernel_equals_its_composition() {
     for_all(|_, sample, dtype| {
         let base = told(inputs(sample, dtype))?;
-        let composed = match no_grad(|| sample.op.compose(&base)) {
+        let views: Vec<&Tensor> = base.iter().collect();
+        let composed = match no_grad(|| dispatch::compose(sample.op.as_ref(), &views)) {
             Err(Error::Unsupported { .. }) => return Ok(()),
             composed => told(composed)?,
         };
@@ -141,6 +142,9 @@ fn gradients_agree_with_differences() {
             return Ok(());
         }
         let base = told(inputs(sample, dtype))?;
+        if !told(fresh(&base).and_then(|x| run(sample, &x)))?.iter().any(|output| output.dtype() == DType::F64) {
+            return Ok(());
+        }
         let first = |x: &[Tensor]| -> Result<Tensor> {
             let outputs = run(sample, &fresh(x)?)?;
             outputs.into_iter().find(|output| output.dtype() == DType::F64).ok_or(Error::NoGradient { op: sample.op.name() })

@@ -25,6 +25,21 @@ pub struct DeviceInfo {
     pub total: usize,
 }
 
+impl std::fmt::Display for DeviceInfo {
+    /// `ascend:0, Ascend910B3, 63.9 of 64.0 GiB free`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+        write!(
+            f,
+            "ascend:{}, {}, {:.1} of {:.1} GiB free",
+            self.number,
+            self.soc,
+            gib(self.free),
+            gib(self.total)
+        )
+    }
+}
+
 /// What a shutdown found.
 #[derive(Debug, Default)]
 #[non_exhaustive]

@@ -240,11 +240,6 @@ pub(super) fn describe(
     }
 }
 
-/// Whether a code says that the device has no memory left.
-pub(super) const fn is_out_of_memory(code: i32) -> bool {
-    matches!(code, 207_001 | 207_018)
-}
-
 /// Whether a code says only that this chip or version lacks a feature.
 pub(super) const fn is_unsupported(code: i32) -> bool {
     matches!(code, 200_001 | 200_006 | 207_000)

@@ -42,8 +42,6 @@ pub(crate) struct Record {
     pub device: Device,
     pub inputs: SmallVec<[Option<Saved>; 3]>,
     pub outputs: SmallVec<[Option<Saved>; 2]>,
-    /// All outputs' shapes and dtypes, the auxiliary ones after the visible.
-    pub made: SmallVec<[Meta; 2]>,
 }
 
 /// A tensor kept for the gradient, with the version it had.
@@ -137,7 +135,6 @@ pub(crate) fn record(op: &dyn Op, inputs: &[&Tensor], mut outputs: Outputs, visi
         device: inputs.first().map_or(Device::Cpu, |input| input.device()),
         inputs: inputs.iter().enumerate().map(|(index, input)| saved(index, input)).collect(),
         outputs: outputs.iter().enumerate().map(|(index, output)| saves.output(index).then(|| Saved::new(output))).collect(),
-        made: outputs.iter().map(Tensor::meta).collect(),
     };
     let node = Arc::new(Node { id: NEXT.fetch_add(1, Ordering::Relaxed), kind: Kind::Op(Box::new(record)) });
     outputs.truncate(visible);

@@ -252,7 +252,7 @@ unsafe fn scatter_part<T: Lane>(x: &Host<'_>, paths: &Paths, (target, length): (
             unsafe { T::gather(from, *stride, x.dtype(), &mut buffer) };
             &buffer
         };
-        let mut put = |offset: usize, value: T| {
+        let put = |offset: usize, value: T| {
             if offset < length {
                 // SAFETY: within the target, which is ours.
                 unsafe { *target.add(offset) = combine(*target.add(offset), value) };

@@ -22,12 +22,6 @@ pub(crate) struct Sizes {
     pub columns: usize,
 }
 
-/// `z = x y` for one pair of matrices given by two-dim layouts over the views.
-pub(crate) fn product<T: Lane>(sizes: Sizes, x: (&Host<'_>, &Layout), y: (&Host<'_>, &Layout), z: (&mut HostMut<'_>, &Layout)) {
-    debug_assert_eq!((x.1.dims(), y.1.dims()), (&[sizes.rows, sizes.inner][..], &[sizes.inner, sizes.columns][..]));
-    products::<T>(&x.0.with_layout(*x.1), &y.0.with_layout(*y.1), &mut z.0.with_layout(*z.1), T::ONE, None);
-}
-
 /// `z = scale * (x y)`, plus `factor * start` where a start is given, over the matrices in the last two dims. The dims before
 /// them are batches, alike in all layouts (broadcast by strides of 0, which copies nothing). `start` has the shape of `z`.
 pub(crate) fn products<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, scale: T, start: Option<(&Host<'_>, T)>) {

@@ -161,11 +161,6 @@ impl Number for bool {
 
 /// The float lanes: `f32` and `f64`, with the elementary functions (for `f32`, ones that vectorise).
 pub(crate) trait Float: Number {
-    /// Applies a function given in double precision for `f64` and in single precision for `f32`.
-    fn choose(self, single: fn(f32) -> f32, double: fn(f64) -> f64) -> Self;
-    fn choose2(self, other: Self, single: fn(f32, f32) -> f32, double: fn(f64, f64) -> f64) -> Self;
-    /// The distance from 1 to the next larger number.
-    const EPSILON: Self;
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
@@ -174,15 +169,8 @@ pub(crate) trait Float: Number {
 }
 
 macro_rules! elementary {
-    ($($type:ty, $single:ident, $double:ident => $call:ident, $exp:path, $ln:path, $tanh:path;)*) => {$(
+    ($($type:ty => $exp:path, $ln:path, $tanh:path;)*) => {$(
         impl Float for $type {
-            const EPSILON: Self = <$type>::EPSILON;
-            #[inline(always)]
-            fn choose(self, $single: fn(f32) -> f32, $double: fn(f64) -> f64) -> Self { $call(self) }
-            #[inline(always)]
-            fn choose2(self, other: Self, $single: fn(f32, f32) -> f32, $double: fn(f64, f64) -> f64) -> Self {
-                $call(self, other)
-            }
             #[inline(always)] fn sqrt(self) -> Self { self.sqrt() }
             #[inline(always)] fn exp(self) -> Self { $exp(self) }
             #[inline(always)] fn ln(self) -> Self { $ln(self) }
@@ -193,6 +181,6 @@ macro_rules! elementary {
 }
 
 elementary! {
-    f32, single, _double => single, function::exp, function::ln, function::tanh;
-    f64, _single, double => double, f64::exp, f64::ln, f64::tanh;
+    f32 => function::exp, function::ln, function::tanh;
+    f64 => f64::exp, f64::ln, f64::tanh;
 }

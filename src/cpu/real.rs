@@ -38,8 +38,6 @@ pub(crate) trait Real: Float {
     /// Whether the sign bit is set.
     fn is_negative(self) -> bool;
     fn is_infinite(self) -> bool;
-    /// The largest finite number.
-    const LARGEST: Self;
 
     /// `1 / (1 + e^-x)`.
     #[inline(always)]
@@ -67,9 +65,8 @@ pub(crate) trait Real: Float {
 }
 
 macro_rules! real {
-    ($type:ident, $largest:expr; $($name:ident = $call:path),*; $($pair:ident = $call2:path),*) => {
+    ($type:ident; $($name:ident = $call:path),*; $($pair:ident = $call2:path),*) => {
         impl Real for $type {
-            const LARGEST: Self = $largest;
             $(#[inline(always)] fn $name(self) -> Self { $call(self) })*
             $(#[inline(always)] fn $pair(self, other: Self) -> Self { $call2(self, other) })*
             #[inline(always)] fn fmod(self, divisor: Self) -> Self { self % divisor }
@@ -80,7 +77,7 @@ macro_rules! real {
 }
 
 real! {
-    f32, f32::MAX;
+    f32;
     exp_m1 = f32::exp_m1, exp2 = f32::exp2, ln_1p = f32::ln_1p, log2 = f32::log2, log10 = f32::log10,
     sin = f32::sin, cos = f32::cos, tan = f32::tan, asin = f32::asin, acos = f32::acos, atan = f32::atan,
     sinh = f32::sinh, cosh = f32::cosh, asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,
@@ -90,7 +87,7 @@ real! {
 }
 
 real! {
-    f64, f64::MAX;
+    f64;
     exp_m1 = f64::exp_m1, exp2 = f64::exp2, ln_1p = f64::ln_1p, log2 = f64::log2, log10 = f64::log10,
     sin = f64::sin, cos = f64::cos, tan = f64::tan, asin = f64::asin, acos = f64::acos, atan = f64::atan,
     sinh = f64::sinh, cosh = f64::cosh, asinh = libm::asinh, acosh = libm::acosh, atanh = libm::atanh,

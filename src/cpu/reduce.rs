@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use super::lane::Lane;
 use super::map;
-use super::number::Number;
 use super::par;
 use super::simd::Simd;
 use super::view::{Host, HostMut};

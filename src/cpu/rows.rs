@@ -36,14 +36,6 @@ impl<T: Lane> Line<T> {
         Line { start, size: dtype.size(), dtype, outer, inner, length, direct, at: std::ptr::null_mut(), buffer, held: None }
     }
 
-    /// A line that always goes through the buffer.
-    fn buffered(start: *mut u8, layout: &Layout, mask: &[bool; MAX_RANK]) -> Self {
-        let mut line = Line::new(start, layout, T::DTYPE, mask);
-        line.direct = false;
-        line.buffer = vec![T::ZERO; line.length];
-        line
-    }
-
     fn address(&self, offset: usize) -> *mut u8 {
         self.start.wrapping_add(offset * self.size)
     }
@@ -152,25 +144,16 @@ pub(crate) fn last(rank: usize, count: usize) -> [bool; MAX_RANK] {
     std::array::from_fn(|index| index < rank && index + count >= rank)
 }
 
-/// A tensor of integers beside the rows: read (labels) or written (positions).
-pub(crate) enum Marks<'a, 'b> {
-    Read(&'a Host<'b>),
-    Write(&'a mut HostMut<'b>),
-}
-
-/// As `rows`, with a line of integers besides: a copy of what is read, or what is written. Their dtype is I64.
+/// As `rows`, with a line of integers (of dtype I64) to write besides.
 pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
     inputs: [&Host<'_>; I],
     outputs: [&mut HostMut<'_>; O],
-    marks: Marks<'_, '_>,
+    marks: &mut HostMut<'_>,
     mask: &[bool; MAX_RANK],
     f: impl Fn(usize, [&[T]; I], [&mut [T]; O], &mut [i64]) + Sync,
 ) {
-    let (start, layout, dtype, write) = match marks {
-        Marks::Read(host) => (host.start().cast_mut(), *host.layout(), host.dtype(), false),
-        Marks::Write(host) => (host.start(), *host.layout(), host.dtype(), true),
-    };
-    debug_assert_eq!(dtype, crate::dtype::DType::I64);
+    debug_assert_eq!(marks.dtype(), crate::dtype::DType::I64);
+    let (start, layout) = (marks.start(), *marks.layout());
     let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
     let shared = Shared::<1, 0>([start], []);
     let views = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
@@ -181,16 +164,14 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
         let (Shared([start], _), Shared(reads, writes)) = (&shared, &views);
         let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
         let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
-        let mut marks = Line::<i64>::buffered(*start, &layout, mask);
+        let mut marks = Line::<i64>::new(*start, &layout, crate::dtype::DType::I64, mask);
         for row in range {
             from.iter_mut().for_each(|line| line.load(row));
             to.iter_mut().for_each(|line| line.place(row));
-            if write { marks.place(row) } else { marks.load(row) };
+            marks.place(row);
             f(row, from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut), marks.slice_mut());
             to.iter().for_each(|line| line.store(row));
-            if write {
-                marks.store(row);
-            }
+            marks.store(row);
         }
     });
 }
@@ -206,7 +187,7 @@ pub(crate) fn picked<T: Lane>(
     let kept = if x.shape().rank() == 0 { *x.shape() } else { x.shape().with(dim, 1) };
     let (Some(value_layout), Some(position_layout)) = (values.layout().reshape(&kept), positions.layout().reshape(&kept)) else { return };
     let (mut values, mut positions) = (values.with_layout(value_layout), positions.with_layout(position_layout));
-    marked::<T, 1, 1>([x], [&mut values], Marks::Write(&mut positions), &one(dim), |_, [line], [value], position| {
+    marked::<T, 1, 1>([x], [&mut values], &mut positions, &one(dim), |_, [line], [value], position| {
         let chosen = choose(line);
         if let Some(x) = line.get(chosen) {
             value.fill(*x);

@@ -14,18 +14,13 @@ macro_rules! rooms {
 }
 
 pub mod activation;
-pub mod attention;
-pub mod conv;
 pub mod creation;
 pub mod elementwise;
 pub mod index;
 pub mod linear;
 pub mod loss;
-pub mod moe;
 pub mod norm;
-pub mod pool;
 pub(crate) mod prelude;
-pub mod quant;
 pub mod random;
 pub mod reduce;
 pub mod sort;
@@ -36,17 +31,12 @@ use crate::op::OpInfo;
 
 const FAMILIES: &[&[OpInfo]] = &[
     activation::CATALOG,
-    attention::CATALOG,
-    conv::CATALOG,
     creation::CATALOG,
     elementwise::CATALOG,
     index::CATALOG,
     linear::CATALOG,
     loss::CATALOG,
-    moe::CATALOG,
     norm::CATALOG,
-    pool::CATALOG,
-    quant::CATALOG,
     random::CATALOG,
     reduce::CATALOG,
     sort::CATALOG,

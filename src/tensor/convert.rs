@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
 use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
 use crate::device::Device;
 use crate::dispatch;
-use crate::dtype::{DType, Element, with_element};
+use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::op::Meta;
@@ -251,38 +249,5 @@ impl<T: Element, D: ndarray::Dimension> TryFrom<ndarray::Array<T, D>> for Tensor
 
     fn try_from(array: ndarray::Array<T, D>) -> Result<Tensor> {
         Tensor::from_ndarray(array)
-    }
-}
-
-/// A value of a dtype from a double, as its bytes; for constants.
-pub(crate) fn scalar_bytes(value: crate::Scalar, dtype: DType) -> Vec<u8> {
-    match dtype {
-        DType::F64 => value.to_f64().to_ne_bytes().to_vec(),
-        DType::F32 => (value.to_f64() as f32).to_ne_bytes().to_vec(),
-        DType::F16 => f16::from_f32(value.to_f64() as f32).to_ne_bytes().to_vec(),
-        DType::BF16 => bf16::from_f32(value.to_f64() as f32).to_ne_bytes().to_vec(),
-        DType::I64 => value.to_i64().to_ne_bytes().to_vec(),
-        DType::I32 => (value.to_i64() as i32).to_ne_bytes().to_vec(),
-        DType::I16 => (value.to_i64() as i16).to_ne_bytes().to_vec(),
-        DType::I8 | DType::U8 => vec![value.to_i64() as u8],
-        DType::Bool => vec![u8::from(value.to_bool())],
-    }
-}
-
-/// The size in bytes of the Rust type behind a dtype; keeps the table and the types together.
-#[cfg(test)]
-fn size_by_type(dtype: DType) -> usize {
-    with_element!(dtype, T => size_of::<T>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_agree() {
-        for dtype in DType::ALL {
-            assert_eq!(scalar_bytes(1i64.into(), *dtype).len(), size_by_type(*dtype));
-        }
     }
 }

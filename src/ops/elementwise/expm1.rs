@@ -42,6 +42,18 @@ impl Unary for Expm1 {
         aclnn::expm1(cx, x, y)
     }
 
+    /// `(u - 1) x / ln(u)` with `u = e^x`, in which the rounding of `u` cancels.
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        if x.dtype().is_half() {
+            return Apply(*self).widened(x);
+        }
+        let x = x.to_dtype(x.dtype().to_float())?;
+        let u = x.exp()?;
+        let (log, rise) = (u.log()?, u.sub(1i64)?);
+        let value = log.isfinite()?.where_cond(&rise.mul(&x)?.div(&log)?, &rise)?;
+        u.eq(1i64)?.where_cond(&x, &value)
+    }
+
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         dy.mul(&cx.output(0)?.add(1i64)?)
     }

@@ -89,7 +89,7 @@ rooms! {
     xlogy,
 }
 
-use crate::cpu::{Host, map};
+use crate::cpu::Host;
 use crate::dispatch::broadcast;
 use crate::dtype::{DType, Scalar};
 use crate::error::Result;
@@ -112,13 +112,6 @@ pub(crate) fn plan_as(op: &'static str, inputs: &[Meta], compute: DType, result:
     }
     plan.output(shape, result);
     Ok(())
-}
-
-/// Plans a unary op with a float result: integers and bools count as `f32`.
-pub(crate) fn plan_float(op: &'static str, inputs: &[Meta], scalars: &[Scalar], plan: &mut Plan) -> Result<DType> {
-    let dtype = result_type(inputs, scalars).to_float();
-    plan_as(op, inputs, dtype, dtype, plan)?;
-    Ok(dtype)
 }
 
 /// The second operand on the host: the second input broadcast, or the scalar in the lane type `T` broadcast to `shape`.

@@ -73,12 +73,7 @@ impl Tensor {
 impl NanToNum {
     /// What stands for NaN, infinity and minus infinity in a dtype.
     fn values(&self, dtype: DType) -> [f64; 3] {
-        let largest = match dtype {
-            DType::F64 => f64::MAX,
-            DType::F16 => half::f16::MAX.to_f64(),
-            DType::BF16 => half::bf16::MAX.to_f64(),
-            _ => f64::from(f32::MAX),
-        };
+        let largest = dtype.largest();
         [self.options.nan, self.options.posinf.unwrap_or(largest), self.options.neginf.unwrap_or(-largest)]
     }
 }

@@ -41,6 +41,15 @@ impl Unary for Tanh {
         aclnn::tanh(cx, x, y)
     }
 
+    /// `e / (e + 2)` with `e = e^(2x) - 1`.
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        if x.dtype().is_half() {
+            return Apply(*self).widened(x);
+        }
+        let e = x.clamp(-40.0..=40.0)?.mul(2i64)?.expm1()?;
+        e.div(&e.add(2i64)?)
+    }
+
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let y = cx.output(0)?;
         if may_fuse() {

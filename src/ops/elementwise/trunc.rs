@@ -44,6 +44,10 @@ impl Unary for Trunc {
         if x.dtype().is_float() { aclnn::trunc(cx, x, y) } else { aclnn::inplace_copy(cx, y, x) }
     }
 
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        if x.dtype().is_half() { Apply(*self).widened(x) } else { x.lt(0i64)?.where_cond(&x.ceil()?, &x.floor()?) }
+    }
+
     fn backward(&self, _cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         dy.zeros_like()
     }

@@ -139,13 +139,13 @@ impl Op for Product {
         let mut dz = dz.reshape(frame.full())?;
         let mut a = if x.rank() == 1 { x.reshape([1, frame.inner])? } else { x.clone() };
         let b = if y.rank() == 1 { y.reshape([frame.inner, 1])? } else { y.clone() };
-        let fold = b.rank() == 2 && a.rank() > 2 && !self.flip[0];
+        let [left, right] = [self.flip[0] && x.rank() > 1, self.flip[1] && y.rank() > 1];
+        let fold = b.rank() == 2 && a.rank() > 2 && !left;
         if fold {
             let rows = frame.batch.elements() * frame.rows.unwrap_or(1);
             a = a.reshape([rows, frame.inner])?;
             dz = dz.reshape([rows, frame.columns.unwrap_or(1)])?;
         }
-        let [left, right] = self.flip;
         let dx = cx.want(0, || {
             let dx = if left { Product::run([right, true], &b, &dz) } else { Product::run([false, !right], &dz, &b) }?;
             let batched = if fold { *x.shape() } else { frame.batched(x.shape()) };

@@ -7,6 +7,7 @@ rooms! {
     baddbmm,
     bmm,
     dot,
+    einsum,
     linear,
     matmul,
     mm,

@@ -129,7 +129,7 @@ fn weighted(x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
     let Some(weight) = weight else { return Ok(x.clone()) };
     let dim = class_dim(x.shape());
     let shape: Shape = (0..x.rank()).map(|own| if own == dim { x.shape().size(dim) } else { 1 }).collect();
-    x.mul(&weight.detach().to_dtype(x.dtype())?.reshape(shape)?)
+    x.mul(&weight.to_dtype(x.dtype())?.reshape(shape)?)
 }
 
 impl Op for CrossEntropy {
@@ -187,7 +187,7 @@ pub(super) const INFO: OpInfo =
 
 fn samples() -> Vec<Sample> {
     let sample = |reduction, smoothing, labels: bool, weight: usize| {
-        let target = if labels { SampleInput::typed([3, 2], DType::I64, 0.0, 3.0) } else { SampleInput::new([3, 4, 2], 0.0, 1.0) };
+        let target = if labels { SampleInput::typed([3, 2], DType::I64, 0.0, 4.0) } else { SampleInput::new([3, 4, 2], 0.0, 1.0) };
         let mut inputs = vec![SampleInput::new([3, 4, 2], -2.0, 2.0), target];
         inputs.resize(2 + weight, SampleInput::new([4], 0.5, 2.0));
         Sample { op: Box::new(CrossEntropy { reduction, ignore: 1, smoothing }), inputs, dtypes: FLOATS }

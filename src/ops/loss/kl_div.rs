@@ -106,7 +106,11 @@ impl Formula for Divergence {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
-        aclnn::kl_div(cx, &x[0], &x[1], reduction.code(), self.logarithmic, y)
+        if !self.logarithmic {
+            let why = "the kernel does not promise 0 for a target of 0";
+            return Err(Error::unsupported(Self::NAME, Device::Ascend(cx.device()), y.dtype(), why));
+        }
+        aclnn::kl_div(cx, &x[0], &x[1], reduction.code(), true, y)
     }
 }
 

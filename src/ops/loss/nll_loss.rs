@@ -132,7 +132,7 @@ pub(super) fn label(x: &Tensor, target: &Tensor, weight: Option<&Tensor>, ignore
     let safe = ignored.where_cond(0i64, &target)?;
     let picked = x.gather(dim, &safe.unsqueeze(dim)?)?.reshape(*target.shape())?;
     let factor = match weight {
-        Some(weight) => weight.detach().to_dtype(x.dtype())?.take(&safe)?,
+        Some(weight) => weight.to_dtype(x.dtype())?.take(&safe)?,
         None => picked.detach().ones_like()?,
     };
     Ok(Labelled { picked, factor: ignored.where_cond(0.0, &factor)? })
@@ -179,7 +179,7 @@ pub(super) const INFO: OpInfo = OpInfo { name: "nll_loss", family: "loss", kerne
 
 fn samples() -> Vec<Sample> {
     let sample = |reduction, weight: usize| {
-        let mut inputs = vec![SampleInput::new([3, 4, 2], -2.0, -0.1), SampleInput::typed([3, 2], DType::I64, 0.0, 3.0)];
+        let mut inputs = vec![SampleInput::new([3, 4, 2], -2.0, -0.1), SampleInput::typed([3, 2], DType::I64, 0.0, 4.0)];
         inputs.resize(2 + weight, SampleInput::new([4], 0.5, 2.0));
         Sample { op: Box::new(NllLoss { reduction, ignore: 1 }), inputs, dtypes: FLOATS }
     };

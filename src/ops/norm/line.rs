@@ -250,6 +250,11 @@ impl Op for LineNorm {
 #[derive(Debug, Clone, Copy)]
 struct LineNormBackward(LineNorm);
 
+/// The tensor with a first dim of size 1.
+fn as_row<'a>(x: &Dev<'a>) -> Dev<'a> {
+    x.with_layout(x.layout().unsqueeze(0))
+}
+
 /// Writes a line of `dx` and adds to the sums of the weight's and the bias's gradients.
 #[inline(always)]
 fn line_gradient<T: Float>(form: Form, [dy, x, mean, rstd, w]: [&[T]; 5], dx: &mut [T], sums: &mut [Vec<f64>; 2]) {
@@ -322,7 +327,10 @@ impl Op for LineNormBackward {
                 aclnn::inplace_one(cx, &ones.dev())?;
             }
             let dw = if op.weight { y[1] } else { spare.dev() };
-            aclnn::rms_norm_grad(cx, &x[0], &x[1], &x[2], weight.unwrap_or(&ones.dev()), &y[0], &dw)?;
+            // The kernel wants rows, of which a tensor of nothing but normalised dims is one.
+            let bare = x[1].shape().rank() == op.shape.rank() && x[1].shape().rank() < MAX_RANK;
+            let [dy, input, rstd, dx] = [&x[0], &x[1], &x[2], &y[0]].map(|own| if bare { as_row(own) } else { *own });
+            aclnn::rms_norm_grad(cx, &dy, &input, &rstd, weight.unwrap_or(&ones.dev()), &dx, &dw)?;
             return Ok(Counts::EXACT);
         }
         let dims: Vec<i64> = op.shape.dims().iter().map(|size| *size as i64).collect();

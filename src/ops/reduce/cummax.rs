@@ -2,7 +2,7 @@
 
 use super::picked_along;
 use super::extreme::{End, wins};
-use crate::cpu::rows::{self, Marks};
+use crate::cpu::rows;
 use super::run_two;
 use crate::ops::prelude::*;
 
@@ -51,7 +51,7 @@ impl Op for RunningExtreme {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.dim)?);
         let [values, indices] = y else { return Ok(Counts::EXACT) };
         let end = self.end;
-        with_lane!(x[0].dtype(), T => rows::marked::<T, 1, 1>([&x[0]], [values], Marks::Write(indices), &mask, |_, [x], [y], marks| {
+        with_lane!(x[0].dtype(), T => rows::marked::<T, 1, 1>([&x[0]], [values], indices, &mask, |_, [x], [y], marks| {
             let mut best = 0;
             for (index, ((x_now, y), mark)) in x.iter().zip(y).zip(marks).enumerate() {
                 let now = *x_now;

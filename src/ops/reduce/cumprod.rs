@@ -60,7 +60,7 @@ impl Op for Cumprod {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let dim = AclScalar::of(Scalar::Int(self.options.dim), DType::I64);
+        let dim = AclScalar { value: Scalar::Int(self.options.dim), dtype: DType::I32 };
         aclnn::cumprod(cx, &x[0], dim, y[0].dtype(), &y[0])?;
         Ok(Counts::EXACT)
     }

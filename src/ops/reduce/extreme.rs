@@ -5,7 +5,7 @@
 use super::{LineOptions, ReduceOptions, picked};
 use crate::cpu::lane::Lane;
 use crate::cpu::reduce::{Fold, fold};
-use crate::cpu::rows::{self, Marks};
+use crate::cpu::rows;
 use crate::ops::prelude::*;
 
 /// Which end of the order is sought.
@@ -154,7 +154,8 @@ impl Op for ExtremeAlong {
     /// The index first, then what stands there.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let options = ArgOptions { dim: Some(self.options.dim), keep: true };
-        let index = run_one(&ExtremeIndex { end: self.end, options }, &[&x[0]])?;
+        let number = if x[0].dtype() == DType::Bool { x[0].to_dtype(DType::I32)? } else { x[0].detach() };
+        let index = run_one(&ExtremeIndex { end: self.end, options }, &[&number])?;
         let shape = self.options.plan(self.name(), x[0].shape())?.1;
         Ok(smallvec![x[0].gather(self.options.dim, &index)?.reshape(shape)?, index.reshape(shape)?])
     }
@@ -249,7 +250,7 @@ impl Op for ExtremeIndex {
         let Some(layout) = y[0].layout().reshape(&kept) else { return Ok(Counts::EXACT) };
         let (end, mut out) = (self.end, y[0].with_layout(layout));
         with_lane!(x[0].dtype(), T => {
-            rows::marked::<T, 1, 0>([&x[0]], [], Marks::Write(&mut out), &mask, |_, [line], [], marks| {
+            rows::marked::<T, 1, 0>([&x[0]], [], &mut out, &mask, |_, [line], [], marks| {
                 marks.fill(first(end, line) as i64);
             });
         });

@@ -67,7 +67,9 @@ impl Op for LogSumExp {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let top = x[0].detach().amax(self.options.keeping())?;
+        // The tape records this op, not its parts: its gradient at minus infinity is not theirs.
+        let x = [x[0].detach()];
+        let top = x[0].amax(self.options.keeping())?;
         let top = top.isfinite()?.where_cond(&top, 0.0)?;
         let sum = x[0].sub(&top)?.exp()?.sum(self.options.keeping())?.log()?.add(&top)?;
         Ok(smallvec![sum.reshape(self.options.result("logsumexp", x[0].shape())?)?])

@@ -166,7 +166,8 @@ impl Op for Norm {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (power, reduce) = (self.options.power, self.options.reduce.clone());
-        let size = x[0].to_dtype(super::widened(x[0].dtype()))?.abs()?;
+        // The tape records this op, not its parts: its gradient at 0 is not theirs.
+        let size = x[0].detach().to_dtype(super::widened(x[0].dtype()))?.abs()?;
         let norm = match power {
             f64::INFINITY => size.amax(reduce)?,
             f64::NEG_INFINITY => size.amin(reduce)?,

@@ -3,7 +3,6 @@
 //! Knows the two passes over the data and the gradients. Must not know the public methods.
 
 use super::ReduceOptions;
-use super::sum::Total;
 use crate::cpu::lane::Lane;
 use crate::cpu::reduce::{Fold, fold};
 use crate::cpu::rows;
@@ -124,20 +123,27 @@ impl Spread {
         (count as f64 - self.options.correction).max(0.0)
     }
 
-    /// One output: both passes on all threads.
-    fn whole<T: Lane>(&self, x: &Host<'_>, mask: &[bool; MAX_RANK], y: &mut [HostMut<'_>]) {
-        let mut mean = [0.0f64];
+    /// One output: all passes on all threads. False where the mean is not finite.
+    fn whole<T: Lane>(&self, x: &Host<'_>, mask: &[bool; MAX_RANK], y: &mut [HostMut<'_>]) -> bool {
         let kept = Shape::from(vec![1; x.shape().rank()]);
-        let out = HostMut::from_slice(&mut mean, &kept);
-        if let Some(mut out) = out {
-            fold(&Mean::<T>(std::marker::PhantomData), x, mask, &mut out);
+        let mut mean = 0.0;
+        // The second round takes the first's rounding off, so that equal elements deviate by nothing.
+        for _ in 0..2 {
+            let mut part = [0.0f64];
+            if let Some(mut out) = HostMut::from_slice(&mut part, &kept) {
+                fold(&Mean::<T> { shift: mean, lane: std::marker::PhantomData }, x, mask, &mut out);
+            }
+            mean += part[0];
         }
-        let [mean] = mean;
+        if !mean.is_finite() {
+            return false;
+        }
         let (divisor, root) = (self.divisor(x.elements()), self.form == Form::Std);
         fold(&Squares::<T> { mean, divisor, root, lane: std::marker::PhantomData }, x, mask, &mut y[0]);
         if let Some(out) = y.get_mut(1) {
-            fold(&Total::<T>::mean(), x, mask, out);
+            map::fill(out, T::from_f64(mean));
         }
+        true
     }
 
     /// Line by line.
@@ -146,7 +152,7 @@ impl Spread {
         let (divisor, root, simd) = (self.divisor(count), self.form == Form::Std, Simd::best());
         let spread = |line: &[T]| {
             simd.run(|| {
-                let mean = wide(line, |x| x) / line.len() as f64;
+                let mean = mean_of(line);
                 let variance = wide(line, |x| (x - mean) * (x - mean)) / divisor;
                 (T::from_f64(if root { variance.sqrt() } else { variance }), T::from_f64(mean))
             })
@@ -171,8 +177,23 @@ impl Spread {
     }
 }
 
-/// The mean in double precision.
-struct Mean<T>(std::marker::PhantomData<fn(T)>);
+/// The mean of a line, exact where all elements are equal. One infinity among others makes it NaN: the difference of two.
+#[inline(always)]
+fn mean_of<T: Number>(line: &[T]) -> f64 {
+    let count = line.len() as f64;
+    let rough = wide(line, |x| x) / count;
+    let mean = rough + wide(line, |x| x - rough) / count;
+    if mean.is_finite() || line.is_empty() {
+        return mean;
+    }
+    line.iter().zip(1u64..).fold(0.0, |mean, (x, count)| mean + (x.to_f64() - mean) / count as f64)
+}
+
+/// The mean in double precision of the differences from a number.
+struct Mean<T> {
+    shift: f64,
+    lane: std::marker::PhantomData<fn(T)>,
+}
 
 impl<T: Lane> Fold for Mean<T> {
     type In = T;
@@ -185,7 +206,7 @@ impl<T: Lane> Fold for Mean<T> {
 
     #[inline(always)]
     fn step(&self, state: f64, x: T, _index: usize) -> f64 {
-        state + x.to_f64()
+        state + (x.to_f64() - self.shift)
     }
 
     #[inline(always)]
@@ -222,9 +243,7 @@ impl Op for Spread {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = self.options.reduce.mask(self.name(), x[0].shape())?;
         let count = self.options.reduce.count(self.name(), x[0].shape())?;
-        with_float!(x[0].dtype(), T => if y[0].elements() == 1 {
-            self.whole::<T>(&x[0], &mask, y);
-        } else {
+        with_float!(x[0].dtype(), T => if y[0].elements() != 1 || !self.whole::<T>(&x[0], &mask, y) {
             self.lines::<T>(&x[0], &mask, count, y)?;
         });
         Ok(Counts::EXACT)
@@ -243,14 +262,23 @@ impl Op for Spread {
         match self.form {
             Form::Var => aclnn::var_correction(cx, &x[0], &dims, correction, keep, &y[0])?,
             Form::Std => aclnn::std(cx, &x[0], &dims, correction, keep, &y[0])?,
-            Form::VarMean => aclnn::var_mean(cx, &x[0], &dims, correction, keep, &y[0], &y[1])?,
+            Form::VarMean => {
+                aclnn::var_mean(cx, &x[0], &dims, correction, keep, &y[0], &y[1])?;
+                // An infinity among others: the mean is NaN as the variance is.
+                let mask = cx.temporary(*y[0].shape(), DType::Bool)?;
+                aclnn::ne_tensor(cx, &y[0], &y[0], &mask.dev())?;
+                aclnn::inplace_masked_fill_scalar(cx, &y[1], &mask.dev(), AclScalar::of(Scalar::Float(f64::NAN), y[1].dtype()))?;
+            }
         }
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let (x, dtype) = (&x[0].to_dtype(widened(x[0].dtype()))?, x[0].dtype());
+        // The tape records this op, not its parts: the root's gradient at 0 is not theirs.
+        let (x, dtype) = (&x[0].detach().to_dtype(widened(x[0].dtype()))?, x[0].dtype());
         let mean = x.mean(self.options.reduce.keeping())?;
+        // The second round takes the first's rounding off, so that equal elements deviate by nothing.
+        let mean = mean.add(&x.sub(&mean)?.mean(self.options.reduce.keeping())?)?;
         let deviation = x.sub(&mean)?;
         let divisor = self.divisor(self.options.reduce.count(self.name(), x.shape())?);
         let variance = deviation.square()?.sum(self.options.reduce.clone())?.div(divisor)?;

@@ -228,6 +228,19 @@ impl AdamStep {
     }
 }
 
+impl AdamStep {
+    /// The kernel takes the betas in single precision, which their powers after many steps show: the factor that brings its
+    /// rate `sqrt(1 - b2^step) / (1 - b1^step)` to that of the betas as given.
+    fn correction(&self) -> f64 {
+        let rate = |betas: [f64; 2]| {
+            let [first, second] = betas.map(|beta| 1.0 - beta.powf(self.step as f64));
+            second.sqrt() / first
+        };
+        let (exact, single) = (rate(self.options.betas), rate(self.options.betas.map(|beta| f64::from(beta as f32))));
+        if exact.is_finite() && single.is_finite() && single != 0.0 { exact / single } else { 1.0 }
+    }
+}
+
 impl Op for AdamStep {
     fn name(&self) -> &'static str {
         match (self.decoupled, self.in_place) {
@@ -278,11 +291,12 @@ impl Op for AdamStep {
         let own = mixed.as_ref().map(|mixed| mixed.dev());
         let gradient = own.unwrap_or(x[1]);
         let before = cx.constant_f32(&[(self.step - 1) as f32])?;
-        let decay = if self.decoupled { decay as f32 } else { 0.0 };
+        let decay = if self.decoupled { decay } else { 0.0 };
         let [b1, b2] = options.betas.map(|beta| beta as f32);
         let maximize = options.maximize && !folded;
         let step = before.dev();
-        let (lr, eps) = (options.lr as f32, options.eps as f32);
+        let correction = self.correction();
+        let (lr, decay, eps) = ((options.lr * correction) as f32, (decay / correction) as f32, options.eps as f32);
         aclnn::apply_adam_wv2(cx, &y[0], &y[1], &y[2], y.get(3), &gradient, &step, lr, b1, b2, decay, eps, self.amsgrad, maximize)?;
         Ok(Counts::EXACT)
     }

@@ -1,9 +1,9 @@
 //! The ops of the family `linear`.
 
-use ascend_tensor::Result;
 use ascend_tensor::ops::linear::AddmmOptions;
+use ascend_tensor::{Result, Tensor};
 
-use super::{Args, Call, one};
+use super::{Args, Call, bad, one};
 
 pub const CALLS: &[(&str, Call)] = &[
     ("matmul", |args| one(args.tensor(0)?.matmul(args.tensor(1)?))),
@@ -14,6 +14,10 @@ pub const CALLS: &[(&str, Call)] = &[
     ("outer", |args| one(args.tensor(0)?.outer(args.tensor(1)?))),
     ("linear", |args| one(args.tensor(0)?.linear(args.tensor(1)?, args.optional(2)))),
     ("addmm", |args| one(args.tensor(0)?.addmm(args.tensor(1)?, args.tensor(2)?, factors(args)?))),
+    ("einsum", |args| {
+        let equation = args.text("equation").ok_or_else(|| bad("equation", "required"))?;
+        one(Tensor::einsum(equation, &args.list(0)))
+    }),
     ("baddbmm", |args| one(args.tensor(0)?.baddbmm(args.tensor(1)?, args.tensor(2)?, factors(args)?))),
 ];
 

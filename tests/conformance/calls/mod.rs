@@ -3,17 +3,12 @@
 //! Knows attribute names. Must not know values.
 
 mod activation;
-mod attention;
-mod conv;
 mod creation;
 mod elementwise;
 mod index;
 mod linear;
 mod loss;
-mod moe;
 mod norm;
-mod pool;
-mod quant;
 mod reduce;
 mod sort;
 mod update;
@@ -27,17 +22,12 @@ pub type Call = fn(&Args) -> Result<Vec<Tensor>>;
 
 const FAMILIES: &[&[(&str, Call)]] = &[
     activation::CALLS,
-    attention::CALLS,
-    conv::CALLS,
     creation::CALLS,
     elementwise::CALLS,
     index::CALLS,
     linear::CALLS,
     loss::CALLS,
-    moe::CALLS,
     norm::CALLS,
-    pool::CALLS,
-    quant::CALLS,
     reduce::CALLS,
     sort::CALLS,
     update::CALLS,

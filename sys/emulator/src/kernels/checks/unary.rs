@@ -161,11 +161,9 @@ fn activations_at_known_points() {
 /// A forward op, its attributes, its gradient op, and the gradient's attributes.
 type Differentiable = (&'static str, Vec<Arg>, &'static str, Vec<Arg>);
 
-/// Both as functions of one f64 input, where the ops are checked by f32 tables elsewhere.
-#[test]
-fn gradients_are_the_slopes_of_their_functions() {
-    let unit = || vec![scalar(2.0), scalar(1.5), scalar(0.5)];
-    let cases: Vec<Differentiable> = vec![
+/// The ops whose gradients take the forward's input.
+fn differentiable() -> Vec<Differentiable> {
+    vec![
         ("aclnnGelu", vec![], "aclnnGeluBackward", vec![]),
         (
             "aclnnGeluV2",
@@ -226,7 +224,14 @@ fn gradients_are_the_slopes_of_their_functions() {
             "aclnnThresholdBackward",
             vec![scalar(0.0)],
         ),
-    ];
+    ]
+}
+
+/// Both as functions of one f64 input, where the ops are checked by f32 tables elsewhere.
+#[test]
+fn gradients_are_the_slopes_of_their_functions() {
+    let unit = || vec![scalar(2.0), scalar(1.5), scalar(0.5)];
+    let cases = differentiable();
     let (points, step) = ([-4.0f64, -1.3, -0.2, 0.3, 0.9, 4.5], 1e-5);
     let wide = |values: &[f64]| tensor(DType::F64, &[values.len()], values);
     let call = |name, attributes: &[Arg], x: Vec<f64>, first: Option<Arg>| {

@@ -1,5 +1,0 @@
-//! Convolutions.
-//!
-//! Knows paddings and window rules. Must not know layers.
-
-rooms! {}

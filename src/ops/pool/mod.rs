@@ -1,5 +1,0 @@
-//! Pooling and resizing.
-//!
-//! Knows window rules. Must not know layers.
-
-rooms! {}

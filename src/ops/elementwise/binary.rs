@@ -180,12 +180,14 @@ impl<B: Binary> Op for Combine<B> {
     /// A number becomes a tensor without dims; two tensors go to the op's own composition. Without history: the gradient is
     /// the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let fill = |value: Scalar| Tensor::full_of((), value, x[0].dtype(), x[0].device());
+        let (metas, scalars): (Vec<Meta>, Vec<Scalar>) = (x.iter().map(Tensor::meta).collect(), self.scalars().collect());
+        let (compute, _) = B::RULE.apply(B::NAME, result_type(&metas, &scalars))?;
+        let fill = |value: Scalar| Tensor::full_of((), value, compute, x[0].device());
         let tensors = Combine { op: self.op, left: None, right: None };
         let result = mode::no_grad(|| match (self.left, self.right) {
-            (Some(left), _) => run_one(&tensors, &[&fill(left)?, &x[0]]),
-            (_, Some(right)) => run_one(&tensors, &[&x[0], &fill(right)?]),
-            _ => self.op.compose(&x[0], &x[1]),
+            (Some(left), _) => run_one(&tensors, &[&fill(left)?, &x[0].to_dtype(compute)?]),
+            (_, Some(right)) => run_one(&tensors, &[&x[0].to_dtype(compute)?, &fill(right)?]),
+            _ => self.op.compose(&x[0].to_dtype(compute)?, &x[1].to_dtype(compute)?),
         });
         Ok(smallvec![result?])
     }

@@ -42,6 +42,10 @@ impl Unary for BitwiseNot {
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
         aclnn::bitwise_not(cx, x, y)
     }
+
+    fn compose(&self, x: &Tensor) -> Result<Tensor> {
+        if x.dtype() == DType::Bool { x.logical_not() } else { Apply(*self).widened(x) }
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_not", family: "elementwise", kernels: &["aclnnBitwiseNot"], samples };

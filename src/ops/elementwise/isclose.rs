@@ -120,7 +120,7 @@ impl Op for Isclose {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let IscloseOptions { rtol, atol, equal_nan } = self.options;
-        let wide = x[0].dtype().compute();
+        let wide = x[0].dtype().to_float().compute();
         let (x, y) = (x[0].to_dtype(wide)?, x[1].to_dtype(wide)?);
         let distance = x.sub(&y)?.abs()?;
         let near = distance.le(&y.mul(rtol)?.abs()?.add(atol)?)?.logical_and(&distance.isfinite()?)?;

@@ -119,7 +119,8 @@ impl<U: Unary> Op for Apply<U> {
 
     /// Without history: the gradient is the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        Ok(smallvec![mode::no_grad(|| self.0.compose(&x[0]))?])
+        let (compute, _) = U::RULE.apply(U::NAME, x[0].dtype())?;
+        Ok(smallvec![mode::no_grad(|| self.0.compose(&x[0].to_dtype(compute)?))?])
     }
 
     fn gradient(&self) -> Gradient {

@@ -50,9 +50,10 @@ impl Op for Bernoulli {
         let mut drawn = vec![0.0f64; shape.elements()];
         let Some(mut to) = HostMut::from_slice(&mut drawn, &shape) else { return Ok(Counts::EXACT) };
         let Reserved { seed, offset, .. } = self.source;
-        match x[0].dtype() {
-            DType::F64 => fill_wide::<f64>(&mut to, seed, offset, wide_unit),
-            _ => fill::<f64>(&mut to, seed, offset, |_, word| f64::from(unit(word, DType::F32))),
+        if x[0].dtype() == DType::F64 {
+            fill_wide::<f64>(&mut to, seed, offset, wide_unit);
+        } else {
+            fill::<f64>(&mut to, seed, offset, |_, word| f64::from(unit(word, DType::F32)));
         }
         let Some(drawn) = Host::from_slice(&drawn, &shape) else { return Ok(Counts::EXACT) };
         with_float!(x[0].dtype(), T => {

@@ -3,7 +3,8 @@
 //! It has a host kernel, a composition of the crate's ops that runs on the NPU, and a gradient; both devices give the same.
 
 use ascend_tensor::{
-    Counts, DType, Device, Error, GradCx, Gradient, Grads, Host, HostMut, Meta, Op, Outputs, Plan, Result, Saves, Tensor, ascend, dispatch,
+    Counts, DType, Device, Error, GradCx, Gradient, Grads, Host, HostMut, Meta, Op, Outputs, Plan,
+    Result, Saves, Tensor, ascend, dispatch,
 };
 
 /// The op: its attributes would be fields.
@@ -22,7 +23,11 @@ impl Op for SoftSquare {
     /// One output like the input; floats only.
     fn infer(&self, inputs: &[Meta], plan: &mut Plan) -> Result<()> {
         let Some(x) = inputs.first().filter(|x| x.dtype.is_float()) else {
-            return Err(Error::DType { op: self.name(), got: "an integer tensor".into(), want: "a float tensor".into() });
+            return Err(Error::DType {
+                op: self.name(),
+                got: "an integer tensor".into(),
+                want: "a float tensor".into(),
+            });
         };
         plan.output(x.shape, x.dtype);
         Ok(())
@@ -30,8 +35,15 @@ impl Op for SoftSquare {
 
     /// The host kernel, for f32; other dtypes go through `compose`.
     fn cpu(&self, inputs: &[Host<'_>], outputs: &mut [HostMut<'_>]) -> Result<Counts> {
-        let unsupported = |dtype| Error::Unsupported { op: self.name(), device: Device::Cpu, dtype, why: "the kernel is for f32".into() };
-        let ([x], [y]) = (inputs, outputs) else { return Err(unsupported(DType::F32)) };
+        let unsupported = |dtype| Error::Unsupported {
+            op: self.name(),
+            device: Device::Cpu,
+            dtype,
+            why: "the kernel is for f32".into(),
+        };
+        let ([x], [y]) = (inputs, outputs) else {
+            return Err(unsupported(DType::F32));
+        };
         if x.dtype() != DType::F32 {
             return Err(unsupported(x.dtype()));
         }
@@ -46,7 +58,9 @@ impl Op for SoftSquare {
 
     /// The meaning in the crate's ops: what runs where no kernel is, here on the NPU.
     fn compose(&self, inputs: &[Tensor]) -> Result<Outputs> {
-        let Some(x) = inputs.first() else { return Ok(Outputs::new()) };
+        let Some(x) = inputs.first() else {
+            return Ok(Outputs::new());
+        };
         let below = x.abs()?.add(1.0)?;
         Ok(Outputs::from_iter([x.mul(x)?.div(&below)?]))
     }
@@ -74,9 +88,14 @@ impl Op for SoftSquare {
 }
 
 fn main() -> Result<()> {
-    ascend::install(ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve))?;
+    ascend::install(ascend_sys::Api::from_resolver(
+        "ascend-emulator",
+        ascend_emulator::resolve,
+    ))?;
     for device in [Device::Cpu, Device::ascend(0)] {
-        let x = Tensor::new([-2.0f32, -0.5, 0.0, 1.0, 3.0]).to_device(device)?.requires_grad()?;
+        let x = Tensor::new([-2.0f32, -0.5, 0.0, 1.0, 3.0])
+            .to_device(device)?
+            .requires_grad()?;
         let y = softsquare(&x)?;
         let gradients = y.sum(())?.backward()?;
         println!("{device}: {}", y.detach());

@@ -26,9 +26,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let held_out = count / 5;
     let generator = Generator::new(7);
     let order = Tensor::randperm(count, RandomOptions::new().generator(&generator))?;
-    let (features, grades) = (features.index_select(0, &order)?, grades.index_select(0, &order)?);
+    let (features, grades) = (
+        features.index_select(0, &order)?,
+        grades.index_select(0, &order)?,
+    );
     let split = |x: &Tensor| -> ascend_tensor::Result<(Tensor, Tensor)> {
-        Ok((x.narrow(0, held_out as i64, (count - held_out) as i64)?.to_device(device)?, x.narrow(0, 0, held_out as i64)?.to_device(device)?))
+        Ok((
+            x.narrow(0, held_out as i64, (count - held_out) as i64)?
+                .to_device(device)?,
+            x.narrow(0, 0, held_out as i64)?.to_device(device)?,
+        ))
     };
     let ((x, x_test), (y, y_test)) = (split(&features)?, split(&grades)?);
     let (x, x_test) = standardise(&x, &x_test)?;
@@ -39,7 +46,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let accuracy = no_grad(|| network.accuracy(&x_test, &y_test))?;
     let majority = majority_share(&y_test.to_vec::<i64>()?, classes);
     println!("last training loss {loss:.3}");
-    println!("held-out accuracy {:.1} % of {held_out} wines (always naming the most frequent grade: {:.1} %)", 100.0 * accuracy, 100.0 * majority);
+    println!(
+        "held-out accuracy {:.1} % of {held_out} wines (always naming the most frequent grade: {:.1} %)",
+        100.0 * accuracy,
+        100.0 * majority
+    );
     Ok(())
 }
 
@@ -49,10 +60,18 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
     let asked = match (arguments.next().as_deref(), arguments.next()) {
         (None, _) => None,
         (Some("--device"), Some(name)) => Some(name),
-        (Some(other), _) => return Err(format!("unknown argument {other:?}; usage: quickstart [--device cpu|ascend:0|emulator]").into()),
+        (Some(other), _) => {
+            return Err(format!(
+                "unknown argument {other:?}; usage: quickstart [--device cpu|ascend:0|emulator]"
+            )
+            .into());
+        }
     };
     if asked.as_deref() == Some("emulator") {
-        ascend::install(ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve))?;
+        ascend::install(ascend_sys::Api::from_resolver(
+            "ascend-emulator",
+            ascend_emulator::resolve,
+        ))?;
     }
     match ascend::devices() {
         Ok(devices) => {
@@ -61,7 +80,10 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
             }
         }
         Err(ascend_tensor::Error::Load(error)) => {
-            println!("no Ascend NPU: CANN is not installed ({} places were searched for libascendcl.so and libacl_rt.so)", error.tried().len());
+            println!(
+                "no Ascend NPU: CANN is not installed ({} places were searched for libascendcl.so and libacl_rt.so)",
+                error.tried().len()
+            );
         }
         Err(error) => println!("no Ascend NPU: {error}"),
     }
@@ -78,16 +100,27 @@ fn load() -> Result<(Tensor, Tensor, usize), Box<dyn Error>> {
     let (rows, columns) = table.records().dim();
     let features: Vec<f32> = table.records().iter().map(|value| *value as f32).collect();
     let least = table.targets().iter().min().copied().unwrap_or(0);
-    let grades: Vec<i64> = table.targets().iter().map(|grade| (grade - least) as i64).collect();
+    let grades: Vec<i64> = table
+        .targets()
+        .iter()
+        .map(|grade| (grade - least) as i64)
+        .collect();
     let classes = grades.iter().max().map_or(0, |grade| *grade as usize + 1);
-    Ok((Tensor::from_vec(features, [rows, columns])?, Tensor::from_vec(grades, [rows])?, classes))
+    Ok((
+        Tensor::from_vec(features, [rows, columns])?,
+        Tensor::from_vec(grades, [rows])?,
+        classes,
+    ))
 }
 
 /// Both tables with the mean of the first subtracted and divided by its standard deviation, column by column.
 fn standardise(train: &Tensor, test: &Tensor) -> ascend_tensor::Result<(Tensor, Tensor)> {
     let mean = train.mean(ReduceOptions::new().dim(0).keepdim())?;
     let centred = (train - &mean)?;
-    let deviation = centred.mul(&centred)?.mean(ReduceOptions::new().dim(0).keepdim())?.sqrt()?;
+    let deviation = centred
+        .mul(&centred)?
+        .mean(ReduceOptions::new().dim(0).keepdim())?
+        .sqrt()?;
     Ok(((&centred / &deviation)?, ((test - &mean) / &deviation)?))
 }
 
@@ -99,15 +132,30 @@ struct Network {
 }
 
 impl Network {
-    fn new(inputs: usize, classes: usize, generator: &Generator, device: Device) -> ascend_tensor::Result<Self> {
+    fn new(
+        inputs: usize,
+        classes: usize,
+        generator: &Generator,
+        device: Device,
+    ) -> ascend_tensor::Result<Self> {
         let weight = |rows: usize, columns: usize| {
             let scale = (2.0 / columns as f64).sqrt();
             let options = RandomOptions::new().device(device).generator(generator);
-            Tensor::randn([rows, columns], options)?.mul(scale)?.requires_grad()
+            Tensor::randn([rows, columns], options)?
+                .mul(scale)?
+                .requires_grad()
         };
         let bias = |size: usize| Tensor::zeros([size], DType::F32, device)?.requires_grad();
-        let parameters = [weight(HIDDEN, inputs)?, bias(HIDDEN)?, weight(classes, HIDDEN)?, bias(classes)?];
-        Ok(Network { parameters, momenta: Default::default() })
+        let parameters = [
+            weight(HIDDEN, inputs)?,
+            bias(HIDDEN)?,
+            weight(classes, HIDDEN)?,
+            bias(classes)?,
+        ];
+        Ok(Network {
+            parameters,
+            momenta: Default::default(),
+        })
     }
 
     fn logits(&self, x: &Tensor) -> ascend_tensor::Result<Tensor> {
@@ -116,16 +164,28 @@ impl Network {
     }
 
     fn accuracy(&self, x: &Tensor, y: &Tensor) -> ascend_tensor::Result<f32> {
-        self.logits(x)?.argmax(1)?.eq(y)?.to_dtype(DType::F32)?.mean(())?.item()
+        self.logits(x)?
+            .argmax(1)?
+            .eq(y)?
+            .to_dtype(DType::F32)?
+            .mean(())?
+            .item()
     }
 }
 
 /// Trains and returns the last loss.
-fn train(network: &mut Network, x: &Tensor, y: &Tensor, generator: &Generator) -> Result<f32, Box<dyn Error>> {
+fn train(
+    network: &mut Network,
+    x: &Tensor,
+    y: &Tensor,
+    generator: &Generator,
+) -> Result<f32, Box<dyn Error>> {
     let count = x.dims()[0];
     let steps = count / BATCH;
     let bar = ProgressBar::new((EPOCHS * steps) as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {elapsed}, loss {msg}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} steps, {elapsed}, loss {msg}",
+    )?);
     let mut last = f32::NAN;
     for _ in 0..EPOCHS {
         let options = RandomOptions::new().device(x.device()).generator(generator);

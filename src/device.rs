@@ -76,8 +76,16 @@ impl FromStr for Device {
         let number = match text {
             "cpu" => return Ok(Device::Cpu),
             "ascend" => Some(0),
-            _ => text.strip_prefix("ascend:").and_then(|number| number.parse().ok()),
+            _ => text
+                .strip_prefix("ascend:")
+                .and_then(|number| number.parse().ok()),
         };
-        number.map(Device::Ascend).ok_or_else(|| Error::option("device", "name", format!("got {text:?}, wanted cpu, ascend or ascend:N")))
+        number.map(Device::Ascend).ok_or_else(|| {
+            Error::option(
+                "device",
+                "name",
+                format!("got {text:?}, wanted cpu, ascend or ascend:N"),
+            )
+        })
     }
 }

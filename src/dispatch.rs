@@ -49,7 +49,11 @@ fn run_on(op: &dyn Op, inputs: &[&Tensor], device: Device, modes: Modes) -> Resu
             tape::check_history(name, input)?;
         }
     }
-    let gradient = if tracked { op.gradient() } else { Gradient::Constant };
+    let gradient = if tracked {
+        op.gradient()
+    } else {
+        Gradient::Constant
+    };
     if gradient == Gradient::Missing {
         return Err(Error::NoGradient { op: name });
     }
@@ -59,22 +63,42 @@ fn run_on(op: &dyn Op, inputs: &[&Tensor], device: Device, modes: Modes) -> Resu
     {
         layout.shape().check(name)?;
         let outputs: Outputs = smallvec::smallvec![input.with_layout(layout)];
-        return if taped { tape::record(op, inputs, outputs, 1) } else { Ok(outputs) };
+        return if taped {
+            tape::record(op, inputs, outputs, 1)
+        } else {
+            Ok(outputs)
+        };
     }
     let metas: SmallVec<[Meta; 4]> = inputs.iter().map(|input| input.meta()).collect();
-    let mut plan = Plan { taped, on_ascend: device.is_ascend(), ..Plan::default() };
+    let mut plan = Plan {
+        taped,
+        on_ascend: device.is_ascend(),
+        ..Plan::default()
+    };
     op.infer(&metas, &mut plan)?;
     for output in &plan.outputs {
         output.meta.shape.check(name)?;
     }
     let inputs = cast_inputs(inputs, &plan)?;
-    let kept = if taped { keep_written(op, &inputs)? } else { Inputs::new() };
+    let kept = if taped {
+        keep_written(op, &inputs)?
+    } else {
+        Inputs::new()
+    };
     let (mut outputs, made) = execute(op, &inputs, &plan, device, modes, taped)?;
     note_changes(op, &inputs, taped);
     if taped && !(made == Made::Composed && outputs.iter().any(Tensor::is_tracked)) {
-        let inputs: SmallVec<[&Tensor; 4]> = if kept.is_empty() { inputs.iter().collect() } else { kept.iter().collect() };
+        let inputs: SmallVec<[&Tensor; 4]> = if kept.is_empty() {
+            inputs.iter().collect()
+        } else {
+            kept.iter().collect()
+        };
         let hidden = plan.outputs.iter().filter(|output| !output.visible).count();
-        let visible = if made == Made::Composed { outputs.len() } else { outputs.len() - hidden };
+        let visible = if made == Made::Composed {
+            outputs.len()
+        } else {
+            outputs.len() - hidden
+        };
         return tape::record(op, &inputs, outputs, visible);
     }
     if made == Made::Kernel {
@@ -100,7 +124,10 @@ enum Made {
 pub fn compose(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
     let device = same_device(op, inputs)?;
     let metas: SmallVec<[Meta; 4]> = inputs.iter().map(|input| input.meta()).collect();
-    let mut plan = Plan { on_ascend: device.is_ascend(), ..Plan::default() };
+    let mut plan = Plan {
+        on_ascend: device.is_ascend(),
+        ..Plan::default()
+    };
     op.infer(&metas, &mut plan)?;
     let inputs = cast_inputs(inputs, &plan)?;
     op.compose(&inputs)
@@ -112,20 +139,38 @@ pub fn compose(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// Those of the op.
 pub fn run_one(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut outputs = run(op, inputs)?;
-    outputs.drain(..).next().ok_or(Error::NoGradient { op: op.name() })
+    outputs
+        .drain(..)
+        .next()
+        .ok_or(Error::NoGradient { op: op.name() })
 }
 
 fn same_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
-    let Some((first, rest)) = inputs.split_first() else { return Ok(op.device()) };
+    let Some((first, rest)) = inputs.split_first() else {
+        return Ok(op.device());
+    };
     let device = first.device();
-    match rest.iter().map(|input| input.device()).find(|other| *other != device) {
-        Some(other) => Err(Error::Device { op: op.name(), lhs: device, rhs: other }),
+    match rest
+        .iter()
+        .map(|input| input.device())
+        .find(|other| *other != device)
+    {
+        Some(other) => Err(Error::Device {
+            op: op.name(),
+            lhs: device,
+            rhs: other,
+        }),
         None => Ok(device),
     }
 }
 
 fn autocast(op: &dyn Op, inputs: &[&Tensor]) -> Result<Inputs> {
-    let floats = || inputs.iter().map(|input| input.dtype()).filter(|dtype| dtype.is_float());
+    let floats = || {
+        inputs
+            .iter()
+            .map(|input| input.dtype())
+            .filter(|dtype| dtype.is_float())
+    };
     let widest = floats().reduce(DType::promote);
     let target = |own: DType| match op.cast() {
         CastRule::Lower if own != DType::F64 => mode::autocast_dtype(),
@@ -133,7 +178,13 @@ fn autocast(op: &dyn Op, inputs: &[&Tensor]) -> Result<Inputs> {
         CastRule::Widest => widest.unwrap_or(own),
         _ => own,
     };
-    let one = |input: &&Tensor| if input.dtype().is_float() { input.to_dtype(target(input.dtype())) } else { Ok((*input).clone()) };
+    let one = |input: &&Tensor| {
+        if input.dtype().is_float() {
+            input.to_dtype(target(input.dtype()))
+        } else {
+            Ok((*input).clone())
+        }
+    };
     inputs.iter().map(one).collect()
 }
 
@@ -145,7 +196,14 @@ fn cast_inputs(inputs: &[&Tensor], plan: &Plan) -> Result<Inputs> {
     inputs.iter().enumerate().map(one).collect()
 }
 
-fn execute(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device, modes: Modes, taped: bool) -> Result<(Outputs, Made)> {
+fn execute(
+    op: &dyn Op,
+    inputs: &Inputs,
+    plan: &Plan,
+    device: Device,
+    modes: Modes,
+    taped: bool,
+) -> Result<(Outputs, Made)> {
     if !op.writes().is_nothing() {
         return Ok((write(op, inputs, plan, device)?, Made::Kernel));
     }
@@ -155,7 +213,10 @@ fn execute(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device, modes: Mod
     };
     let made = match made {
         Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. })) => {
-            return Ok((instead(op, inputs, device, modes, lacking, taped)?, Made::Composed));
+            return Ok((
+                instead(op, inputs, device, modes, lacking, taped)?,
+                Made::Composed,
+            ));
         }
         other => other?,
     };
@@ -166,7 +227,14 @@ fn execute(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device, modes: Mod
 }
 
 /// What runs where no kernel is: the composition, then (where allowed) the host.
-fn instead(op: &dyn Op, inputs: &Inputs, device: Device, modes: Modes, lacking: Error, taped: bool) -> Result<Outputs> {
+fn instead(
+    op: &dyn Op,
+    inputs: &Inputs,
+    device: Device,
+    modes: Modes,
+    lacking: Error,
+    taped: bool,
+) -> Result<Outputs> {
     match mode::inner(taped, || op.compose(inputs)) {
         Err(Error::Unsupported { op: other, .. }) if other == op.name() => {}
         Err(Error::Unsupported { .. }) if modes.has(Modes::FALLBACK) => {}
@@ -176,10 +244,16 @@ fn instead(op: &dyn Op, inputs: &Inputs, device: Device, modes: Modes, lacking: 
         return Err(lacking);
     }
     mode::count_fallback();
-    let host: Inputs = inputs.iter().map(|input| input.to_device(Device::Cpu)).collect::<Result<_>>()?;
+    let host: Inputs = inputs
+        .iter()
+        .map(|input| input.to_device(Device::Cpu))
+        .collect::<Result<_>>()?;
     let host: SmallVec<[&Tensor; 4]> = host.iter().collect();
     let outputs = run_on(op, &host, Device::Cpu, modes)?;
-    outputs.iter().map(|output| output.to_device(device)).collect()
+    outputs
+        .iter()
+        .map(|output| output.to_device(device))
+        .collect()
 }
 
 /// For an in-place op under the tape: the inputs, those that are written and saved as copies of what they were.
@@ -191,7 +265,9 @@ fn keep_written(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
     let keep = |(index, input): (usize, &Tensor)| match input.node() {
         node if op.writes().has(index) && op.saves().input(index) => {
             let copy = mode::no_grad(|| input.copy())?;
-            Ok(node.cloned().map_or(copy.clone(), |node| copy.with_node(node)))
+            Ok(node
+                .cloned()
+                .map_or(copy.clone(), |node| copy.with_node(node)))
         }
         _ => Ok(input.clone()),
     };
@@ -201,7 +277,11 @@ fn keep_written(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
 /// Raises the versions of the storages that an in-place op changed.
 fn note_changes(op: &dyn Op, inputs: &Inputs, taped: bool) {
     let writes = op.writes();
-    for (_, input) in inputs.iter().enumerate().filter(|(index, _)| writes.has(*index)) {
+    for (_, input) in inputs
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| writes.has(*index))
+    {
         input.storage().changed(taped);
     }
 }
@@ -209,13 +289,21 @@ fn note_changes(op: &dyn Op, inputs: &Inputs, taped: bool) {
 /// A fresh output on the host.
 fn host_output(op: &'static str, meta: &Meta) -> Result<Tensor> {
     let block = Block::allocate(op, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::from_storage(Storage::new(Data::Cpu(block)), Layout::contiguous(meta.shape), meta.dtype))
+    Ok(Tensor::from_storage(
+        Storage::new(Data::Cpu(block)),
+        Layout::contiguous(meta.shape),
+        meta.dtype,
+    ))
 }
 
 /// A fresh output on an NPU.
 fn ascend_output(op: &'static str, number: u32, meta: &Meta) -> Result<Tensor> {
     let buffer = Buffer::allocate(op, number, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::from_storage(Storage::new(Data::Ascend(buffer)), Layout::contiguous(meta.shape), meta.dtype))
+    Ok(Tensor::from_storage(
+        Storage::new(Data::Ascend(buffer)),
+        Layout::contiguous(meta.shape),
+        meta.dtype,
+    ))
 }
 
 /// A fresh tensor with unspecified content, which the caller fills before anybody reads it.
@@ -227,19 +315,31 @@ pub(crate) fn allocate(op: &'static str, device: Device, meta: &Meta) -> Result<
 }
 
 fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
-    let outputs: Outputs = plan.outputs.iter().map(|output| host_output(op.name(), &output.meta)).collect::<Result<_>>()?;
+    let outputs: Outputs = plan
+        .outputs
+        .iter()
+        .map(|output| host_output(op.name(), &output.meta))
+        .collect::<Result<_>>()?;
     let counts = {
         let _locks = Locks::take(inputs.iter().map(|input| (input.storage(), false)));
         let views: SmallVec<[Host<'_>; 4]> = inputs.iter().filter_map(Tensor::host).collect();
-        let mut targets: SmallVec<[HostMut<'_>; 2]> = outputs.iter().filter_map(Tensor::host_mut).collect();
+        let mut targets: SmallVec<[HostMut<'_>; 2]> =
+            outputs.iter().filter_map(Tensor::host_mut).collect();
         op.cpu(&views, &mut targets)?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, false))
 }
 
 fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<Outputs> {
-    let outputs: Outputs = plan.outputs.iter().map(|output| ascend_output(op.name(), number, &output.meta)).collect::<Result<_>>()?;
-    if !outputs.is_empty() && outputs.iter().all(|output| output.elements() == 0) && plan.outputs.iter().all(|o| o.at_most.is_none()) {
+    let outputs: Outputs = plan
+        .outputs
+        .iter()
+        .map(|output| ascend_output(op.name(), number, &output.meta))
+        .collect::<Result<_>>()?;
+    if !outputs.is_empty()
+        && outputs.iter().all(|output| output.elements() == 0)
+        && plan.outputs.iter().all(|o| o.at_most.is_none())
+    {
         return Ok(outputs);
     }
     let counts = {
@@ -254,12 +354,18 @@ fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<O
 /// Cuts data-dependent outputs to the extent that the kernel told. CANN's kernels write such an output row-major in its true
 /// shape; host kernels write into the planned one.
 fn narrowed(outputs: Outputs, plans: &[OutputPlan], counts: Counts, packed: bool) -> Outputs {
-    let Some(count) = counts.0 else { return outputs };
+    let Some(count) = counts.0 else {
+        return outputs;
+    };
     let cut = |(output, plan): (Tensor, &OutputPlan)| match plan.at_most {
         Some(dim) => {
             let extent = count.min(output.shape().size(dim));
             let cut = output.layout().slice(dim, 0, extent, 1);
-            output.with_layout(if packed { Layout::contiguous(*cut.shape()) } else { cut })
+            output.with_layout(if packed {
+                Layout::contiguous(*cut.shape())
+            } else {
+                cut
+            })
         }
         None => output,
     };
@@ -271,25 +377,50 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
     let name = op.name();
     let writes = op.writes();
     let inputs = &apart(op, inputs)?;
-    let written = || inputs.iter().enumerate().filter(|(index, _)| writes.has(*index)).map(|(_, input)| input);
-    let fresh: Outputs = plan.outputs.iter().map(|output| allocate(name, device, &output.meta)).collect::<Result<_>>()?;
+    let written = || {
+        inputs
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| writes.has(*index))
+            .map(|(_, input)| input)
+    };
+    let fresh: Outputs = plan
+        .outputs
+        .iter()
+        .map(|output| allocate(name, device, &output.meta))
+        .collect::<Result<_>>()?;
     let result = match device {
         Device::Cpu => {
-            let _locks = Locks::take(inputs.iter().enumerate().map(|(index, input)| (input.storage(), writes.has(index))));
+            let _locks = Locks::take(
+                inputs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, input)| (input.storage(), writes.has(index))),
+            );
             let views: SmallVec<[Host<'_>; 4]> = inputs.iter().filter_map(Tensor::host).collect();
-            let mut targets: SmallVec<[HostMut<'_>; 2]> = written().chain(&fresh).filter_map(Tensor::host_mut).collect();
+            let mut targets: SmallVec<[HostMut<'_>; 2]> = written()
+                .chain(&fresh)
+                .filter_map(Tensor::host_mut)
+                .collect();
             op.cpu(&views, &mut targets)
         }
         Device::Ascend(number) => {
             let launch = Launch::new(name, number)?;
             let views: SmallVec<[Dev<'_>; 4]> = inputs.iter().filter_map(Tensor::dev).collect();
-            let targets: SmallVec<[Dev<'_>; 2]> = written().chain(&fresh).filter_map(Tensor::dev).collect();
-            if targets.iter().all(|target| target.elements() == 0) { Ok(Counts::EXACT) } else { op.ascend(&launch, &views, &targets) }
+            let targets: SmallVec<[Dev<'_>; 2]> =
+                written().chain(&fresh).filter_map(Tensor::dev).collect();
+            if targets.iter().all(|target| target.elements() == 0) {
+                Ok(Counts::EXACT)
+            } else {
+                op.ascend(&launch, &views, &targets)
+            }
         }
     };
     match result {
         Ok(_) => {}
-        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. })) => write_composed(op, inputs, lacking)?,
+        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. })) => {
+            write_composed(op, inputs, lacking)?
+        }
         Err(error) => return Err(error),
     }
     Ok(written().cloned().chain(fresh.iter().cloned()).collect())
@@ -301,12 +432,20 @@ fn apart(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
     let mut inputs = inputs.clone();
     for index in 0..inputs.len() {
         if writes.has(index) && inputs[index].layout().overlaps_itself() {
-            return Err(Error::Overlap { op: op.name(), with: "itself" });
+            return Err(Error::Overlap {
+                op: op.name(),
+                with: "itself",
+            });
         }
-        let shared = |other: usize| other != index && writes.has(other) && overlaps(&inputs[other], &inputs[index]);
+        let shared = |other: usize| {
+            other != index && writes.has(other) && overlaps(&inputs[other], &inputs[index])
+        };
         if (0..inputs.len()).any(shared) {
             if writes.has(index) {
-                return Err(Error::Overlap { op: op.name(), with: "another destination" });
+                return Err(Error::Overlap {
+                    op: op.name(),
+                    with: "another destination",
+                });
             }
             inputs[index] = mode::no_grad(|| inputs[index].copy())?;
         }
@@ -321,7 +460,11 @@ fn write_composed(op: &dyn Op, inputs: &Inputs, lacking: Error) -> Result<()> {
         composed => composed?,
     };
     let writes = op.writes();
-    let targets = inputs.iter().enumerate().filter(|(index, _)| writes.has(*index)).map(|(_, input)| input);
+    let targets = inputs
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| writes.has(*index))
+        .map(|(_, input)| input);
     for (target, value) in targets.zip(&composed) {
         mode::no_grad(|| target.detached_handle().copy_(value))?;
     }
@@ -341,5 +484,7 @@ fn overlaps(a: &Tensor, b: &Tensor) -> bool {
 
 /// The shape that a kernel's output has after NumPy's broadcasting of all inputs.
 pub(crate) fn broadcast(op: &'static str, inputs: &[Meta]) -> Result<Shape> {
-    inputs.iter().try_fold(Shape::SCALAR, |shape, input| shape.broadcast(op, &input.shape))
+    inputs.iter().try_fold(Shape::SCALAR, |shape, input| {
+        shape.broadcast(op, &input.shape)
+    })
 }

@@ -64,7 +64,9 @@ mod sealed {
 }
 
 /// A Rust type that a tensor can hold: `f64 f32 f16 bf16 i64 i32 i16 i8 u8 bool`.
-pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static {
+pub trait Element:
+    sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static
+{
     /// The dtype of the type.
     const DTYPE: DType;
 }
@@ -142,7 +144,11 @@ impl DType {
             std::cmp::Ordering::Equal if self.is_half() && other.is_half() => DType::F32,
             std::cmp::Ordering::Equal if self == DType::U8 || other == DType::U8 => {
                 let signed = if self == DType::U8 { other } else { self };
-                if signed == DType::I8 { DType::I16 } else { signed }
+                if signed == DType::I8 {
+                    DType::I16
+                } else {
+                    signed
+                }
             }
             std::cmp::Ordering::Equal if self.size() >= other.size() => self,
             std::cmp::Ordering::Equal => other,
@@ -161,8 +167,16 @@ impl FromStr for DType {
 
     /// Reads the Rust name (`f32`) or the safetensors name (`F32`).
     fn from_str(text: &str) -> Result<Self, Error> {
-        let found = DType::ALL.iter().find(|dtype| dtype.name() == text || dtype.code() == text);
-        found.copied().ok_or_else(|| Error::option("dtype", "name", format!("got {text:?}, wanted one of f64 f32 f16 bf16 i64 i32 i16 i8 u8 bool")))
+        let found = DType::ALL
+            .iter()
+            .find(|dtype| dtype.name() == text || dtype.code() == text);
+        found.copied().ok_or_else(|| {
+            Error::option(
+                "dtype",
+                "name",
+                format!("got {text:?}, wanted one of f64 f32 f16 bf16 i64 i32 i16 i8 u8 bool"),
+            )
+        })
     }
 }
 

@@ -37,7 +37,9 @@ pub enum Error {
         shapes: Box<(Shape, Shape)>,
     },
     /// A dimension number is out of range.
-    #[error("{op}: got dim {axis}, wanted a dim of a tensor with {rank} dims (negative counts from the end)")]
+    #[error(
+        "{op}: got dim {axis}, wanted a dim of a tensor with {rank} dims (negative counts from the end)"
+    )]
     Axis {
         /// The op that refused.
         op: &'static str,
@@ -113,7 +115,9 @@ pub enum Error {
         why: BackwardFault,
     },
     /// The destination of an in-place op overlaps itself or a source.
-    #[error("{op}: the destination overlaps {with}, so the result would depend on the order of the writes")]
+    #[error(
+        "{op}: the destination overlaps {with}, so the result would depend on the order of the writes"
+    )]
     Overlap {
         /// The in-place op.
         op: &'static str,
@@ -124,7 +128,9 @@ pub enum Error {
     #[error("{0}")]
     Load(Box<ascend_sys::LoadError>),
     /// The loaded CANN lacks a function.
-    #[error("{op}: this CANN has no function {symbol} (looked for in {library}); a newer CANN may have it")]
+    #[error(
+        "{op}: this CANN has no function {symbol} (looked for in {library}); a newer CANN may have it"
+    )]
     Symbol {
         /// The op that needed it.
         op: &'static str,
@@ -192,10 +198,14 @@ pub enum BackwardFault {
     #[error("a tensor saved for the gradient was changed in place afterwards")]
     Stale,
     /// The history of a tensor was replaced by an in-place op on another handle of the same storage.
-    #[error("the tensor's storage was changed in place through another handle, whose history this handle lacks")]
+    #[error(
+        "the tensor's storage was changed in place through another handle, whose history this handle lacks"
+    )]
     History,
     /// A leaf that requires a gradient may not be changed in place while the tape records.
-    #[error("a leaf that requires a gradient cannot be changed in place while the tape records (use no_grad)")]
+    #[error(
+        "a leaf that requires a gradient cannot be changed in place while the tape records (use no_grad)"
+    )]
     LeafInPlace,
     /// Only floating-point tensors have gradients.
     #[error("only floating-point tensors can require a gradient")]
@@ -249,7 +259,9 @@ pub enum Usable {
 
 /// The first difference beyond the tolerance between a device's result and the host's.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{op}: output {output} at {position} is {got} on {device}, but {want} on the host (tolerance rtol {rtol:e}, atol {atol:e}, {count} elements differ)")]
+#[error(
+    "{op}: output {output} at {position} is {got} on {device}, but {want} on the host (tolerance rtol {rtol:e}, atol {atol:e}, {count} elements differ)"
+)]
 #[non_exhaustive]
 pub struct Mismatch {
     /// The op that was compared.
@@ -304,31 +316,62 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn shape(op: &'static str, got: impl ToString, want: impl ToString) -> Self {
-        Error::Shape { op, got: got.to_string().into(), want: want.to_string().into() }
+        Error::Shape {
+            op,
+            got: got.to_string().into(),
+            want: want.to_string().into(),
+        }
     }
 
     pub(crate) fn broadcast(op: &'static str, lhs: Shape, rhs: Shape) -> Self {
-        Error::Broadcast { op, shapes: Box::new((lhs, rhs)) }
+        Error::Broadcast {
+            op,
+            shapes: Box::new((lhs, rhs)),
+        }
     }
 
     pub(crate) fn dtype(op: &'static str, got: impl ToString, want: impl ToString) -> Self {
-        Error::DType { op, got: got.to_string().into(), want: want.to_string().into() }
+        Error::DType {
+            op,
+            got: got.to_string().into(),
+            want: want.to_string().into(),
+        }
     }
 
     pub(crate) fn option(op: &'static str, name: &'static str, why: impl ToString) -> Self {
-        Error::Option { op, name, why: why.to_string().into() }
+        Error::Option {
+            op,
+            name,
+            why: why.to_string().into(),
+        }
     }
 
-    pub(crate) fn unsupported(op: &'static str, device: Device, dtype: DType, why: impl ToString) -> Self {
-        Error::Unsupported { op, device, dtype, why: why.to_string().into() }
+    pub(crate) fn unsupported(
+        op: &'static str,
+        device: Device,
+        dtype: DType,
+        why: impl ToString,
+    ) -> Self {
+        Error::Unsupported {
+            op,
+            device,
+            dtype,
+            why: why.to_string().into(),
+        }
     }
 
     pub(crate) fn format(op: &'static str, what: impl ToString) -> Self {
-        Error::Format { op, what: what.to_string().into() }
+        Error::Format {
+            op,
+            what: what.to_string().into(),
+        }
     }
 
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, error: std::io::Error) -> Self {
-        Error::Io { op, at: Box::new((path.into(), error)) }
+        Error::Io {
+            op,
+            at: Box::new((path.into(), error)),
+        }
     }
 
     /// The family of the error.

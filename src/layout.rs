@@ -24,7 +24,11 @@ impl Layout {
             *stride = step;
             step = step.saturating_mul((*size).max(1));
         }
-        Layout { shape, strides, offset: 0 }
+        Layout {
+            shape,
+            strides,
+            offset: 0,
+        }
     }
 
     /// The shape.
@@ -39,7 +43,9 @@ impl Layout {
 
     /// The strides, in elements, one per dim.
     pub fn strides(&self) -> &[usize] {
-        self.strides.get(..self.shape.rank()).unwrap_or(&self.strides)
+        self.strides
+            .get(..self.shape.rank())
+            .unwrap_or(&self.strides)
     }
 
     /// The number of elements before the first.
@@ -69,14 +75,24 @@ impl Layout {
         if self.shape.is_empty() {
             return self.offset;
         }
-        let span: usize = self.dims().iter().zip(self.strides()).map(|(size, stride)| (size - 1) * stride).sum();
+        let span: usize = self
+            .dims()
+            .iter()
+            .zip(self.strides())
+            .map(|(size, stride)| (size - 1) * stride)
+            .sum();
         self.offset + span + 1
     }
 
     /// Whether two index tuples may name the same element (a broadcast dim, for example).
     pub(crate) fn overlaps_itself(&self) -> bool {
-        let mut dims: smallvec::SmallVec<[(usize, usize); MAX_RANK]> =
-            self.strides().iter().copied().zip(self.dims().iter().copied()).filter(|(_, size)| *size > 1).collect();
+        let mut dims: smallvec::SmallVec<[(usize, usize); MAX_RANK]> = self
+            .strides()
+            .iter()
+            .copied()
+            .zip(self.dims().iter().copied())
+            .filter(|(_, size)| *size > 1)
+            .collect();
         dims.sort_unstable();
         let mut reach = 0;
         for (stride, size) in dims {
@@ -88,7 +104,10 @@ impl Layout {
         false
     }
 
-    pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (usize, usize)>, offset: usize) -> Self {
+    pub(crate) fn from_pairs(
+        pairs: impl IntoIterator<Item = (usize, usize)>,
+        offset: usize,
+    ) -> Self {
         let mut strides = [0; MAX_RANK];
         let mut count = 0;
         let shape = pairs
@@ -101,16 +120,30 @@ impl Layout {
                 size
             })
             .collect();
-        Layout { shape, strides, offset }
+        Layout {
+            shape,
+            strides,
+            offset,
+        }
     }
 
-    pub(crate) fn pairs(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator + Clone + '_ {
-        self.dims().iter().copied().zip(self.strides().iter().copied())
+    pub(crate) fn pairs(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator + Clone + '_ {
+        self.dims()
+            .iter()
+            .copied()
+            .zip(self.strides().iter().copied())
     }
 
     /// The layout with the dims in another order; `order` is a permutation of the dims.
     pub(crate) fn permute(&self, order: &[usize]) -> Self {
-        let pair = |dim: &usize| (self.shape.size(*dim), self.strides.get(*dim).copied().unwrap_or(0));
+        let pair = |dim: &usize| {
+            (
+                self.shape.size(*dim),
+                self.strides.get(*dim).copied().unwrap_or(0),
+            )
+        };
         Layout::from_pairs(order.iter().map(pair), self.offset)
     }
 
@@ -139,13 +172,19 @@ impl Layout {
     /// One index along a dim, which goes.
     pub(crate) fn select(&self, dim: usize, index: usize) -> Self {
         let narrowed = self.slice(dim, index, 1, 1);
-        let pairs = narrowed.pairs().enumerate().filter(|(position, _)| *position != dim);
+        let pairs = narrowed
+            .pairs()
+            .enumerate()
+            .filter(|(position, _)| *position != dim);
         Layout::from_pairs(pairs.map(|(_, pair)| pair), narrowed.offset)
     }
 
     /// The layout with a new dim of size 1 before `dim`.
     pub(crate) fn unsqueeze(&self, dim: usize) -> Self {
-        let step = self.pairs().nth(dim).map_or(1, |(size, stride)| size.saturating_mul(stride));
+        let step = self
+            .pairs()
+            .nth(dim)
+            .map_or(1, |(size, stride)| size.saturating_mul(stride));
         let mut pairs: smallvec::SmallVec<[(usize, usize); MAX_RANK]> = self.pairs().collect();
         pairs.insert(dim.min(pairs.len()), (1, step));
         Layout::from_pairs(pairs, self.offset)
@@ -153,23 +192,41 @@ impl Layout {
 
     /// The layout without the dims of the mask (each has size 1).
     pub(crate) fn squeeze(&self, mask: &[bool; MAX_RANK]) -> Self {
-        let kept = self.pairs().zip(mask).filter(|(_, dropped)| !**dropped).map(|(pair, _)| pair);
+        let kept = self
+            .pairs()
+            .zip(mask)
+            .filter(|(_, dropped)| !**dropped)
+            .map(|(pair, _)| pair);
         Layout::from_pairs(kept, self.offset)
     }
 
     /// The layout broadcast to a shape, stride 0 in the new extents.
     pub(crate) fn expand(&self, op: &'static str, shape: &Shape) -> Result<Self> {
         shape.check(op)?;
-        let refuse = || Error::shape(op, format!("{} for a tensor of {}", shape, self.shape), "a shape that the tensor broadcasts to");
-        let lead = shape.rank().checked_sub(self.shape.rank()).ok_or_else(refuse)?;
+        let refuse = || {
+            Error::shape(
+                op,
+                format!("{} for a tensor of {}", shape, self.shape),
+                "a shape that the tensor broadcasts to",
+            )
+        };
+        let lead = shape
+            .rank()
+            .checked_sub(self.shape.rank())
+            .ok_or_else(refuse)?;
         let mut pairs: smallvec::SmallVec<[(usize, usize); MAX_RANK]> = smallvec::smallvec![];
         for (dim, size) in shape.dims().iter().enumerate() {
-            pairs.push(match dim.checked_sub(lead).and_then(|index| self.pairs().nth(index)) {
-                None => (*size, 0),
-                Some((own, stride)) if own == *size => (own, stride),
-                Some((1, _)) => (*size, 0),
-                Some(_) => return Err(refuse()),
-            });
+            pairs.push(
+                match dim
+                    .checked_sub(lead)
+                    .and_then(|index| self.pairs().nth(index))
+                {
+                    None => (*size, 0),
+                    Some((own, stride)) if own == *size => (own, stride),
+                    Some((1, _)) => (*size, 0),
+                    Some(_) => return Err(refuse()),
+                },
+            );
         }
         Ok(Layout::from_pairs(pairs, self.offset))
     }
@@ -182,7 +239,8 @@ impl Layout {
             return Some(layout);
         }
         // Runs of dims of `self` that lie without a gap, matched against runs of `shape` of the same count.
-        let own: smallvec::SmallVec<[(usize, usize); MAX_RANK]> = self.pairs().filter(|(size, _)| *size != 1).collect();
+        let own: smallvec::SmallVec<[(usize, usize); MAX_RANK]> =
+            self.pairs().filter(|(size, _)| *size != 1).collect();
         let mut strides = [1; MAX_RANK];
         let mut next = 0;
         let mut dim = 0;
@@ -193,7 +251,11 @@ impl Layout {
             next += 1;
             while made != count || (dim < shape.rank() && shape.size(dim) == 1) {
                 if made < count {
-                    made *= if dim < shape.rank() { shape.size(dim) } else { return None };
+                    made *= if dim < shape.rank() {
+                        shape.size(dim)
+                    } else {
+                        return None;
+                    };
                     dim += 1;
                 } else if made > count {
                     if next >= own.len() || own[next - 1].1 != own[next].0 * own[next].1 {
@@ -212,7 +274,11 @@ impl Layout {
                 step *= shape.size(back);
             }
         }
-        Some(Layout { shape: *shape, strides, offset: self.offset })
+        Some(Layout {
+            shape: *shape,
+            strides,
+            offset: self.offset,
+        })
     }
 
     /// Neighbouring dims merged where they lie without a gap, dims of size 1 dropped; same elements in the same order.
@@ -240,7 +306,10 @@ mod tests {
     fn indices(layout: &Layout) -> Vec<usize> {
         let mut all = vec![layout.offset()];
         for (size, stride) in layout.pairs() {
-            all = all.iter().flat_map(|base| (0..size).map(move |index| base + index * stride)).collect();
+            all = all
+                .iter()
+                .flat_map(|base| (0..size).map(move |index| base + index * stride))
+                .collect();
         }
         all
     }
@@ -249,17 +318,36 @@ mod tests {
     fn views_name_the_right_elements() {
         let layout = Layout::contiguous([2, 3, 4]);
         assert_eq!(layout.strides(), [12, 4, 1]);
-        assert_eq!(indices(&layout.select(1, 2)), [8, 9, 10, 11, 20, 21, 22, 23]);
-        assert_eq!(indices(&layout.slice(2, 1, 2, 2).select(0, 1)), [13, 15, 17, 19, 21, 23]);
+        assert_eq!(
+            indices(&layout.select(1, 2)),
+            [8, 9, 10, 11, 20, 21, 22, 23]
+        );
+        assert_eq!(
+            indices(&layout.slice(2, 1, 2, 2).select(0, 1)),
+            [13, 15, 17, 19, 21, 23]
+        );
         assert_eq!(layout.permute(&[2, 0, 1]).dims(), [4, 2, 3]);
         assert!(!layout.transpose(0, 2).is_contiguous());
-        assert_eq!(Layout::contiguous([3, 1]).expand("t", &Shape::from([2, 3, 2])).ok().map(|l| indices(&l)), Some(vec![0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]));
+        assert_eq!(
+            Layout::contiguous([3, 1])
+                .expand("t", &Shape::from([2, 3, 2]))
+                .ok()
+                .map(|l| indices(&l)),
+            Some(vec![0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2])
+        );
     }
 
     #[test]
     fn reshape_keeps_the_order_or_refuses() {
         let base = Layout::contiguous([4, 6]);
-        for view in [base, base.slice(1, 0, 6, 1), base.slice(0, 1, 2, 2), base.slice(1, 0, 4, 1), base.transpose(0, 1), base.unsqueeze(1)] {
+        for view in [
+            base,
+            base.slice(1, 0, 6, 1),
+            base.slice(0, 1, 2, 2),
+            base.slice(1, 0, 4, 1),
+            base.transpose(0, 1),
+            base.unsqueeze(1),
+        ] {
             let count = view.elements();
             for a in (1..=count).filter(|a| count % a == 0) {
                 for b in (1..=count / a).filter(|b| (count / a) % b == 0) {
@@ -272,13 +360,21 @@ mod tests {
                 }
             }
         }
-        assert!(base.slice(1, 0, 4, 1).reshape(&Shape::from([2, 2, 2, 2])).is_some());
+        assert!(
+            base.slice(1, 0, 4, 1)
+                .reshape(&Shape::from([2, 2, 2, 2]))
+                .is_some()
+        );
         assert!(base.transpose(0, 1).reshape(&Shape::from([24])).is_none());
     }
 
     #[test]
     fn self_overlap_is_seen() {
         assert!(!Layout::contiguous([3, 4]).transpose(0, 1).overlaps_itself());
-        assert!(Layout::contiguous([3, 1]).expand("t", &Shape::from([3, 2])).is_ok_and(|l| l.overlaps_itself()));
+        assert!(
+            Layout::contiguous([3, 1])
+                .expand("t", &Shape::from([3, 2]))
+                .is_ok_and(|l| l.overlaps_itself())
+        );
     }
 }

@@ -28,10 +28,11 @@ pub use layout::Layout;
 pub use mode::{autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow};
 pub use ndarray;
 pub use op::{
-    CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample, SampleInput, Saves, Tolerance, Writes,
+    CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample,
+    SampleInput, Saves, Tolerance, Writes,
 };
-pub use ops::catalog;
 pub use ops::activation::*;
+pub use ops::catalog;
 pub use ops::creation::*;
 pub use ops::elementwise::*;
 pub use ops::index::*;

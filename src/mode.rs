@@ -27,7 +27,11 @@ impl Modes {
     }
 
     const fn with(self, mode: Modes, on: bool) -> Self {
-        Modes(if on { self.0 | mode.0 } else { self.0 & !mode.0 })
+        Modes(if on {
+            self.0 | mode.0
+        } else {
+            self.0 & !mode.0
+        })
     }
 }
 
@@ -65,7 +69,9 @@ pub(crate) fn scoped<R>(mode: Modes, on: bool, body: impl FnOnce() -> R) -> R {
 
 /// Runs with the modes that an inner computation (a composition, a gradient) needs: no autocast, no shadow.
 pub(crate) fn inner<R>(grad: bool, body: impl FnOnce() -> R) -> R {
-    scoped(Modes::AUTOCAST, false, || scoped(Modes::SHADOW, false, || scoped(Modes::NO_GRAD, !grad, body)))
+    scoped(Modes::AUTOCAST, false, || {
+        scoped(Modes::SHADOW, false, || scoped(Modes::NO_GRAD, !grad, body))
+    })
 }
 
 /// Runs `body` without recording gradients.

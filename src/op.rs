@@ -57,7 +57,11 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// # Errors
     /// What only data can tell: indices, divisors. [`Error::Unsupported`] when the op has no host kernel.
     fn cpu(&self, inputs: &[Host<'_>], _outputs: &mut [HostMut<'_>]) -> Result<Counts> {
-        Err(no_kernel(self.name(), Device::Cpu, inputs.first().map(Host::dtype)))
+        Err(no_kernel(
+            self.name(),
+            Device::Cpu,
+            inputs.first().map(Host::dtype),
+        ))
     }
 
     /// Queues the op's kernels on the NPU.
@@ -65,7 +69,11 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::Unsupported`] or [`Error::Symbol`] where CANN has no kernel: then `compose` is tried.
     fn ascend(&self, launch: &Launch, inputs: &[Dev<'_>], _outputs: &[Dev<'_>]) -> Result<Counts> {
-        Err(no_kernel(self.name(), Device::Ascend(launch.device()), inputs.first().map(Dev::dtype)))
+        Err(no_kernel(
+            self.name(),
+            Device::Ascend(launch.device()),
+            inputs.first().map(Dev::dtype),
+        ))
     }
 
     /// The op's meaning in simpler ops. Inputs are already cast as the plan asked.
@@ -74,7 +82,11 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// [`Error::Unsupported`] when the op is not composed of others; else the errors of those.
     fn compose(&self, inputs: &[Tensor]) -> Result<Outputs> {
         let device = inputs.first().map_or(Device::Cpu, Tensor::device);
-        Err(no_kernel(self.name(), device, inputs.first().map(Tensor::dtype)))
+        Err(no_kernel(
+            self.name(),
+            device,
+            inputs.first().map(Tensor::dtype),
+        ))
     }
 
     /// How the op is differentiated, answered without running it.
@@ -113,7 +125,12 @@ pub trait Op: Debug + Send + Sync + 'static {
 }
 
 fn no_kernel(op: &'static str, device: Device, dtype: Option<DType>) -> Error {
-    Error::unsupported(op, device, dtype.unwrap_or(DType::F32), "the op has no kernel there")
+    Error::unsupported(
+        op,
+        device,
+        dtype.unwrap_or(DType::F32),
+        "the op has no kernel there",
+    )
 }
 
 /// How an op is differentiated.
@@ -152,20 +169,35 @@ pub struct Saves {
 
 impl Saves {
     /// Nothing but shapes and dtypes.
-    pub const NOTHING: Saves = Saves { inputs: Positions(0), outputs: Positions(0) };
+    pub const NOTHING: Saves = Saves {
+        inputs: Positions(0),
+        outputs: Positions(0),
+    };
     /// All inputs.
-    pub const INPUTS: Saves = Saves { inputs: Positions(u64::MAX), outputs: Positions(0) };
+    pub const INPUTS: Saves = Saves {
+        inputs: Positions(u64::MAX),
+        outputs: Positions(0),
+    };
     /// All outputs, auxiliary ones too.
-    pub const OUTPUTS: Saves = Saves { inputs: Positions(0), outputs: Positions(u64::MAX) };
+    pub const OUTPUTS: Saves = Saves {
+        inputs: Positions(0),
+        outputs: Positions(u64::MAX),
+    };
 
     /// One input as well.
     pub const fn and_input(self, position: usize) -> Self {
-        Saves { inputs: Positions(self.inputs.0 | Positions::one(position).0), outputs: self.outputs }
+        Saves {
+            inputs: Positions(self.inputs.0 | Positions::one(position).0),
+            outputs: self.outputs,
+        }
     }
 
     /// One output as well.
     pub const fn and_output(self, position: usize) -> Self {
-        Saves { inputs: self.inputs, outputs: Positions(self.outputs.0 | Positions::one(position).0) }
+        Saves {
+            inputs: self.inputs,
+            outputs: Positions(self.outputs.0 | Positions::one(position).0),
+        }
     }
 
     pub(crate) const fn input(self, position: usize) -> bool {
@@ -258,17 +290,29 @@ impl Plan {
 
     /// Adds an output.
     pub fn output(&mut self, shape: Shape, dtype: DType) {
-        self.outputs.push(OutputPlan { meta: Meta { shape, dtype }, at_most: None, visible: true });
+        self.outputs.push(OutputPlan {
+            meta: Meta { shape, dtype },
+            at_most: None,
+            visible: true,
+        });
     }
 
     /// Adds an output whose extent at `dim` the kernel will tell; `shape` has the largest possible one.
     pub fn output_at_most(&mut self, shape: Shape, dtype: DType, dim: usize) {
-        self.outputs.push(OutputPlan { meta: Meta { shape, dtype }, at_most: Some(dim), visible: true });
+        self.outputs.push(OutputPlan {
+            meta: Meta { shape, dtype },
+            at_most: Some(dim),
+            visible: true,
+        });
     }
 
     /// Adds an output that only `backward` sees. Auxiliary outputs come after the visible ones.
     pub fn auxiliary(&mut self, shape: Shape, dtype: DType) {
-        self.outputs.push(OutputPlan { meta: Meta { shape, dtype }, at_most: None, visible: false });
+        self.outputs.push(OutputPlan {
+            meta: Meta { shape, dtype },
+            at_most: None,
+            visible: false,
+        });
     }
 
     /// Whether the tape records this call, so that auxiliary outputs will be needed.
@@ -310,7 +354,10 @@ impl GradCx<'_> {
     /// # Errors
     /// If `saves` did not name it.
     pub fn input(&self, position: usize) -> Result<&Tensor> {
-        self.inputs.get(position).and_then(Option::as_ref).ok_or(Error::NoGradient { op: self.op })
+        self.inputs
+            .get(position)
+            .and_then(Option::as_ref)
+            .ok_or(Error::NoGradient { op: self.op })
     }
 
     /// A saved output, auxiliary ones counted after the visible ones.
@@ -318,7 +365,10 @@ impl GradCx<'_> {
     /// # Errors
     /// If `saves` did not name it.
     pub fn output(&self, position: usize) -> Result<&Tensor> {
-        self.outputs.get(position).and_then(Option::as_ref).ok_or(Error::NoGradient { op: self.op })
+        self.outputs
+            .get(position)
+            .and_then(Option::as_ref)
+            .ok_or(Error::NoGradient { op: self.op })
     }
 
     /// The shape and dtype that an input had after the plan's casts.
@@ -326,7 +376,10 @@ impl GradCx<'_> {
     /// # Errors
     /// If there is no such input.
     pub fn meta(&self, position: usize) -> Result<Meta> {
-        self.metas.get(position).copied().ok_or(Error::NoGradient { op: self.op })
+        self.metas
+            .get(position)
+            .copied()
+            .ok_or(Error::NoGradient { op: self.op })
     }
 
     /// The device of the inputs.
@@ -356,8 +409,16 @@ impl GradCx<'_> {
     ///
     /// # Errors
     /// Those of `make`.
-    pub fn want(&self, position: usize, make: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
-        if self.needs(position) { make().map(Some) } else { Ok(None) }
+    pub fn want(
+        &self,
+        position: usize,
+        make: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        if self.needs(position) {
+            make().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -374,11 +435,26 @@ impl Tolerance {
     /// The usual tolerance of a dtype: exact for integers, 1e-5 for f32, 1e-9 for f64, 2e-3 and 1e-2 for halves.
     pub const fn of(dtype: DType) -> Self {
         match dtype {
-            DType::F64 => Tolerance { rtol: 1e-9, atol: 1e-12 },
-            DType::F32 => Tolerance { rtol: 1e-5, atol: 1e-6 },
-            DType::F16 => Tolerance { rtol: 2e-3, atol: 2e-3 },
-            DType::BF16 => Tolerance { rtol: 1e-2, atol: 1e-2 },
-            _ => Tolerance { rtol: 0.0, atol: 0.0 },
+            DType::F64 => Tolerance {
+                rtol: 1e-9,
+                atol: 1e-12,
+            },
+            DType::F32 => Tolerance {
+                rtol: 1e-5,
+                atol: 1e-6,
+            },
+            DType::F16 => Tolerance {
+                rtol: 2e-3,
+                atol: 2e-3,
+            },
+            DType::BF16 => Tolerance {
+                rtol: 1e-2,
+                atol: 1e-2,
+            },
+            _ => Tolerance {
+                rtol: 0.0,
+                atol: 0.0,
+            },
         }
     }
 }
@@ -386,7 +462,9 @@ impl Tolerance {
 /// The dtype that tensors and scalars promote to: dims before 0-d before scalars, a lower kind counts only for its category.
 pub(crate) fn result_type(inputs: &[Meta], scalars: &[Scalar]) -> DType {
     let mut kinds: [Option<DType>; 3] = [None; 3];
-    let operands = inputs.iter().map(|meta| (usize::from(meta.shape.rank() == 0), meta.dtype));
+    let operands = inputs
+        .iter()
+        .map(|meta| (usize::from(meta.shape.rank() == 0), meta.dtype));
     for (kind, dtype) in operands.chain(scalars.iter().map(|scalar| (2, scalar.dtype()))) {
         kinds[kind] = Some(kinds[kind].map_or(dtype, |own: DType| own.promote(dtype)));
     }
@@ -413,7 +491,10 @@ pub struct OpInfo {
 
 impl Debug for OpInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpInfo").field("name", &self.name).field("family", &self.family).finish_non_exhaustive()
+        f.debug_struct("OpInfo")
+            .field("name", &self.name)
+            .field("family", &self.family)
+            .finish_non_exhaustive()
     }
 }
 
@@ -444,16 +525,36 @@ pub struct SampleInput {
 impl SampleInput {
     /// An input of the sample's dtype with values in a range.
     pub fn new(shape: impl Into<Shape>, low: f64, high: f64) -> Self {
-        SampleInput { shape: shape.into(), dtype: None, low, high }
+        SampleInput {
+            shape: shape.into(),
+            dtype: None,
+            low,
+            high,
+        }
     }
 
     /// An input of a dtype of its own.
     pub fn typed(shape: impl Into<Shape>, dtype: DType, low: f64, high: f64) -> Self {
-        SampleInput { shape: shape.into(), dtype: Some(dtype), low, high }
+        SampleInput {
+            shape: shape.into(),
+            dtype: Some(dtype),
+            low,
+            high,
+        }
     }
 }
 
 /// The float dtypes, for samples.
 pub const FLOATS: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
 /// All dtypes but bool, for samples.
-pub const NUMBERS: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::I16, DType::I8, DType::U8];
+pub const NUMBERS: &[DType] = &[
+    DType::F64,
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::I64,
+    DType::I32,
+    DType::I16,
+    DType::I8,
+    DType::U8,
+];

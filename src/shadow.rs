@@ -15,7 +15,10 @@ use crate::tensor::Tensor;
 pub(crate) fn compare(op: &dyn Op, inputs: &Inputs, outputs: &Outputs) -> Result<()> {
     mode::scoped(Modes::SHADOW, false, || {
         mode::no_grad(|| {
-            let host: Inputs = inputs.iter().map(|input| input.to_device(Device::Cpu)).collect::<Result<_>>()?;
+            let host: Inputs = inputs
+                .iter()
+                .map(|input| input.to_device(Device::Cpu))
+                .collect::<Result<_>>()?;
             let host: SmallVec<[&Tensor; 4]> = host.iter().collect();
             let wanted = dispatch::run(op, &host)?;
             for (index, (got, want)) in outputs.iter().zip(&wanted).enumerate() {
@@ -33,17 +36,35 @@ fn difference(op: &'static str, output: usize, got: &Tensor, want: &Tensor) -> R
     let mut worst: Option<(f64, usize)> = None;
     let mut count = 0;
     for (position, (g, w)) in got.iter().zip(&want).enumerate() {
-        let close = g == w || g.is_nan() && w.is_nan() || w.is_finite() && (g - w).abs() <= tolerance.atol + tolerance.rtol * w.abs();
+        let close = g == w
+            || g.is_nan() && w.is_nan()
+            || w.is_finite() && (g - w).abs() <= tolerance.atol + tolerance.rtol * w.abs();
         if !close {
             count += 1;
-            let error = if (g - w).is_finite() { (g - w).abs() } else { f64::INFINITY };
+            let error = if (g - w).is_finite() {
+                (g - w).abs()
+            } else {
+                f64::INFINITY
+            };
             if worst.is_none_or(|(own, _)| error > own) {
                 worst = Some((error, position));
             }
         }
     }
-    let Some((_, position)) = worst else { return Ok(()) };
+    let Some((_, position)) = worst else {
+        return Ok(());
+    };
     let at = |values: &[f64]| values.get(position).copied().unwrap_or(f64::NAN);
     let (got, want) = (at(&got), at(&want));
-    Err(Error::Mismatch(Box::new(Mismatch { op, output, position, device, got, want, rtol: tolerance.rtol, atol: tolerance.atol, count })))
+    Err(Error::Mismatch(Box::new(Mismatch {
+        op,
+        output,
+        position,
+        device,
+        got,
+        want,
+        rtol: tolerance.rtol,
+        atol: tolerance.atol,
+        count,
+    })))
 }

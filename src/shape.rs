@@ -28,14 +28,20 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a single number: no dims.
-    pub const SCALAR: Shape = Shape { dims: [0; MAX_RANK], rank: 0 };
+    pub const SCALAR: Shape = Shape {
+        dims: [0; MAX_RANK],
+        rank: 0,
+    };
 
     fn from_slice(sizes: &[usize]) -> Self {
         let mut dims = [0; MAX_RANK];
         for (dim, size) in dims.iter_mut().zip(sizes) {
             *dim = *size;
         }
-        Shape { dims, rank: u8::try_from(sizes.len()).unwrap_or(u8::MAX) }
+        Shape {
+            dims,
+            rank: u8::try_from(sizes.len()).unwrap_or(u8::MAX),
+        }
     }
 
     /// The sizes.
@@ -58,7 +64,9 @@ impl Shape {
         if self.dims().contains(&0) {
             return 0;
         }
-        self.dims().iter().fold(1, |product: usize, size| product.saturating_mul(*size))
+        self.dims()
+            .iter()
+            .fold(1, |product: usize, size| product.saturating_mul(*size))
     }
 
     /// Whether there are no elements.
@@ -74,10 +82,18 @@ impl Shape {
     /// Refuses more than eight dims and more elements than an address space holds.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if self.rank() > MAX_RANK {
-            return Err(Error::shape(op, format!("{} dims", self.rank()), "at most 8 dims"));
+            return Err(Error::shape(
+                op,
+                format!("{} dims", self.rank()),
+                "at most 8 dims",
+            ));
         }
         if self.elements() > isize::MAX as usize / 8 {
-            return Err(Error::shape(op, format!("a shape of {self}"), "fewer elements than memory can address"));
+            return Err(Error::shape(
+                op,
+                format!("a shape of {self}"),
+                "fewer elements than memory can address",
+            ));
         }
         Ok(())
     }
@@ -89,7 +105,11 @@ impl Shape {
 
     /// Like `axis`, but a shape without dims admits 0 and -1 (reductions, scans and sorts); then the answer is 0.
     pub(crate) fn axis_or_scalar(&self, op: &'static str, axis: i64) -> Result<usize> {
-        resolve_axis(op, axis, self.rank().max(1)).map_err(|_| Error::Axis { op, axis, rank: self.rank() })
+        resolve_axis(op, axis, self.rank().max(1)).map_err(|_| Error::Axis {
+            op,
+            axis,
+            rank: self.rank(),
+        })
     }
 
     /// A copy with another size at a dim.
@@ -103,7 +123,12 @@ impl Shape {
 
     /// A copy without a dim.
     pub(crate) fn without(&self, dim: usize) -> Self {
-        self.dims().iter().enumerate().filter(|(index, _)| *index != dim).map(|(_, size)| *size).collect()
+        self.dims()
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != dim)
+            .map(|(_, size)| *size)
+            .collect()
     }
 
     /// A copy with a new dim of that size before `dim`.
@@ -117,7 +142,12 @@ impl Shape {
         let rank = self.rank().max(other.rank());
         let mut dims = [1; MAX_RANK];
         for (back, dim) in dims.iter_mut().take(rank).rev().enumerate() {
-            let size = |shape: &Shape| shape.rank().checked_sub(back + 1).map_or(1, |index| shape.size(index));
+            let size = |shape: &Shape| {
+                shape
+                    .rank()
+                    .checked_sub(back + 1)
+                    .map_or(1, |index| shape.size(index))
+            };
             *dim = match (size(self), size(other)) {
                 (lhs, rhs) if lhs == rhs => lhs,
                 (1, rhs) => rhs,
@@ -131,8 +161,15 @@ impl Shape {
 
 /// The index of a dim among `rank`, with negative numbers counting from the end.
 pub(crate) fn resolve_axis(op: &'static str, axis: i64, rank: usize) -> Result<usize> {
-    let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
-    usize::try_from(wrapped).ok().filter(|index| *index < rank).ok_or(Error::Axis { op, axis, rank })
+    let wrapped = if axis < 0 {
+        axis.saturating_add(rank as i64)
+    } else {
+        axis
+    };
+    usize::try_from(wrapped)
+        .ok()
+        .filter(|index| *index < rank)
+        .ok_or(Error::Axis { op, axis, rank })
 }
 
 impl fmt::Display for Shape {
@@ -221,7 +258,11 @@ impl Axes {
         for axis in &self.0 {
             let index = shape.axis_or_scalar(op, *axis)?;
             if std::mem::replace(&mut mask[index], true) {
-                return Err(Error::option(op, "dim", format!("dim {axis} appears twice")));
+                return Err(Error::option(
+                    op,
+                    "dim",
+                    format!("dim {axis} appears twice"),
+                ));
             }
         }
         Ok(mask)

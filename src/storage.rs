@@ -36,7 +36,12 @@ pub(crate) struct Storage {
 
 impl Storage {
     pub fn new(data: Data) -> Arc<Self> {
-        Arc::new(Storage { data, version: AtomicU64::new(0), history: AtomicU64::new(0), lock: RwLock::new(()) })
+        Arc::new(Storage {
+            data,
+            version: AtomicU64::new(0),
+            history: AtomicU64::new(0),
+            lock: RwLock::new(()),
+        })
     }
 
     pub fn data(&self) -> &Data {
@@ -66,7 +71,9 @@ impl Storage {
     pub fn host(&self, layout: Layout, dtype: DType) -> Option<Host<'_>> {
         match &self.data {
             // SAFETY: the layout lies within the block; the caller holds the lock.
-            Data::Cpu(block) => Some(unsafe { Host::new(block.start().cast_const(), layout, dtype) }),
+            Data::Cpu(block) => {
+                Some(unsafe { Host::new(block.start().cast_const(), layout, dtype) })
+            }
             Data::Ascend(_) => None,
         }
     }
@@ -109,20 +116,32 @@ impl<'a> Locks<'a> {
     pub fn take(storages: impl Iterator<Item = (&'a Arc<Storage>, bool)>) -> Self {
         let mut wanted: SmallVec<[(&'a Storage, bool); 4]> = SmallVec::new();
         for (storage, write) in storages {
-            match wanted.iter_mut().find(|(own, _)| std::ptr::eq(*own, storage.as_ref())) {
+            match wanted
+                .iter_mut()
+                .find(|(own, _)| std::ptr::eq(*own, storage.as_ref()))
+            {
                 Some(own) => own.1 |= write,
                 None => wanted.push((storage, write)),
             }
         }
         if wanted.len() > 1 {
-            wanted.sort_unstable_by_key(|(storage, _)| std::ptr::from_ref::<Storage>(storage) as usize);
+            wanted.sort_unstable_by_key(|(storage, _)| {
+                std::ptr::from_ref::<Storage>(storage) as usize
+            });
         }
-        let mut locks = Locks { _read: SmallVec::new(), _write: SmallVec::new() };
+        let mut locks = Locks {
+            _read: SmallVec::new(),
+            _write: SmallVec::new(),
+        };
         for (storage, write) in wanted {
             if write {
-                locks._write.push(storage.lock.write().unwrap_or_else(PoisonError::into_inner));
+                locks
+                    ._write
+                    .push(storage.lock.write().unwrap_or_else(PoisonError::into_inner));
             } else {
-                locks._read.push(storage.lock.read().unwrap_or_else(PoisonError::into_inner));
+                locks
+                    ._read
+                    .push(storage.lock.read().unwrap_or_else(PoisonError::into_inner));
             }
         }
         locks

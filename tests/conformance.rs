@@ -21,8 +21,10 @@ use std::process::ExitCode;
 use ascend_tensor::Device;
 
 fn main() -> ExitCode {
-    let folder = std::env::var_os("ASCEND_TENSOR_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/conformance"), PathBuf::from);
+    let folder = std::env::var_os("ASCEND_TENSOR_CONFORMANCE").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/conformance"),
+        PathBuf::from,
+    );
     let only = std::env::var("ASCEND_TENSOR_CONFORMANCE_ONLY").unwrap_or_default();
     let wanted = |op: &str| only.is_empty() || only.split(',').any(|name| name == op);
     let devices = match std::env::var("ASCEND_TENSOR_CONFORMANCE_DEVICES").as_deref() {

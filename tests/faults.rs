@@ -29,7 +29,9 @@ const FAULTS: &[(&str, i32)] = &[
 fn train() -> Result<f32> {
     let device = Device::ascend(0);
     let x = Tensor::new([[1.0f32, 2.0], [3.0, -4.0]]).to_device(device)?;
-    let mut w = Tensor::new([[0.5f32, 1.0], [-0.5, 0.25]]).to_device(device)?.requires_grad()?;
+    let mut w = Tensor::new([[0.5f32, 1.0], [-0.5, 0.25]])
+        .to_device(device)?
+        .requires_grad()?;
     let mut last = 0.0;
     for _ in 0..3 {
         let loss = x.matmul(&w)?.relu()?.mean(())?;
@@ -45,7 +47,12 @@ fn train() -> Result<f32> {
 
 /// One process: runs the loop with the faults of the environment and tells what happened.
 fn child() -> i32 {
-    if ascend::install(ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve)).is_err() {
+    if ascend::install(ascend_sys::Api::from_resolver(
+        "ascend-emulator",
+        ascend_emulator::resolve,
+    ))
+    .is_err()
+    {
         return 3;
     }
     let result = train();
@@ -67,7 +74,10 @@ fn run(faults: &str) -> (Option<i32>, String) {
         .env("ASCEND_EMULATOR_FAULTS", faults)
         .output();
     match output {
-        Ok(output) => (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        ),
         Err(error) => (None, error.to_string()),
     }
 }
@@ -89,8 +99,11 @@ fn every_call_may_fail() {
             seen += usize::from(told);
             if code != Some(0) || !(told || text.contains("LOSS")) {
                 failures.push(format!("{call} number {use_number}: exit {code:?}: {text}"));
-            } else if told && !text.contains(&fault.to_string()) && !text.contains("out of memory") {
-                failures.push(format!("{call} number {use_number}: the error does not name {fault}: {text}"));
+            } else if told && !text.contains(&fault.to_string()) && !text.contains("out of memory")
+            {
+                failures.push(format!(
+                    "{call} number {use_number}: the error does not name {fault}: {text}"
+                ));
             }
         }
     }

@@ -1,12 +1,15 @@
 //! The tape: what backward computes and what it refuses. Expected values are computed by hand.
 
 use ascend_tensor::{
-    BackwardFault, BackwardOptions, Counts, DType, Device, Error, ErrorKind, Gradient, Host, HostMut, Meta, Op, Plan, Result, Tensor,
-    dispatch, no_grad,
+    BackwardFault, BackwardOptions, Counts, DType, Device, Error, ErrorKind, Gradient, Host,
+    HostMut, Meta, Op, Plan, Result, Tensor, dispatch, no_grad,
 };
 
 fn gradient(gradients: &ascend_tensor::Gradients, leaf: &Tensor) -> Vec<f32> {
-    gradients.get(leaf).and_then(|gradient| gradient.to_vec().ok()).unwrap_or_default()
+    gradients
+        .get(leaf)
+        .and_then(|gradient| gradient.to_vec().ok())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -19,10 +22,14 @@ fn a_tensor_used_twice_gets_both_gradients() -> Result<()> {
 
 #[test]
 fn broadcast_gradients_are_summed_and_cast() -> Result<()> {
-    let row = Tensor::new([1.0f32, 2.0]).to_dtype(DType::BF16)?.requires_grad()?;
+    let row = Tensor::new([1.0f32, 2.0])
+        .to_dtype(DType::BF16)?
+        .requires_grad()?;
     let table = Tensor::new([[1.0f32, 10.0], [2.0, 20.0], [3.0, 30.0]]);
     let gradients = table.mul(&row)?.sum(())?.backward()?;
-    let gradient = gradients.get(&row).map(|gradient| (gradient.dtype(), gradient.to_f64_vec()));
+    let gradient = gradients
+        .get(&row)
+        .map(|gradient| (gradient.dtype(), gradient.to_f64_vec()));
     assert!(matches!(gradient, Some((DType::BF16, Ok(values))) if values == [6.0, 60.0]));
     Ok(())
 }
@@ -51,10 +58,16 @@ fn second_derivatives() -> Result<()> {
     let x = Tensor::new([1.0f64, -2.0]).requires_grad()?;
     let cube = x.mul(&x)?.mul(&x)?.sum(())?;
     let first = cube.backward_with(BackwardOptions::new().create_graph())?;
-    let slope = first.get(&x).cloned().ok_or(Error::NoGradient { op: "test" })?;
+    let slope = first
+        .get(&x)
+        .cloned()
+        .ok_or(Error::NoGradient { op: "test" })?;
     assert_eq!(slope.to_vec::<f64>()?, [3.0, 12.0]);
     let second = slope.sum(())?.backward()?;
-    assert_eq!(second.get(&x).map(Tensor::to_vec::<f64>).transpose()?, Some(vec![6.0, -12.0]));
+    assert_eq!(
+        second.get(&x).map(Tensor::to_vec::<f64>).transpose()?,
+        Some(vec![6.0, -12.0])
+    );
     Ok(())
 }
 
@@ -64,7 +77,13 @@ fn a_stale_save_is_an_error() -> Result<()> {
     let mut factor = Tensor::new([3.0f32, 4.0]);
     let y = x.mul(&factor)?.sum(())?;
     factor.add_(1.0)?;
-    assert!(matches!(y.backward(), Err(Error::Backward { why: BackwardFault::Stale, .. })));
+    assert!(matches!(
+        y.backward(),
+        Err(Error::Backward {
+            why: BackwardFault::Stale,
+            ..
+        })
+    ));
     Ok(())
 }
 
@@ -85,14 +104,26 @@ fn another_handle_of_changed_memory_is_refused() -> Result<()> {
     let old = y.clone();
     y.mul_(&x)?;
     let used = old.mul(&x);
-    assert!(matches!(used, Err(Error::Backward { why: BackwardFault::History, .. })));
+    assert!(matches!(
+        used,
+        Err(Error::Backward {
+            why: BackwardFault::History,
+            ..
+        })
+    ));
     Ok(())
 }
 
 #[test]
 fn a_leaf_changes_in_place_only_without_the_tape() -> Result<()> {
     let mut x = Tensor::new([1.0f32]).requires_grad()?;
-    assert!(matches!(x.add_(1.0), Err(Error::Backward { why: BackwardFault::LeafInPlace, .. })));
+    assert!(matches!(
+        x.add_(1.0),
+        Err(Error::Backward {
+            why: BackwardFault::LeafInPlace,
+            ..
+        })
+    ));
     no_grad(|| x.add_(1.0))?;
     assert_eq!(x.to_vec::<f32>()?, [2.0]);
     assert!(x.is_tracked());
@@ -115,12 +146,38 @@ fn a_long_chain_neither_overflows_nor_recurses() -> Result<()> {
 #[test]
 fn wrong_uses_are_typed_errors() -> Result<()> {
     let x = Tensor::new([1.0f32, 2.0]).requires_grad()?;
-    assert!(matches!(x.mul(2.0)?.backward(), Err(Error::Backward { why: BackwardFault::NotScalar, .. })));
-    assert!(matches!(Tensor::new(1.0f32).backward(), Err(Error::Backward { why: BackwardFault::NotTracked, .. })));
-    assert!(matches!(Tensor::new([1i64]).requires_grad(), Err(Error::Backward { why: BackwardFault::NotFloat, .. })));
+    assert!(matches!(
+        x.mul(2.0)?.backward(),
+        Err(Error::Backward {
+            why: BackwardFault::NotScalar,
+            ..
+        })
+    ));
+    assert!(matches!(
+        Tensor::new(1.0f32).backward(),
+        Err(Error::Backward {
+            why: BackwardFault::NotTracked,
+            ..
+        })
+    ));
+    assert!(matches!(
+        Tensor::new([1i64]).requires_grad(),
+        Err(Error::Backward {
+            why: BackwardFault::NotFloat,
+            ..
+        })
+    ));
     let seed = Tensor::zeros([3], DType::F32, Device::Cpu)?;
-    let seeded = x.mul(2.0)?.backward_with(BackwardOptions::new().gradient(&seed));
-    assert!(matches!(seeded, Err(Error::Backward { why: BackwardFault::Seed, .. })));
+    let seeded = x
+        .mul(2.0)?
+        .backward_with(BackwardOptions::new().gradient(&seed));
+    assert!(matches!(
+        seeded,
+        Err(Error::Backward {
+            why: BackwardFault::Seed,
+            ..
+        })
+    ));
     Ok(())
 }
 
@@ -157,8 +214,14 @@ impl Op for Forgotten {
 #[test]
 fn a_missing_gradient_fails_at_forward_time() -> Result<()> {
     let x = Tensor::new([1.0f32]);
-    assert_eq!(dispatch::run_one(&Forgotten, &[&x])?.to_vec::<f32>()?, [1.0]);
+    assert_eq!(
+        dispatch::run_one(&Forgotten, &[&x])?.to_vec::<f32>()?,
+        [1.0]
+    );
     let tracked = dispatch::run_one(&Forgotten, &[&x.requires_grad()?]);
-    assert_eq!(tracked.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::Gradient));
+    assert_eq!(
+        tracked.map(|_| ()).map_err(|error| error.kind()),
+        Err(ErrorKind::Gradient)
+    );
     Ok(())
 }

@@ -91,9 +91,15 @@ impl Tensor {
     /// If the dtype is not a float.
     pub fn requires_grad(&self) -> Result<Tensor> {
         if !self.dtype().is_float() {
-            return Err(Error::Backward { op: "requires_grad", why: BackwardFault::NotFloat });
+            return Err(Error::Backward {
+                op: "requires_grad",
+                why: BackwardFault::NotFloat,
+            });
         }
-        Ok(self.detached_handle().with_node(NodeRef { node: Node::leaf(), output: 0 }))
+        Ok(self.detached_handle().with_node(NodeRef {
+            node: Node::leaf(),
+            output: 0,
+        }))
     }
 
     /// Computes the gradients of this single-element tensor for all leaves that it depends on.
@@ -120,15 +126,32 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::backward`], and if the seed does not have this tensor's shape, dtype and device.
     pub fn backward_with(&self, options: BackwardOptions<'_>) -> Result<Gradients> {
-        let root = self.node().ok_or(Error::Backward { op: "backward", why: BackwardFault::NotTracked })?;
+        let root = self.node().ok_or(Error::Backward {
+            op: "backward",
+            why: BackwardFault::NotTracked,
+        })?;
         super::tape::check_history("backward", self)?;
         let seed = match options.seed {
-            Some(seed) if seed.meta() == self.meta() && seed.device() == self.device() => seed.clone(),
-            Some(_) => return Err(Error::Backward { op: "backward", why: BackwardFault::Seed }),
+            Some(seed) if seed.meta() == self.meta() && seed.device() == self.device() => {
+                seed.clone()
+            }
+            Some(_) => {
+                return Err(Error::Backward {
+                    op: "backward",
+                    why: BackwardFault::Seed,
+                });
+            }
             None if self.elements() == 1 => Tensor::ones_like(self)?,
-            None => return Err(Error::Backward { op: "backward", why: BackwardFault::NotScalar }),
+            None => {
+                return Err(Error::Backward {
+                    op: "backward",
+                    why: BackwardFault::NotScalar,
+                });
+            }
         };
-        mode::inner(options.create_graph, || walk(root, seed, options.create_graph))
+        mode::inner(options.create_graph, || {
+            walk(root, seed, options.create_graph)
+        })
     }
 }
 
@@ -146,7 +169,11 @@ fn walk(root: &NodeRef, seed: Tensor, create_graph: bool) -> Result<Gradients> {
 }
 
 /// Visits what waits, and what that leads to, down to leaves and to the nodes at which to stop.
-fn drain(mut waiting: BTreeMap<u64, Arrived>, stops: &HashMap<u64, usize>, create_graph: bool) -> Result<Gradients> {
+fn drain(
+    mut waiting: BTreeMap<u64, Arrived>,
+    stops: &HashMap<u64, usize>,
+    create_graph: bool,
+) -> Result<Gradients> {
     let mut gradients = Gradients::default();
     while let Some((id, arrived)) = waiting.pop_last() {
         let record = match &arrived.node.kind {
@@ -170,9 +197,10 @@ fn drain(mut waiting: BTreeMap<u64, Arrived>, stops: &HashMap<u64, usize>, creat
 }
 
 fn arrive(waiting: &mut BTreeMap<u64, Arrived>, edge: &NodeRef, gradient: Tensor) -> Result<()> {
-    let entry = waiting
-        .entry(edge.node.id)
-        .or_insert_with(|| Arrived { node: Arc::clone(&edge.node), gradients: SmallVec::new() });
+    let entry = waiting.entry(edge.node.id).or_insert_with(|| Arrived {
+        node: Arc::clone(&edge.node),
+        gradients: SmallVec::new(),
+    });
     let output = edge.output as usize;
     if entry.gradients.len() <= output {
         entry.gradients.resize(output + 1, None);
@@ -187,19 +215,38 @@ fn arrive(waiting: &mut BTreeMap<u64, Arrived>, edge: &NodeRef, gradient: Tensor
 
 /// Brings a gradient to its input's shape (sums over broadcast dims) and dtype.
 fn fit(op: &'static str, gradient: Tensor, meta: &Meta) -> Result<Tensor> {
-    let gradient = if *gradient.shape() == meta.shape { gradient } else { gradient.sum_to(op, &meta.shape)? };
-    if gradient.dtype() == meta.dtype { Ok(gradient) } else { gradient.to_dtype(meta.dtype) }
+    let gradient = if *gradient.shape() == meta.shape {
+        gradient
+    } else {
+        gradient.sum_to(op, &meta.shape)?
+    };
+    if gradient.dtype() == meta.dtype {
+        Ok(gradient)
+    } else {
+        gradient.to_dtype(meta.dtype)
+    }
 }
 
 /// The gradients of one node's inputs.
-fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_graph: bool) -> Result<Grads> {
+fn step(
+    node: &Arc<Node>,
+    record: &Record,
+    gradients: &[Option<Tensor>],
+    create_graph: bool,
+) -> Result<Grads> {
     let op = record.op.name();
     let needs: SmallVec<[bool; 4]> = record.edges.iter().map(Option::is_some).collect();
-    let inputs: SmallVec<[Option<Tensor>; 4]> =
-        record.inputs.iter().map(|saved| saved.as_ref().map(|saved| saved.get(op)).transpose()).collect::<Result<_>>()?;
+    let inputs: SmallVec<[Option<Tensor>; 4]> = record
+        .inputs
+        .iter()
+        .map(|saved| saved.as_ref().map(|saved| saved.get(op)).transpose())
+        .collect::<Result<_>>()?;
     let attach = |(output, tensor): (usize, Tensor)| {
         if create_graph && tensor.dtype().is_float() {
-            tensor.with_node(NodeRef { node: Arc::clone(node), output: output as u32 })
+            tensor.with_node(NodeRef {
+                node: Arc::clone(node),
+                output: output as u32,
+            })
         } else {
             tensor
         }
@@ -208,15 +255,31 @@ fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_
         .outputs
         .iter()
         .enumerate()
-        .map(|(output, saved)| saved.as_ref().map(|saved| saved.get(op).map(|tensor| attach((output, tensor)))).transpose())
+        .map(|(output, saved)| {
+            saved
+                .as_ref()
+                .map(|saved| saved.get(op).map(|tensor| attach((output, tensor))))
+                .transpose()
+        })
         .collect::<Result<_>>()?;
-    let cx = GradCx { op, inputs: &inputs, outputs: &outputs, metas: &record.metas, device: record.device, gradients, needs: &needs };
+    let cx = GradCx {
+        op,
+        inputs: &inputs,
+        outputs: &outputs,
+        metas: &record.metas,
+        device: record.device,
+        gradients,
+        needs: &needs,
+    };
     let grads = match record.op.gradient() {
         Gradient::Compose => composed(record, &cx, create_graph)?,
         _ => record.op.backward(&cx)?,
     };
     if grads.iter().skip(record.metas.len()).any(Option::is_some) {
-        return Err(Error::Backward { op, why: BackwardFault::Arity });
+        return Err(Error::Backward {
+            op,
+            why: BackwardFault::Arity,
+        });
     }
     Ok(grads)
 }
@@ -224,19 +287,35 @@ fn step(node: &Arc<Node>, record: &Record, gradients: &[Option<Tensor>], create_
 /// The gradient of a composition: run again under the tape from views of the inputs, at which the walk stops. The views
 /// keep the inputs' history, so that recorded gradients can be differentiated again.
 fn composed(record: &Record, cx: &GradCx<'_>, create_graph: bool) -> Result<Grads> {
-    let starts: Vec<Tensor> = (0..cx.len()).map(|index| cx.input(index).cloned()).collect::<Result<_>>()?;
-    let starts = starts.iter().enumerate().map(|(index, x)| if cx.needs(index) { x.reshape(*x.shape()) } else { Ok(x.detach()) });
+    let starts: Vec<Tensor> = (0..cx.len())
+        .map(|index| cx.input(index).cloned())
+        .collect::<Result<_>>()?;
+    let starts = starts.iter().enumerate().map(|(index, x)| {
+        if cx.needs(index) {
+            x.reshape(*x.shape())
+        } else {
+            Ok(x.detach())
+        }
+    });
     let starts: Vec<Tensor> = mode::inner(true, || starts.collect::<Result<_>>())?;
     let outputs = mode::inner(true, || record.op.compose(&starts))?;
     let mut stops = HashMap::new();
-    for (index, start) in starts.iter().enumerate().filter(|(index, _)| cx.needs(*index)) {
+    for (index, start) in starts
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| cx.needs(*index))
+    {
         stops.extend(start.node().map(|node| (node.node.id, index)));
     }
     let mut grads: Grads = smallvec::smallvec![None; cx.len()];
     let mut waiting = BTreeMap::new();
     for (output, gradient) in outputs.iter().zip(cx.gradients) {
         if let (Some(gradient), Some(node)) = (gradient, output.node()) {
-            arrive(&mut waiting, node, fit(cx.op, gradient.clone(), &output.meta())?)?;
+            arrive(
+                &mut waiting,
+                node,
+                fit(cx.op, gradient.clone(), &output.meta())?,
+            )?;
         }
     }
     let found = drain(waiting, &stops, create_graph)?;

@@ -52,13 +52,19 @@ pub(crate) struct Saved {
 
 impl Saved {
     fn new(tensor: &Tensor) -> Self {
-        Saved { tensor: tensor.clone(), version: tensor.storage().version() }
+        Saved {
+            tensor: tensor.clone(),
+            version: tensor.storage().version(),
+        }
     }
 
     /// The tensor, if it was not changed in place since.
     pub fn get(&self, op: &'static str) -> Result<Tensor> {
         if self.tensor.storage().version() != self.version {
-            return Err(Error::Backward { op, why: BackwardFault::Stale });
+            return Err(Error::Backward {
+                op,
+                why: BackwardFault::Stale,
+            });
         }
         Ok(self.tensor.clone())
     }
@@ -68,7 +74,10 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Node {
     pub fn leaf() -> Arc<Self> {
-        Arc::new(Node { id: NEXT.fetch_add(1, Ordering::Relaxed), kind: Kind::Leaf })
+        Arc::new(Node {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            kind: Kind::Leaf,
+        })
     }
 }
 
@@ -89,7 +98,11 @@ impl Drop for Node {
         take_apart(&mut self.kind, &mut waiting);
         while let Some(mut record) = waiting.pop() {
             let edges = record.edges.drain(..).flatten();
-            let saved = record.inputs.drain(..).chain(record.outputs.drain(..)).flatten();
+            let saved = record
+                .inputs
+                .drain(..)
+                .chain(record.outputs.drain(..))
+                .flatten();
             let saved = saved.filter_map(|saved| saved.tensor.into_node());
             for edge in edges.chain(saved) {
                 if let Some(mut node) = Arc::into_inner(edge.node) {
@@ -109,23 +122,41 @@ fn take_apart(kind: &mut Kind, waiting: &mut Vec<Record>) {
 /// Refuses a handle whose storage got another history through an in-place op on another handle.
 pub(crate) fn check_history(op: &'static str, input: &Tensor) -> Result<()> {
     if input.storage().history() > input.seen() {
-        return Err(Error::Backward { op, why: BackwardFault::History });
+        return Err(Error::Backward {
+            op,
+            why: BackwardFault::History,
+        });
     }
     Ok(())
 }
 
 /// Refuses an in-place op under the tape whose destination is a leaf: its gradient would belong to a value that is gone.
 pub(crate) fn check_destinations(op: &dyn Op, inputs: &[Tensor]) -> Result<()> {
-    let is_leaf = |input: &Tensor| input.node().is_some_and(|node| matches!(node.node.kind, Kind::Leaf));
-    let written_leaf = inputs.iter().enumerate().any(|(index, input)| op.writes().has(index) && is_leaf(input));
+    let is_leaf = |input: &Tensor| {
+        input
+            .node()
+            .is_some_and(|node| matches!(node.node.kind, Kind::Leaf))
+    };
+    let written_leaf = inputs
+        .iter()
+        .enumerate()
+        .any(|(index, input)| op.writes().has(index) && is_leaf(input));
     if written_leaf {
-        return Err(Error::Backward { op: op.name(), why: BackwardFault::LeafInPlace });
+        return Err(Error::Backward {
+            op: op.name(),
+            why: BackwardFault::LeafInPlace,
+        });
     }
     Ok(())
 }
 
 /// Gives the outputs of a call their history; the answer has the visible outputs only.
-pub(crate) fn record(op: &dyn Op, inputs: &[&Tensor], mut outputs: Outputs, visible: usize) -> Result<Outputs> {
+pub(crate) fn record(
+    op: &dyn Op,
+    inputs: &[&Tensor],
+    mut outputs: Outputs,
+    visible: usize,
+) -> Result<Outputs> {
     let saves = op.saves();
     let saved = |index: usize, input: &&Tensor| saves.input(index).then(|| Saved::new(input));
     let record = Record {
@@ -133,13 +164,31 @@ pub(crate) fn record(op: &dyn Op, inputs: &[&Tensor], mut outputs: Outputs, visi
         edges: inputs.iter().map(|input| input.node().cloned()).collect(),
         metas: inputs.iter().map(|input| input.meta()).collect(),
         device: inputs.first().map_or(Device::Cpu, |input| input.device()),
-        inputs: inputs.iter().enumerate().map(|(index, input)| saved(index, input)).collect(),
-        outputs: outputs.iter().enumerate().map(|(index, output)| saves.output(index).then(|| Saved::new(output))).collect(),
+        inputs: inputs
+            .iter()
+            .enumerate()
+            .map(|(index, input)| saved(index, input))
+            .collect(),
+        outputs: outputs
+            .iter()
+            .enumerate()
+            .map(|(index, output)| saves.output(index).then(|| Saved::new(output)))
+            .collect(),
     };
-    let node = Arc::new(Node { id: NEXT.fetch_add(1, Ordering::Relaxed), kind: Kind::Op(Box::new(record)) });
+    let node = Arc::new(Node {
+        id: NEXT.fetch_add(1, Ordering::Relaxed),
+        kind: Kind::Op(Box::new(record)),
+    });
     outputs.truncate(visible);
     let follow = |(output, tensor): (usize, Tensor)| {
-        if tensor.dtype().is_float() { tensor.with_node(NodeRef { node: Arc::clone(&node), output: output as u32 }) } else { tensor }
+        if tensor.dtype().is_float() {
+            tensor.with_node(NodeRef {
+                node: Arc::clone(&node),
+                output: output as u32,
+            })
+        } else {
+            tensor
+        }
     };
     Ok(outputs.into_iter().enumerate().map(follow).collect())
 }

@@ -34,18 +34,31 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Memory with unspecified content: kernels write every element of an output before anybody reads it.
     pub fn allocate(op: &'static str, len: usize) -> Result<Self> {
-        let refuse = || Error::OutOfMemory { op, device: Device::Cpu, asked: len, free: 0 };
+        let refuse = || Error::OutOfMemory {
+            op,
+            device: Device::Cpu,
+            asked: len,
+            free: 0,
+        };
         let layout = Layout::from_size_align(len.max(1), ALIGNMENT).map_err(|_| refuse())?;
         // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(refuse)?;
-        Ok(Block { start, len, owner: Owner::Own(layout) })
+        Ok(Block {
+            start,
+            len,
+            owner: Owner::Own(layout),
+        })
     }
 
     /// A block over the elements of a vector, without a copy.
     pub fn from_vec<T: Send + Sync + Copy + 'static>(mut values: Vec<T>) -> Self {
         let start = NonNull::new(values.as_mut_ptr().cast()).unwrap_or(NonNull::dangling());
         let len = std::mem::size_of_val(values.as_slice());
-        Block { start, len, owner: Owner::Foreign(Box::new(values)) }
+        Block {
+            start,
+            len,
+            owner: Owner::Foreign(Box::new(values)),
+        }
     }
 
     /// A block with a copy of bytes.
@@ -60,8 +73,16 @@ impl Block {
     ///
     /// # Safety
     /// `start` must stay valid for reads and writes of `len` bytes while `owner` lives, and nobody else may write there.
-    pub unsafe fn from_owner(start: NonNull<u8>, len: usize, owner: Box<dyn Any + Send + Sync>) -> Self {
-        Block { start, len, owner: Owner::Foreign(owner) }
+    pub unsafe fn from_owner(
+        start: NonNull<u8>,
+        len: usize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        Block {
+            start,
+            len,
+            owner: Owner::Foreign(owner),
+        }
     }
 
     /// The vector that the block was made from, if it was made from one of `T`.
@@ -85,7 +106,13 @@ impl Block {
     pub fn read(&self, start: usize, into: &mut [u8]) {
         let count = into.len().min(self.len.saturating_sub(start));
         // SAFETY: `count` bytes from `start` on lie in the block, and `into` is other memory.
-        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(start.min(self.len)), into.as_mut_ptr(), count) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                self.start.as_ptr().add(start.min(self.len)),
+                into.as_mut_ptr(),
+                count,
+            )
+        };
     }
 
     /// Makes every byte 0 or 1, which a bool must be. Called before the block is shared.
@@ -116,6 +143,8 @@ impl Drop for Block {
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Block")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }

@@ -28,10 +28,21 @@ pub(crate) fn exp(x: f32) -> f32 {
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.5 { -104.5 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32).clamp(-160, 160);
+    let n = (shifted.to_bits() as i32)
+        .wrapping_sub(ROUNDER.to_bits() as i32)
+        .clamp(-160, 160);
     let whole = shifted - ROUNDER;
     let r = (x - whole * 0.693_359_4) - whole * -2.121_944_4e-4;
-    let p = polynomial(r, [0.001_392_625_1, 0.008_363_233, 0.041_666_555, 0.166_665_77, 0.5]);
+    let p = polynomial(
+        r,
+        [
+            0.001_392_625_1,
+            0.008_363_233,
+            0.041_666_555,
+            0.166_665_77,
+            0.5,
+        ],
+    );
     let near = r * r * p + r + 1.0;
     let half = n >> 1;
     near * power_of_two(half) * power_of_two(n - half)
@@ -61,7 +72,16 @@ pub(crate) fn ln(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let u = x * x;
-    let p = polynomial(u, [-0.006_096_714, 0.020_997_18, -0.053_850_91, 0.133_327_7, -0.333_333_3]);
+    let p = polynomial(
+        u,
+        [
+            -0.006_096_714,
+            0.020_997_18,
+            -0.053_850_91,
+            0.133_327_7,
+            -0.333_333_3,
+        ],
+    );
     let near = x + x * u * p;
     let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
     let far = if x < 0.0 { -far } else { far };
@@ -71,8 +91,15 @@ pub(crate) fn tanh(x: f32) -> f32 {
 /// `erf(x)` for `|x| < 1`.
 #[inline(always)]
 fn erf_near(x: f32) -> f32 {
-    let coefficients =
-        [7.875_875e-5, -0.000_801_686_43, 0.005_189_087_4, -0.026_854_212, 0.112_835_95, -0.376_126_27, 1.128_379_2];
+    let coefficients = [
+        7.875_875e-5,
+        -0.000_801_686_43,
+        0.005_189_087_4,
+        -0.026_854_212,
+        0.112_835_95,
+        -0.376_126_27,
+        1.128_379_2,
+    ];
     x * polynomial(x * x, coefficients)
 }
 
@@ -84,7 +111,15 @@ fn erfc_far(x: f32) -> f32 {
     let d = (high - x) * (high + x);
     let t = 1.0 / (1.0 + 0.4 * x);
     let coefficients = [
-        0.065_736_8, -0.241_690_19, 0.262_718_63, -0.086_829_97, 0.183_182_81, 0.155_573_89, 0.210_215_68, 0.225_434_91, 0.225_685_57,
+        0.065_736_8,
+        -0.241_690_19,
+        0.262_718_63,
+        -0.086_829_97,
+        0.183_182_81,
+        0.155_573_89,
+        0.210_215_68,
+        0.225_434_91,
+        0.225_685_57,
     ];
     let correction = 1.0 + d * (1.0 + d * (0.5 + d * 0.166_666_67));
     exp(-high * high) * correction * t * polynomial(t, coefficients)
@@ -103,7 +138,11 @@ pub(crate) fn erf(x: f32) -> f32 {
 pub(crate) fn erfc(x: f32) -> f32 {
     let far = erfc_far(x.abs());
     let far = if x < 0.0 { 2.0 - far } else { far };
-    if x.abs() < 1.0 { 1.0 - erf_near(x) } else { far }
+    if x.abs() < 1.0 {
+        1.0 - erf_near(x)
+    } else {
+        far
+    }
 }
 
 #[cfg(test)]
@@ -132,15 +171,40 @@ mod tests {
     #[test]
     fn special_values() {
         let inf = f32::INFINITY;
-        assert_eq!([super::exp(inf), super::exp(-inf), super::exp(0.0)], [inf, 0.0, 1.0]);
-        assert_eq!([super::ln(inf), super::ln(0.0), super::ln(1.0), super::ln(-0.0)], [inf, -inf, 0.0, -inf]);
-        assert_eq!([super::tanh(inf), super::tanh(-inf), super::tanh(0.0)], [1.0, -1.0, 0.0]);
-        assert_eq!([super::erf(inf), super::erf(-inf), super::erfc(inf), super::erfc(-inf)], [1.0, -1.0, 0.0, 2.0]);
+        assert_eq!(
+            [super::exp(inf), super::exp(-inf), super::exp(0.0)],
+            [inf, 0.0, 1.0]
+        );
+        assert_eq!(
+            [
+                super::ln(inf),
+                super::ln(0.0),
+                super::ln(1.0),
+                super::ln(-0.0)
+            ],
+            [inf, -inf, 0.0, -inf]
+        );
+        assert_eq!(
+            [super::tanh(inf), super::tanh(-inf), super::tanh(0.0)],
+            [1.0, -1.0, 0.0]
+        );
+        assert_eq!(
+            [
+                super::erf(inf),
+                super::erf(-inf),
+                super::erfc(inf),
+                super::erfc(-inf)
+            ],
+            [1.0, -1.0, 0.0, 2.0]
+        );
         assert!(super::ln(-1.0).is_nan());
         for function in [super::exp, super::ln, super::tanh, super::erf, super::erfc] {
             assert!(function(f32::NAN).is_nan());
         }
-        assert_eq!(super::ln(f32::from_bits(1)), f64::from(f32::from_bits(1)).ln() as f32);
+        assert_eq!(
+            super::ln(f32::from_bits(1)),
+            f64::from(f32::from_bits(1)).ln() as f32
+        );
         assert!(super::exp(-103.0) > 0.0);
     }
 }

@@ -54,14 +54,26 @@ pub(crate) struct Paths {
 impl Paths {
     /// The plain paths of a layout.
     pub fn of(layout: &Layout) -> Self {
-        Paths { dims: layout.pairs().map(|(size, stride)| Path::Stride(size, stride)).collect(), base: layout.offset() }
+        Paths {
+            dims: layout
+                .pairs()
+                .map(|(size, stride)| Path::Stride(size, stride))
+                .collect(),
+            base: layout.offset(),
+        }
     }
 
     /// Another path for a dim: the entries of `indices` times the dim's stride.
     pub fn with_indices(mut self, dim: usize, indices: impl Iterator<Item = usize>) -> Self {
         if let Some(Path::Stride(_, stride)) = self.dims.get(dim) {
             let stride = *stride;
-            let offset = |index| if index == NOWHERE { NOWHERE } else { index * stride };
+            let offset = |index| {
+                if index == NOWHERE {
+                    NOWHERE
+                } else {
+                    index * stride
+                }
+            };
             self.dims[dim] = Path::Offsets(indices.map(offset).collect());
         }
         self
@@ -81,7 +93,9 @@ fn merged<'a>(paths: &'a Paths, other: &Layout) -> SmallVec<[Dim<'a>; MAX_RANK]>
         };
         match (path, dims.last().and_then(strided)) {
             (Path::Stride(1, _), _) => {}
-            (Path::Stride(size, step), Some((count, outer, beside))) if outer == step * size && beside == stride * size => {
+            (Path::Stride(size, step), Some((count, outer, beside)))
+                if outer == step * size && beside == stride * size =>
+            {
                 dims.pop();
                 dims.push((Cow::Owned(Path::Stride(count * size, *step)), *stride));
             }
@@ -95,7 +109,12 @@ fn merged<'a>(paths: &'a Paths, other: &Layout) -> SmallVec<[Dim<'a>; MAX_RANK]>
 }
 
 /// Visits the rows `range` (all dims but the last) with the offset on both sides; the first is [`NOWHERE`] for a missing row.
-fn rows(outer: &[Dim<'_>], bases: (usize, usize), range: std::ops::Range<usize>, mut body: impl FnMut(usize, usize)) {
+fn rows(
+    outer: &[Dim<'_>],
+    bases: (usize, usize),
+    range: std::ops::Range<usize>,
+    mut body: impl FnMut(usize, usize),
+) {
     let mut index = [0usize; MAX_RANK];
     let mut rest = range.start;
     for (slot, (path, _)) in index.iter_mut().zip(outer).rev() {
@@ -107,7 +126,11 @@ fn rows(outer: &[Dim<'_>], bases: (usize, usize), range: std::ops::Range<usize>,
         let (mut from, mut to) = bases;
         for ((path, stride), index) in outer.iter().zip(index) {
             let step = path.at(index);
-            from = if from == NOWHERE || step == NOWHERE { NOWHERE } else { from + step };
+            from = if from == NOWHERE || step == NOWHERE {
+                NOWHERE
+            } else {
+                from + step
+            };
             to += index * stride;
         }
         body(from, to);
@@ -172,8 +195,13 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
         return;
     }
     let dims = merged(paths, y.layout());
-    let Some(((inner, stride), outer)) = dims.split_last() else { return };
-    let (count, lines) = (inner.size(), outer.iter().map(|(path, _)| path.size()).product::<usize>());
+    let Some(((inner, stride), outer)) = dims.split_last() else {
+        return;
+    };
+    let (count, lines) = (
+        inner.size(),
+        outer.iter().map(|(path, _)| path.size()).product::<usize>(),
+    );
     let (from, to) = (x.start().cast::<T>(), Shared(y.start().cast::<T>()));
     let source = Shared(from.cast_mut());
     let bases = (paths.base, y.layout().offset());
@@ -184,27 +212,46 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
             match inner.as_ref() {
                 _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
                 Path::Stride(_, 1) if *stride == 1 => {
-                    std::ptr::copy_nonoverlapping(source.get().add(from + part.start), to.add(part.start), part.len());
+                    std::ptr::copy_nonoverlapping(
+                        source.get().add(from + part.start),
+                        to.add(part.start),
+                        part.len(),
+                    );
                 }
-                Path::Stride(_, step) => part.for_each(|index| *to.add(index * stride) = *source.get().add(from + index * step)),
+                Path::Stride(_, step) => part.for_each(|index| {
+                    *to.add(index * stride) = *source.get().add(from + index * step)
+                }),
                 Path::Offsets(offsets) => {
                     for (index, offset) in part.clone().zip(&offsets[part]) {
-                        *to.add(index * stride) = if *offset == NOWHERE { fill } else { *source.get().add(from + offset) };
+                        *to.add(index * stride) = if *offset == NOWHERE {
+                            fill
+                        } else {
+                            *source.get().add(from + offset)
+                        };
                     }
                 }
             }
         }
     };
     if lines == 1 {
-        return par::ranges(count, par::GRAIN, |part| rows(outer, bases, 0..1, |from, to| row(from, to, part.clone())));
+        return par::ranges(count, par::GRAIN, |part| {
+            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()))
+        });
     }
-    par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| rows(outer, bases, range, |from, to| row(from, to, 0..count)));
+    par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
+        rows(outer, bases, range, |from, to| row(from, to, 0..count))
+    });
 }
 
 /// `target[paths(i)] = combine(target[paths(i)], x[i])`, in the row-major order of `i` for each element of the target.
 ///
 /// `x` has the paths' sizes and converts to `T` lanes; paths that lead nowhere or out of `target` are left out.
-pub(crate) fn scatter<T: Lane>(x: &Host<'_>, paths: &Paths, target: &mut [T], combine: impl Fn(T, T) -> T + Sync) {
+pub(crate) fn scatter<T: Lane>(
+    x: &Host<'_>,
+    paths: &Paths,
+    target: &mut [T],
+    combine: impl Fn(T, T) -> T + Sync,
+) {
     if x.elements() == 0 {
         return;
     }
@@ -213,13 +260,22 @@ pub(crate) fn scatter<T: Lane>(x: &Host<'_>, paths: &Paths, target: &mut [T], co
     let length = target.len();
     let part = |range: std::ops::Range<usize>| {
         let (mut paths, mut layout) = (paths.clone(), *x.layout());
-        if let (Some(dim), Some(Path::Stride(_, stride))) = (cut, cut.and_then(|dim| paths.dims.get(dim)).cloned()) {
+        if let (Some(dim), Some(Path::Stride(_, stride))) =
+            (cut, cut.and_then(|dim| paths.dims.get(dim)).cloned())
+        {
             paths.base += range.start * stride;
             paths.dims[dim] = Path::Stride(range.len(), stride);
             layout = layout.slice(dim, range.start, range.len(), 1);
         }
         // SAFETY: `length` elements lie there; threads have different indices of a strided dim, and so different elements.
-        unsafe { scatter_part(&x.with_layout(layout), &paths, (cells.get(), length), &combine) };
+        unsafe {
+            scatter_part(
+                &x.with_layout(layout),
+                &paths,
+                (cells.get(), length),
+                &combine,
+            )
+        };
     };
     match cut {
         Some(dim) if x.elements() >= 2 * par::GRAIN => par::ranges(paths.dims[dim].size(), 1, part),
@@ -231,46 +287,71 @@ pub(crate) fn scatter<T: Lane>(x: &Host<'_>, paths: &Paths, target: &mut [T], co
 /// The dim that threads can share out: strided, and the largest.
 fn widest(paths: &Paths) -> Option<usize> {
     let strided = |path: &Path| matches!(path, Path::Stride(_, stride) if *stride > 0);
-    (0..paths.dims.len()).filter(|dim| strided(&paths.dims[*dim])).max_by_key(|dim| paths.dims[*dim].size())
+    (0..paths.dims.len())
+        .filter(|dim| strided(&paths.dims[*dim]))
+        .max_by_key(|dim| paths.dims[*dim].size())
 }
 
 /// # Safety
 /// `target` must have that many writable elements, and nobody else may touch those that the paths name.
-unsafe fn scatter_part<T: Lane>(x: &Host<'_>, paths: &Paths, (target, length): (*mut T, usize), combine: &impl Fn(T, T) -> T) {
+unsafe fn scatter_part<T: Lane>(
+    x: &Host<'_>,
+    paths: &Paths,
+    (target, length): (*mut T, usize),
+    combine: &impl Fn(T, T) -> T,
+) {
     let dims = merged(paths, x.layout());
-    let Some(((inner, stride), outer)) = dims.split_last() else { return };
-    let (count, lines) = (inner.size(), outer.iter().map(|(path, _)| path.size()).product::<usize>());
+    let Some(((inner, stride), outer)) = dims.split_last() else {
+        return;
+    };
+    let (count, lines) = (
+        inner.size(),
+        outer.iter().map(|(path, _)| path.size()).product::<usize>(),
+    );
     let direct = x.dtype() == T::DTYPE && *stride == 1;
     let mut buffer = vec![T::ZERO; if direct { 0 } else { count }];
-    rows(outer, (paths.base, x.layout().offset()), 0..lines, |to, from| {
-        let from = x.start().wrapping_add(from * x.dtype().size());
-        let values: &[T] = if direct {
-            // SAFETY: the row's elements are `T`s in a row.
-            unsafe { std::slice::from_raw_parts(from.cast(), count) }
-        } else {
-            // SAFETY: the row's elements lie `stride` apart, and `T` serves their dtype.
-            unsafe { T::gather(from, *stride, x.dtype(), &mut buffer) };
-            &buffer
-        };
-        let put = |offset: usize, value: T| {
-            if offset < length {
-                // SAFETY: within the target, which is ours.
-                unsafe { *target.add(offset) = combine(*target.add(offset), value) };
+    rows(
+        outer,
+        (paths.base, x.layout().offset()),
+        0..lines,
+        |to, from| {
+            let from = x.start().wrapping_add(from * x.dtype().size());
+            let values: &[T] = if direct {
+                // SAFETY: the row's elements are `T`s in a row.
+                unsafe { std::slice::from_raw_parts(from.cast(), count) }
+            } else {
+                // SAFETY: the row's elements lie `stride` apart, and `T` serves their dtype.
+                unsafe { T::gather(from, *stride, x.dtype(), &mut buffer) };
+                &buffer
+            };
+            let put = |offset: usize, value: T| {
+                if offset < length {
+                    // SAFETY: within the target, which is ours.
+                    unsafe { *target.add(offset) = combine(*target.add(offset), value) };
+                }
+            };
+            match inner.as_ref() {
+                _ if to == NOWHERE => {}
+                Path::Stride(_, 1) if to.saturating_add(count) <= length => {
+                    // SAFETY: the run lies within the target, which is ours.
+                    let run = unsafe { std::slice::from_raw_parts_mut(target.add(to), count) };
+                    run.iter_mut()
+                        .zip(values)
+                        .for_each(|(cell, value)| *cell = combine(*cell, *value));
+                }
+                Path::Stride(_, step) => values
+                    .iter()
+                    .enumerate()
+                    .for_each(|(index, value)| put(to + index * step, *value)),
+                Path::Offsets(offsets) => {
+                    values
+                        .iter()
+                        .zip(offsets)
+                        .for_each(|(value, offset)| put(to.saturating_add(*offset), *value));
+                }
             }
-        };
-        match inner.as_ref() {
-            _ if to == NOWHERE => {}
-            Path::Stride(_, 1) if to.saturating_add(count) <= length => {
-                // SAFETY: the run lies within the target, which is ours.
-                let run = unsafe { std::slice::from_raw_parts_mut(target.add(to), count) };
-                run.iter_mut().zip(values).for_each(|(cell, value)| *cell = combine(*cell, *value));
-            }
-            Path::Stride(_, step) => values.iter().enumerate().for_each(|(index, value)| put(to + index * step, *value)),
-            Path::Offsets(offsets) => {
-                values.iter().zip(offsets).for_each(|(value, offset)| put(to.saturating_add(*offset), *value));
-            }
-        }
-    });
+        },
+    );
 }
 
 /// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape, and each entry a valid index of `x`.
@@ -293,13 +374,21 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
     }
     let walk = Walk::new([&table, &places, y.layout()]);
     let [si, sx, sy] = walk.inner();
-    let (source, target) = (Shared(x.start().cast::<T>().cast_mut()), Shared(y.start().cast::<T>()));
+    let (source, target) = (
+        Shared(x.start().cast::<T>().cast_mut()),
+        Shared(y.start().cast::<T>()),
+    );
     par::ranges(walk.elements(), par::GRAIN, |range| {
         walk.runs(range, usize::MAX, |[oi, ox, oy], count| {
             // SAFETY: the walk names elements of `y` and, with a valid index, of `x`; elements of `y` are written once.
             unsafe {
                 let (from, to) = (source.get().add(ox), target.get().add(oy));
-                for (at, index) in index[oi..].iter().step_by(si.max(1)).take(count).enumerate() {
+                for (at, index) in index[oi..]
+                    .iter()
+                    .step_by(si.max(1))
+                    .take(count)
+                    .enumerate()
+                {
                     *to.add(at * sy) = *from.add(at * sx + *index as usize * step);
                 }
             }
@@ -312,7 +401,12 @@ fn along(x: &Layout, dim: usize, shape: &Shape) -> (Layout, usize) {
     let step = x.strides().get(dim).copied().unwrap_or(0);
     let still = x.slice(dim, 0, 1, 1).with_offset(x.offset());
     let mut places = still;
-    for (other, size) in shape.dims().iter().enumerate().filter(|(other, _)| *other != dim) {
+    for (other, size) in shape
+        .dims()
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != dim)
+    {
         places = places.slice(other, 0, *size, 1);
     }
     (places.expand("gather", shape).unwrap_or(still), step)
@@ -336,16 +430,35 @@ pub(crate) fn scatter_along<T: Lane>(
     let table = Layout::contiguous(sizes);
     let cells = Shared(target.as_mut_ptr());
     let body = |cut: Option<(usize, std::ops::Range<usize>)>| {
-        let part = |layout: &Layout| cut.as_ref().map_or(*layout, |(dim, range)| layout.slice(*dim, range.start, range.len(), 1));
-        let (source, places, table) = (source.with_layout(part(source.layout())), part(&places), part(&table));
+        let part = |layout: &Layout| {
+            cut.as_ref().map_or(*layout, |(dim, range)| {
+                layout.slice(*dim, range.start, range.len(), 1)
+            })
+        };
+        let (source, places, table) = (
+            source.with_layout(part(source.layout())),
+            part(&places),
+            part(&table),
+        );
         let walk = Walk::new([&table, &places, source.layout()]);
         let [si, sp, ss] = walk.inner();
         let mut buffer = [T::ZERO; 256];
         walk.runs(0..walk.elements(), buffer.len(), |[oi, op, os], count| {
             let values = &mut buffer[..count];
             // SAFETY: the walk names elements of `source`, and `T` serves its dtype.
-            unsafe { T::gather(source.start().wrapping_add(os * source.dtype().size()), ss, source.dtype(), values) };
-            for (at, (value, index)) in values.iter().zip(index[oi..].iter().step_by(si.max(1))).enumerate() {
+            unsafe {
+                T::gather(
+                    source.start().wrapping_add(os * source.dtype().size()),
+                    ss,
+                    source.dtype(),
+                    values,
+                )
+            };
+            for (at, (value, index)) in values
+                .iter()
+                .zip(index[oi..].iter().step_by(si.max(1)))
+                .enumerate()
+            {
                 // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
                 unsafe {
                     let cell = cells.get().add(op + at * sp + *index as usize * step);
@@ -354,9 +467,13 @@ pub(crate) fn scatter_along<T: Lane>(
             }
         });
     };
-    let cut = (0..sizes.rank()).filter(|other| *other != dim).max_by_key(|other| sizes.size(*other));
+    let cut = (0..sizes.rank())
+        .filter(|other| *other != dim)
+        .max_by_key(|other| sizes.size(*other));
     match cut {
-        Some(cut) if sizes.elements() >= 2 * par::GRAIN => par::ranges(sizes.size(cut), 1, |range| body(Some((cut, range)))),
+        Some(cut) if sizes.elements() >= 2 * par::GRAIN => {
+            par::ranges(sizes.size(cut), 1, |range| body(Some((cut, range))))
+        }
         _ => body(None),
     }
 }
@@ -379,7 +496,11 @@ pub(crate) fn in_lanes<T: Lane>(y: &mut HostMut<'_>, body: impl FnOnce(&mut [T])
 }
 
 /// Sets the elements of each row (of `width`) of a row-major `y` that `cleared` names to zero.
-pub(crate) fn clear_rows(y: &mut HostMut<'_>, width: usize, cleared: impl Fn(usize) -> std::ops::Range<usize> + Sync) {
+pub(crate) fn clear_rows(
+    y: &mut HostMut<'_>,
+    width: usize,
+    cleared: impl Fn(usize) -> std::ops::Range<usize> + Sync,
+) {
     if width == 0 || !y.layout().is_contiguous() {
         return;
     }
@@ -391,7 +512,13 @@ pub(crate) fn clear_rows(y: &mut HostMut<'_>, width: usize, cleared: impl Fn(usi
             let (from, to) = (range.start.min(width), range.end.min(width));
             if from < to {
                 // SAFETY: the range lies within a row of `y`, whose elements are contiguous; all zero bits are the number 0.
-                unsafe { std::ptr::write_bytes(start.get().add((row * width + from) * size), 0, (to - from) * size) };
+                unsafe {
+                    std::ptr::write_bytes(
+                        start.get().add((row * width + from) * size),
+                        0,
+                        (to - from) * size,
+                    )
+                };
             }
         }
     });
@@ -403,7 +530,8 @@ mod tests {
 
     #[test]
     fn rows_start_anywhere() {
-        let paths = Paths::of(&Layout::contiguous([3, 4, 2])).with_indices(1, [2usize, 0, 1, NOWHERE].into_iter());
+        let paths = Paths::of(&Layout::contiguous([3, 4, 2]))
+            .with_indices(1, [2usize, 0, 1, NOWHERE].into_iter());
         let layout = Layout::contiguous([3, 4, 2]);
         let dims = merged(&paths, &layout);
         let mut all = vec![];
@@ -418,7 +546,8 @@ mod tests {
     fn scatters_add_what_meets() {
         let values: Vec<f32> = (0..6).map(|x| x as f32).collect();
         let x = Host::from_slice(&values, &Shape::from([3, 2])).expect("enough values");
-        let paths = Paths::of(&Layout::contiguous([2, 2])).with_indices(0, [1usize, 1, 0].into_iter());
+        let paths =
+            Paths::of(&Layout::contiguous([2, 2])).with_indices(0, [1usize, 1, 0].into_iter());
         let mut target = [10.0f32; 4];
         scatter(&x, &paths, &mut target, |x, y| x + y);
         assert_eq!(target, [14.0, 15.0, 12.0, 14.0]);

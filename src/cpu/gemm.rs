@@ -24,7 +24,13 @@ pub(crate) struct Sizes {
 
 /// `z = scale * (x y)`, plus `factor * start` where a start is given, over the matrices in the last two dims. The dims before
 /// them are batches, alike in all layouts (broadcast by strides of 0, which copies nothing). `start` has the shape of `z`.
-pub(crate) fn products<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, scale: T, start: Option<(&Host<'_>, T)>) {
+pub(crate) fn products<T: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    scale: T,
+    start: Option<(&Host<'_>, T)>,
+) {
     if z.elements() == 0 || z.shape().rank() < 2 {
         return;
     }
@@ -40,22 +46,41 @@ pub(crate) fn products<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>,
         return;
     }
     let (mut left, mut right) = (Vec::<T>::new(), Vec::<T>::new());
-    let (Some(x), Some(y)) = (lanes(x, &mut left), lanes(y, &mut right)) else { return };
+    let (Some(x), Some(y)) = (lanes(x, &mut left), lanes(y, &mut right)) else {
+        return;
+    };
     let keep = start.is_some();
     if let Some([a, b, c]) = folded(x.layout(), y.layout(), z.layout()) {
         let task = Task::new((&x, &a), (&y, &b), (z.start(), &c), scale, keep);
         // SAFETY: the layouts lie within their views, whose elements are `T`s; `z` is borrowed mutably.
         return unsafe { task.run(a.offset(), b.offset(), c.offset(), true) };
     }
-    let task = Task::new((&x, x.layout()), (&y, y.layout()), (z.start(), z.layout()), scale, keep);
+    let task = Task::new(
+        (&x, x.layout()),
+        (&y, y.layout()),
+        (z.start(), z.layout()),
+        scale,
+        keep,
+    );
     let ((a, _), (b, _), (c, _)) = (cut(x.layout()), cut(y.layout()), cut(z.layout()));
     let count = c.elements();
     let alone = count < 2 * par::threads() && task.work() > SERIAL;
-    let grain = if alone { usize::MAX } else { (SERIAL / task.work().max(1)).max(1) };
+    let grain = if alone {
+        usize::MAX
+    } else {
+        (SERIAL / task.work().max(1)).max(1)
+    };
     par::ranges(count, grain, |range| {
         for batch in range {
             // SAFETY: as above; every batch has its own part of `z`.
-            unsafe { task.run(offset_at(&a, batch), offset_at(&b, batch), offset_at(&c, batch), alone) };
+            unsafe {
+                task.run(
+                    offset_at(&a, batch),
+                    offset_at(&b, batch),
+                    offset_at(&c, batch),
+                    alone,
+                )
+            };
         }
     });
 }
@@ -64,7 +89,13 @@ pub(crate) fn products<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>,
 const SERIAL: usize = 64 * 64 * 64;
 
 /// For outputs that memory does not hold as lanes: the product in a buffer, rounded once.
-fn through_lanes<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, scale: T, start: Option<(&Host<'_>, T)>) {
+fn through_lanes<T: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    scale: T,
+    start: Option<(&Host<'_>, T)>,
+) {
     let mut wide = vec![T::ZERO; z.elements()];
     let shape = *z.shape();
     if let Some(mut target) = view_mut(&mut wide, Layout::contiguous(shape)) {
@@ -77,12 +108,14 @@ fn through_lanes<T: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, scale
 
 fn view<T: Lane>(values: &[T], layout: Layout) -> Option<Host<'_>> {
     // SAFETY: the layout ends within the slice, which is borrowed.
-    (layout.end() <= values.len()).then(|| unsafe { Host::new(values.as_ptr().cast(), layout, T::DTYPE) })
+    (layout.end() <= values.len())
+        .then(|| unsafe { Host::new(values.as_ptr().cast(), layout, T::DTYPE) })
 }
 
 fn view_mut<T: Lane>(values: &mut [T], layout: Layout) -> Option<HostMut<'_>> {
     // SAFETY: the layout ends within the slice, which is borrowed mutably.
-    (layout.end() <= values.len()).then(|| unsafe { HostMut::new(values.as_mut_ptr().cast(), layout, T::DTYPE) })
+    (layout.end() <= values.len())
+        .then(|| unsafe { HostMut::new(values.as_mut_ptr().cast(), layout, T::DTYPE) })
 }
 
 /// The matrices as lanes: the view itself, or each distinct element (dims of stride 0 once) widened into `held`, with
@@ -100,7 +133,13 @@ fn lanes<'a, T: Lane>(x: &Host<'a>, held: &'a mut Vec<T>) -> Option<Host<'a>> {
         distinct = distinct.slice(dim, 0, once.size(dim), 1);
     }
     let flip = rank >= 2 && layout.strides()[rank - 2] == 1 && layout.strides()[rank - 1] != 1;
-    let turn = |layout: Layout| if flip { layout.transpose(rank - 2, rank - 1) } else { layout };
+    let turn = |layout: Layout| {
+        if flip {
+            layout.transpose(rank - 2, rank - 1)
+        } else {
+            layout
+        }
+    };
     let distinct = turn(distinct);
     held.resize(distinct.elements(), T::ZERO);
     let dense = Layout::contiguous(*distinct.shape());
@@ -115,7 +154,10 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
         let order: SmallVec<[usize; MAX_RANK]> = dims.collect();
         layout.permute(&order)
     };
-    (part(0..rank.saturating_sub(2)), part(rank.saturating_sub(2)..rank))
+    (
+        part(0..rank.saturating_sub(2)),
+        part(rank.saturating_sub(2)..rank),
+    )
 }
 
 /// One matrix for all batches of `y`: then the batches of `x` and `z` are rows of one product.
@@ -124,7 +166,10 @@ fn folded(x: &Layout, y: &Layout, z: &Layout) -> Option<[Layout; 3]> {
     if batches.shape().rank() == 0 {
         return Some([*x, *y, *z]);
     }
-    if batches.pairs().any(|(size, stride)| size != 1 && stride != 0) {
+    if batches
+        .pairs()
+        .any(|(size, stride)| size != 1 && stride != 0)
+    {
         return None;
     }
     let two = |layout: &Layout| {
@@ -151,14 +196,28 @@ struct Task<T> {
 unsafe impl<T> Sync for Task<T> {}
 
 impl<T: Lane> Task<T> {
-    fn new(x: (&Host<'_>, &Layout), y: (&Host<'_>, &Layout), z: (*mut u8, &Layout), scale: T, keep: bool) -> Self {
+    fn new(
+        x: (&Host<'_>, &Layout),
+        y: (&Host<'_>, &Layout),
+        z: (*mut u8, &Layout),
+        scale: T,
+        keep: bool,
+    ) -> Self {
         let last = |layout: &Layout| {
             let (_, matrix) = cut(layout);
-            ((matrix.dims()[0], matrix.dims()[1]), (matrix.strides()[0], matrix.strides()[1]))
+            (
+                (matrix.dims()[0], matrix.dims()[1]),
+                (matrix.strides()[0], matrix.strides()[1]),
+            )
         };
-        let (((rows, inner), first), ((_, columns), second), (_, third)) = (last(x.1), last(y.1), last(z.1));
+        let (((rows, inner), first), ((_, columns), second), (_, third)) =
+            (last(x.1), last(y.1), last(z.1));
         Task {
-            sizes: Sizes { rows, inner, columns },
+            sizes: Sizes {
+                rows,
+                inner,
+                columns,
+            },
             a: x.0.start().cast(),
             b: y.0.start().cast(),
             z: z.0.cast(),
@@ -169,7 +228,10 @@ impl<T: Lane> Task<T> {
     }
 
     fn work(&self) -> usize {
-        self.sizes.rows.saturating_mul(self.sizes.inner).saturating_mul(self.sizes.columns)
+        self.sizes
+            .rows
+            .saturating_mul(self.sizes.inner)
+            .saturating_mul(self.sizes.columns)
     }
 
     /// The product of the matrices at these element offsets.
@@ -177,12 +239,20 @@ impl<T: Lane> Task<T> {
     /// # Safety
     /// The matrices must lie within the views, and nobody else may touch the part of `z`.
     unsafe fn run(&self, a: usize, b: usize, z: usize, parallel: bool) {
-        let (a, b, z) = (self.a.wrapping_add(a), self.b.wrapping_add(b), self.z.wrapping_add(z));
+        let (a, b, z) = (
+            self.a.wrapping_add(a),
+            self.b.wrapping_add(b),
+            self.z.wrapping_add(z),
+        );
         match T::DTYPE {
             // SAFETY: `T` is `f32` here; the rest as promised by the caller.
-            DType::F32 => unsafe { self.float::<f32>((a, b, z), self.scale.to_f64() as f32, 1.0, parallel) },
+            DType::F32 => unsafe {
+                self.float::<f32>((a, b, z), self.scale.to_f64() as f32, 1.0, parallel)
+            },
             // SAFETY: `T` is `f64` here; the rest as above.
-            DType::F64 => unsafe { self.float::<f64>((a, b, z), self.scale.to_f64(), 1.0, parallel) },
+            DType::F64 => unsafe {
+                self.float::<f64>((a, b, z), self.scale.to_f64(), 1.0, parallel)
+            },
             // SAFETY: as promised by the caller.
             _ => unsafe { self.integer((a, b, z), parallel) },
         }
@@ -190,10 +260,26 @@ impl<T: Lane> Task<T> {
 
     /// # Safety
     /// As `run`, and `T` must be `F`.
-    unsafe fn float<F: 'static + Copy>(&self, (a, b, z): (*const T, *const T, *mut T), scale: F, one: F, parallel: bool) {
-        let parallel = if parallel && self.work() >= SERIAL { parallelism() } else { gemm::Parallelism::None };
-        let Sizes { rows, inner, columns } = self.sizes;
-        let [a_at, b_at, z_at] = self.strides.map(|(row, column)| (row as isize, column as isize));
+    unsafe fn float<F: 'static + Copy>(
+        &self,
+        (a, b, z): (*const T, *const T, *mut T),
+        scale: F,
+        one: F,
+        parallel: bool,
+    ) {
+        let parallel = if parallel && self.work() >= SERIAL {
+            parallelism()
+        } else {
+            gemm::Parallelism::None
+        };
+        let Sizes {
+            rows,
+            inner,
+            columns,
+        } = self.sizes;
+        let [a_at, b_at, z_at] = self
+            .strides
+            .map(|(row, column)| (row as isize, column as isize));
         // SAFETY: promised by the caller.
         unsafe {
             gemm::gemm::<F>(
@@ -225,11 +311,19 @@ impl<T: Lane> Task<T> {
     /// # Safety
     /// As `run`.
     unsafe fn integer(&self, (a, b, z): (*const T, *const T, *mut T), parallel: bool) {
-        let Sizes { rows, inner, columns } = self.sizes;
+        let Sizes {
+            rows,
+            inner,
+            columns,
+        } = self.sizes;
         let [a_at, b_at, z_at] = self.strides;
         let simd = Simd::best();
         let cells = Cells(a, b, z);
-        let grain = if parallel { (SERIAL / (inner * columns).max(1)).max(1) } else { usize::MAX };
+        let grain = if parallel {
+            (SERIAL / (inner * columns).max(1)).max(1)
+        } else {
+            usize::MAX
+        };
         par::ranges(rows, grain, |range| {
             let Cells(a, b, z) = *{ &cells };
             let mut sums = vec![T::ZERO; columns];
@@ -239,7 +333,12 @@ impl<T: Lane> Task<T> {
                 for index in 0..inner {
                     // SAFETY: row `row` and column `index` of `a`, and row `index` of `b`, lie within their matrices.
                     let factor = unsafe {
-                        T::gather(b.wrapping_add(index * b_at.0).cast(), b_at.1, T::DTYPE, &mut line);
+                        T::gather(
+                            b.wrapping_add(index * b_at.0).cast(),
+                            b_at.1,
+                            T::DTYPE,
+                            &mut line,
+                        );
                         *a.add(row * a_at.0 + index * a_at.1)
                     };
                     simd.run(|| {

@@ -8,11 +8,26 @@ use super::number::Number;
 macro_rules! with_integer {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::DType::I32 => { type $T = i32; $body }
-            $crate::DType::I16 => { type $T = i16; $body }
-            $crate::DType::I8 => { type $T = i8; $body }
-            $crate::DType::U8 => { type $T = u8; $body }
-            _ => { type $T = i64; $body }
+            $crate::DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::DType::I16 => {
+                type $T = i16;
+                $body
+            }
+            $crate::DType::I8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::DType::U8 => {
+                type $T = u8;
+                $body
+            }
+            _ => {
+                type $T = i64;
+                $body
+            }
         }
     };
 }
@@ -24,14 +39,22 @@ pub(crate) use with_integer;
 pub(crate) fn floor_divide<T: Number>(x: T, y: T) -> T {
     let quotient = x.over(y);
     let exact = quotient.times(y) == x;
-    if !exact && (x < T::ZERO) != (y < T::ZERO) && y.is_true() { quotient.minus(T::ONE) } else { quotient }
+    if !exact && (x < T::ZERO) != (y < T::ZERO) && y.is_true() {
+        quotient.minus(T::ONE)
+    } else {
+        quotient
+    }
 }
 
 /// What division rounded down leaves: the result has the divisor's sign.
 #[inline(always)]
 pub(crate) fn remainder<T: Number>(x: T, y: T) -> T {
     let rest = x.minus(x.over(y).times(y));
-    if rest.is_true() && (rest < T::ZERO) != (y < T::ZERO) { rest.plus(y) } else { rest }
+    if rest.is_true() && (rest < T::ZERO) != (y < T::ZERO) {
+        rest.plus(y)
+    } else {
+        rest
+    }
 }
 
 /// `x^n`, wrapping; for a negative `n` the integer part of `1 / x^-n`.
@@ -41,7 +64,13 @@ pub(crate) fn power<T: Number>(x: T, n: T) -> T {
     if n < T::ZERO {
         let minus_one = T::ZERO.minus(T::ONE);
         let sign = if odd { minus_one } else { T::ONE };
-        return if x == T::ONE { x } else if x == minus_one { sign } else { T::ZERO };
+        return if x == T::ONE {
+            x
+        } else if x == minus_one {
+            sign
+        } else {
+            T::ZERO
+        };
     }
     let (mut base, mut exponent, mut result) = (x, n.to_i64(), T::ONE);
     while exponent > 0 {
@@ -62,7 +91,10 @@ mod tests {
     fn division_rounds_down() {
         for x in -7i32..=7 {
             for y in [-3, -2, -1, 1, 2, 3] {
-                assert_eq!(floor_divide(x, y), (f64::from(x) / f64::from(y)).floor() as i32);
+                assert_eq!(
+                    floor_divide(x, y),
+                    (f64::from(x) / f64::from(y)).floor() as i32
+                );
                 assert_eq!(remainder(x, y), x - y * floor_divide(x, y));
             }
         }
@@ -72,6 +104,14 @@ mod tests {
 
     #[test]
     fn powers_wrap() {
-        assert_eq!((power(3i64, 4), power(2u8, 8), power(-1i32, -3), power(2i32, -1)), (81, 0, -1, 0));
+        assert_eq!(
+            (
+                power(3i64, 4),
+                power(2u8, 8),
+                power(-1i32, -3),
+                power(2i32, -1)
+            ),
+            (81, 0, -1, 0)
+        );
     }
 }

@@ -26,11 +26,20 @@ struct Source<'a, T> {
 impl<'a, T: Lane> Source<'a, T> {
     fn new(view: &'a Host<'a>, stride: usize) -> Self {
         let direct = view.dtype() == T::DTYPE && stride == 1;
-        Source { view, stride, direct, filled: None, buffer: Vec::new() }
+        Source {
+            view,
+            stride,
+            direct,
+            filled: None,
+            buffer: Vec::new(),
+        }
     }
 
     fn run(&mut self, offset: usize, count: usize) -> &[T] {
-        let from = self.view.start().wrapping_add(offset * self.view.dtype().size());
+        let from = self
+            .view
+            .start()
+            .wrapping_add(offset * self.view.dtype().size());
         if self.direct {
             // SAFETY: the walk names elements of the view, which `Host::new` promised; `direct` says that they are `T`s in a row.
             return unsafe { std::slice::from_raw_parts(from.cast::<T>(), count) };
@@ -38,11 +47,19 @@ impl<'a, T: Lane> Source<'a, T> {
         if self.stride == 0 && self.filled == Some(offset) && self.buffer.len() >= count {
             return &self.buffer[..count];
         }
-        let length = if self.stride == 0 { BLOCK.max(count) } else { count };
+        let length = if self.stride == 0 {
+            BLOCK.max(count)
+        } else {
+            count
+        };
         if self.buffer.len() < length {
             self.buffer.resize(length, T::ZERO);
         }
-        let lane = if self.stride == 0 { &mut self.buffer[..] } else { &mut self.buffer[..count] };
+        let lane = if self.stride == 0 {
+            &mut self.buffer[..]
+        } else {
+            &mut self.buffer[..count]
+        };
         // SAFETY: the walk names elements of the view (with stride 0, one of them), and `T` serves its dtype.
         unsafe { T::gather(from, self.stride, self.view.dtype(), lane) };
         self.filled = Some(offset);
@@ -62,8 +79,15 @@ struct Sink<T> {
 impl<T: Lane> Sink<T> {
     /// `inputs` are the addresses of the inputs' storages: an output that shares one goes through the buffer.
     fn new(view: &HostMut<'_>, stride: usize, inputs: &[*const u8]) -> Self {
-        let direct = view.dtype() == T::DTYPE && stride == 1 && !inputs.contains(&view.start().cast_const());
-        Sink { start: view.start(), dtype: view.dtype(), stride, direct, buffer: Vec::new() }
+        let direct =
+            view.dtype() == T::DTYPE && stride == 1 && !inputs.contains(&view.start().cast_const());
+        Sink {
+            start: view.start(),
+            dtype: view.dtype(),
+            stride,
+            direct,
+            buffer: Vec::new(),
+        }
     }
 
     /// Where the results of the run go.
@@ -71,7 +95,9 @@ impl<T: Lane> Sink<T> {
         if self.direct {
             // SAFETY: the walk names elements of the view, which `HostMut::new` promised; `direct` says that they are `T`s
             // in a row and that no input lies there.
-            return unsafe { std::slice::from_raw_parts_mut(self.start.cast::<T>().add(offset), count) };
+            return unsafe {
+                std::slice::from_raw_parts_mut(self.start.cast::<T>().add(offset), count)
+            };
         }
         if self.buffer.len() < count {
             self.buffer.resize(count, T::ZERO);
@@ -113,7 +139,12 @@ pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl 
 }
 
 /// `z[i] = f(x[i], y[i])`.
-pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, f: impl Fn(A, B) -> C + Sync) {
+pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    f: impl Fn(A, B) -> C + Sync,
+) {
     let simd = Simd::best();
     drive2::<A, B, C>(x, y, z, &|a, b, to| {
         simd.run(|| {
@@ -167,7 +198,11 @@ fn drive0<C: Lane>(y: &mut HostMut<'_>, run: &(dyn Fn(usize, &mut [C]) + Sync)) 
     });
 }
 
-fn drive1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, run: &(dyn Fn(&[A], &mut [C]) + Sync)) {
+fn drive1<A: Lane, C: Lane>(
+    x: &Host<'_>,
+    y: &mut HostMut<'_>,
+    run: &(dyn Fn(&[A], &mut [C]) + Sync),
+) {
     let walk = Walk::new([x.layout(), y.layout()]);
     let [sx, sy] = walk.inner();
     let target = Shared(y.start(), y);
@@ -175,17 +210,26 @@ fn drive1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, run: &(dyn Fn(&[A
         let target = &target;
         let mut source = Source::<A>::new(x, sx);
         let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
-        walk.runs(range, longest(source.direct && sink.direct), |[ox, oy], count| {
-            run(source.run(ox, count), sink.run(oy, count));
-            sink.finish(oy, count);
-        });
+        walk.runs(
+            range,
+            longest(source.direct && sink.direct),
+            |[ox, oy], count| {
+                run(source.run(ox, count), sink.run(oy, count));
+                sink.finish(oy, count);
+            },
+        );
     });
 }
 
 /// A loop over a run of two inputs.
 type Run2<'f, A, B, C> = &'f (dyn Fn(&[A], &[B], &mut [C]) + Sync);
 
-fn drive2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>, run: Run2<'_, A, B, C>) {
+fn drive2<A: Lane, B: Lane, C: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    run: Run2<'_, A, B, C>,
+) {
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
     let [sx, sy, sz] = walk.inner();
     let target = Shared(z.start(), z);
@@ -196,7 +240,11 @@ fn drive2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut
         let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
         let direct = left.direct && right.direct && sink.direct;
         walk.runs(range, longest(direct), |[ox, oy, oz], count| {
-            run(left.run(ox, count), right.run(oy, count), sink.run(oz, count));
+            run(
+                left.run(ox, count),
+                right.run(oy, count),
+                sink.run(oz, count),
+            );
             sink.finish(oz, count);
         });
     });
@@ -205,7 +253,11 @@ fn drive2<A: Lane, B: Lane, C: Lane>(x: &Host<'_>, y: &Host<'_>, z: &mut HostMut
 /// A loop over a run of three inputs.
 type Run3<'f, A, B, C, D> = &'f (dyn Fn(&[A], &[B], &[C], &mut [D]) + Sync);
 
-fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(inputs: [&Host<'_>; 3], w: &mut HostMut<'_>, run: Run3<'_, A, B, C, D>) {
+fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
+    inputs: [&Host<'_>; 3],
+    w: &mut HostMut<'_>,
+    run: Run3<'_, A, B, C, D>,
+) {
     let [x, y, z] = inputs;
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
     let [sx, sy, sz, sw] = walk.inner();
@@ -218,7 +270,12 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(inputs: [&Host<'_>; 3], w: &mut Ho
         let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
         let direct = first.direct && second.direct && third.direct && sink.direct;
         walk.runs(range, longest(direct), |[ox, oy, oz, ow], count| {
-            run(first.run(ox, count), second.run(oy, count), third.run(oz, count), sink.run(ow, count));
+            run(
+                first.run(ox, count),
+                second.run(oy, count),
+                third.run(oz, count),
+                sink.run(ow, count),
+            );
             sink.finish(ow, count);
         });
     });
@@ -241,7 +298,11 @@ pub(crate) fn copy(x: &Host<'_>, y: &mut HostMut<'_>) {
 #[inline(always)]
 pub(crate) fn convert<A: Number, C: Number>(x: A) -> C {
     if A::IS_FLOAT {
-        if C::DTYPE == DType::Bool { C::from_i64(i64::from(x.is_true())) } else { C::from_f64(x.to_f64()) }
+        if C::DTYPE == DType::Bool {
+            C::from_i64(i64::from(x.is_true()))
+        } else {
+            C::from_f64(x.to_f64())
+        }
     } else {
         C::from_i64(x.to_i64())
     }
@@ -256,7 +317,10 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
         walk.runs(range, usize::MAX, |[ox, oy], count| {
-            let (from, to) = (x.start().wrapping_add(ox * size), target.0.wrapping_add(oy * size));
+            let (from, to) = (
+                x.start().wrapping_add(ox * size),
+                target.0.wrapping_add(oy * size),
+            );
             // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
             unsafe {
                 match (sx, sy, size) {

@@ -33,7 +33,11 @@ fn narrow_key<T: Lane>(x: T) -> u32 {
         return u32::MAX;
     }
     let bits = (x.to_f64() as f32 + 0.0).to_bits();
-    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+    if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    }
 }
 
 /// A key and the position that it came from, in one integer whose order is the stable order.
@@ -75,7 +79,12 @@ pub(crate) struct Pick {
 }
 
 /// For each line of `x` along a dim, the first elements of its stable order and the indices that they had there.
-pub(crate) fn order<T: Lane>(x: &Host<'_>, pick: Pick, values: &mut HostMut<'_>, indices: &mut HostMut<'_>) {
+pub(crate) fn order<T: Lane>(
+    x: &Host<'_>,
+    pick: Pick,
+    values: &mut HostMut<'_>,
+    indices: &mut HostMut<'_>,
+) {
     if size_of::<T>() <= 4 && u32::try_from(x.shape().size(pick.dim)).is_ok() {
         order_packed::<T, u64>(x, pick, values, indices);
     } else {
@@ -93,17 +102,40 @@ impl Start {
     }
 }
 
-fn order_packed<T: Lane, P: Packed>(x: &Host<'_>, pick: Pick, values: &mut HostMut<'_>, indices: &mut HostMut<'_>) {
-    let Pick { dim, descending, count } = pick;
+fn order_packed<T: Lane, P: Packed>(
+    x: &Host<'_>,
+    pick: Pick,
+    values: &mut HostMut<'_>,
+    indices: &mut HostMut<'_>,
+) {
+    let Pick {
+        dim,
+        descending,
+        count,
+    } = pick;
     let size = x.shape().size(dim);
     let step = |layout: &crate::Layout| layout.strides().get(dim).copied().unwrap_or(0);
-    let line = |layout: &crate::Layout| if layout.shape().rank() == 0 { *layout } else { layout.select(dim, 0) };
+    let line = |layout: &crate::Layout| {
+        if layout.shape().rank() == 0 {
+            *layout
+        } else {
+            layout.select(dim, 0)
+        }
+    };
     if size == 0 || count == 0 || x.elements() == 0 {
         return;
     }
     let lines = x.elements() / size;
-    let (from, to, at) = (line(x.layout()), line(values.layout()), line(indices.layout()));
-    let (xs, vs, is) = (step(x.layout()), step(values.layout()), step(indices.layout()));
+    let (from, to, at) = (
+        line(x.layout()),
+        line(values.layout()),
+        line(indices.layout()),
+    );
+    let (xs, vs, is) = (
+        step(x.layout()),
+        step(values.layout()),
+        step(indices.layout()),
+    );
     let (width, dtype, wide) = (x.dtype().size(), values.dtype(), indices.dtype());
     let (value_start, index_start) = (Start(values.start()), Start(indices.start()));
     let body = |range: std::ops::Range<usize>| {
@@ -113,9 +145,20 @@ fn order_packed<T: Lane, P: Packed>(x: &Host<'_>, pick: Pick, values: &mut HostM
         let mut best = vec![T::ZERO; count];
         for number in range {
             // SAFETY: the line lies within `x`, and `T` serves its dtype.
-            unsafe { T::gather(x.start().wrapping_add(offset_at(&from, number) * width), xs, x.dtype(), &mut row) };
+            unsafe {
+                T::gather(
+                    x.start().wrapping_add(offset_at(&from, number) * width),
+                    xs,
+                    x.dtype(),
+                    &mut row,
+                )
+            };
             packed.clear();
-            packed.extend(row.iter().enumerate().map(|(index, x)| P::pack(*x, index, descending)));
+            packed.extend(
+                row.iter()
+                    .enumerate()
+                    .map(|(index, x)| P::pack(*x, index, descending)),
+            );
             if count < size {
                 packed.select_nth_unstable(count - 1);
             }
@@ -126,8 +169,18 @@ fn order_packed<T: Lane, P: Packed>(x: &Host<'_>, pick: Pick, values: &mut HostM
             }
             // SAFETY: the lines lie within the outputs, and the lanes serve their dtypes.
             unsafe {
-                T::scatter(&best, value_start.at(offset_at(&to, number) * dtype.size()), vs, dtype);
-                i64::scatter(&places, index_start.at(offset_at(&at, number) * wide.size()), is, wide);
+                T::scatter(
+                    &best,
+                    value_start.at(offset_at(&to, number) * dtype.size()),
+                    vs,
+                    dtype,
+                );
+                i64::scatter(
+                    &places,
+                    index_start.at(offset_at(&at, number) * wide.size()),
+                    is,
+                    wide,
+                );
             }
         }
     };
@@ -138,7 +191,11 @@ fn order_packed<T: Lane, P: Packed>(x: &Host<'_>, pick: Pick, values: &mut HostM
 #[cfg(feature = "rayon")]
 fn sort<P: Packed>(packed: &mut [P], lines: usize) {
     use rayon::slice::ParallelSliceMut;
-    if lines < par::threads() && packed.len() > par::GRAIN { packed.par_sort_unstable() } else { packed.sort_unstable() }
+    if lines < par::threads() && packed.len() > par::GRAIN {
+        packed.par_sort_unstable()
+    } else {
+        packed.sort_unstable()
+    }
 }
 
 #[cfg(not(feature = "rayon"))]
@@ -149,7 +206,11 @@ fn sort<P: Packed>(packed: &mut [P], _lines: usize) {
 /// Runs of equal elements in order: for each the position of its first element; and for each position its run. NaNs equal
 /// nothing, not even each other.
 pub(crate) fn runs<T: Lane>(values: &[T]) -> (Vec<usize>, Vec<usize>) {
-    let mut order: Vec<(u64, usize)> = values.iter().enumerate().map(|(index, x)| (wide_key(*x), index)).collect();
+    let mut order: Vec<(u64, usize)> = values
+        .iter()
+        .enumerate()
+        .map(|(index, x)| (wide_key(*x), index))
+        .collect();
     order.sort_unstable();
     let (mut firsts, mut run_of) = (Vec::new(), vec![0; values.len()]);
     let mut last: Option<u64> = None;
@@ -165,7 +226,10 @@ pub(crate) fn runs<T: Lane>(values: &[T]) -> (Vec<usize>, Vec<usize>) {
 
 /// As [`runs`], for rows of `width` keys in lexicographic order.
 pub(crate) fn row_runs(keys: &[u64], width: usize, rows: usize) -> (Vec<usize>, Vec<usize>) {
-    let row = |index: usize| keys.get(index * width..(index + 1) * width).unwrap_or_default();
+    let row = |index: usize| {
+        keys.get(index * width..(index + 1) * width)
+            .unwrap_or_default()
+    };
     let mut order: Vec<usize> = (0..rows).collect();
     order.sort_by(|a, b| row(*a).cmp(row(*b)));
     let (mut firsts, mut run_of): (Vec<usize>, Vec<usize>) = (Vec::new(), vec![0; rows]);
@@ -184,15 +248,36 @@ mod tests {
 
     #[test]
     fn keys_have_the_order_of_numbers() {
-        let rising = [f32::NEG_INFINITY, -2.5, -1e-40, 0.0, 1e-40, 1.0, f32::INFINITY, f32::NAN];
-        assert!(rising.windows(2).all(|pair| narrow_key(pair[0]) < narrow_key(pair[1]) && wide_key(pair[0]) < wide_key(pair[1])));
+        let rising = [
+            f32::NEG_INFINITY,
+            -2.5,
+            -1e-40,
+            0.0,
+            1e-40,
+            1.0,
+            f32::INFINITY,
+            f32::NAN,
+        ];
+        assert!(
+            rising
+                .windows(2)
+                .all(|pair| narrow_key(pair[0]) < narrow_key(pair[1])
+                    && wide_key(pair[0]) < wide_key(pair[1]))
+        );
         assert_eq!(narrow_key(0.0f32), narrow_key(-0.0f32));
-        assert!(narrow_key(-1i8) < narrow_key(0i8) && wide_key(i64::MIN) < wide_key(i64::MAX) && narrow_key(200u8) > narrow_key(3u8));
+        assert!(
+            narrow_key(-1i8) < narrow_key(0i8)
+                && wide_key(i64::MIN) < wide_key(i64::MAX)
+                && narrow_key(200u8) > narrow_key(3u8)
+        );
     }
 
     #[test]
     fn runs_name_their_first() {
         assert_eq!(runs(&[3i32, 1, 3, 2]), (vec![1, 3, 0], vec![2, 0, 2, 1]));
-        assert_eq!(row_runs(&[1, 2, 0, 5, 1, 2], 2, 3), (vec![1, 0], vec![1, 0, 1]));
+        assert_eq!(
+            row_runs(&[1, 2, 0, 5, 1, 2], 2, 3),
+            (vec![1, 0], vec![1, 0, 1])
+        );
     }
 }

@@ -18,8 +18,16 @@ pub(crate) fn philox(seed: u64, counter: u64) -> [u32; 4] {
     for _ in 0..10 {
         let first = u64::from(words[0]) * 0xD251_1F53;
         let second = u64::from(words[2]) * 0xCD9E_8D57;
-        words = [(second >> 32) as u32 ^ words[1] ^ key[0], second as u32, (first >> 32) as u32 ^ words[3] ^ key[1], first as u32];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        words = [
+            (second >> 32) as u32 ^ words[1] ^ key[0],
+            second as u32,
+            (first >> 32) as u32 ^ words[3] ^ key[1],
+            first as u32,
+        ];
+        key = [
+            key[0].wrapping_add(0x9E37_79B9),
+            key[1].wrapping_add(0xBB67_AE85),
+        ];
     }
     words
 }
@@ -38,7 +46,12 @@ fn words(seed: u64, offset: u64, first: usize, block: &mut [u32; BLOCK]) {
 }
 
 /// `y[i] = make(i, 32 random bits)` for a row-major `y`.
-pub(crate) fn fill<C: Lane>(y: &mut HostMut<'_>, seed: u64, offset: u64, make: impl Fn(usize, u32) -> C + Sync) {
+pub(crate) fn fill<C: Lane>(
+    y: &mut HostMut<'_>,
+    seed: u64,
+    offset: u64,
+    make: impl Fn(usize, u32) -> C + Sync,
+) {
     blocks(y, |first, out| {
         let mut block = [0; BLOCK];
         words(seed, offset, first, &mut block);
@@ -49,7 +62,12 @@ pub(crate) fn fill<C: Lane>(y: &mut HostMut<'_>, seed: u64, offset: u64, make: i
 }
 
 /// `y[i] = make(64 random bits)` for a row-major `y`; an element counts as two of 32 bits.
-pub(crate) fn fill_wide<C: Lane>(y: &mut HostMut<'_>, seed: u64, offset: u64, make: impl Fn(u64) -> C + Sync) {
+pub(crate) fn fill_wide<C: Lane>(
+    y: &mut HostMut<'_>,
+    seed: u64,
+    offset: u64,
+    make: impl Fn(u64) -> C + Sync,
+) {
     blocks(y, |first, out| {
         let mut block = [0; BLOCK];
         for (part, out) in out.chunks_mut(BLOCK / 2).enumerate() {
@@ -89,6 +107,9 @@ mod tests {
     /// Known answers of Philox 4x32-10 (Random123).
     #[test]
     fn philox_gives_the_known_answers() {
-        assert_eq!(philox(0, 0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(
+            philox(0, 0),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
     }
 }

@@ -105,7 +105,11 @@ fn erfinv_single(y: f32) -> f32 {
 fn erfinv(y: f64) -> f64 {
     let a = y.abs();
     if a >= 1.0 || a.is_nan() {
-        return if a == 1.0 { f64::INFINITY.copysign(y) } else { f64::NAN };
+        return if a == 1.0 {
+            f64::INFINITY.copysign(y)
+        } else {
+            f64::NAN
+        };
     }
     if a < 1e-8 {
         return y * (std::f64::consts::PI.sqrt() / 2.0);
@@ -114,7 +118,11 @@ fn erfinv(y: f64) -> f64 {
     let t = 2.0 / (std::f64::consts::PI * 0.147) + log / 2.0;
     let mut x = (((t * t - log / 0.147).sqrt()) - t).sqrt();
     for _ in 0..3 {
-        let error = if a < 0.5 { libm::erf(x) - a } else { (1.0 - a) - libm::erfc(x) };
+        let error = if a < 0.5 {
+            libm::erf(x) - a
+        } else {
+            (1.0 - a) - libm::erfc(x)
+        };
         let step = error * (x * x).exp() * (std::f64::consts::PI.sqrt() / 2.0);
         x -= step / (1.0 + x * step);
     }
@@ -127,7 +135,18 @@ mod tests {
 
     #[test]
     fn erfinv_inverts_erf() {
-        for y in [1e-12, 1e-6, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 0.999_999, 1.0 - 1e-12] {
+        for y in [
+            1e-12,
+            1e-6,
+            0.1,
+            0.25,
+            0.5,
+            0.75,
+            0.9,
+            0.999,
+            0.999_999,
+            1.0 - 1e-12,
+        ] {
             assert!((libm::erf(erfinv(y)) - y).abs() <= 4e-16, "{y}");
             assert_eq!(erfinv(-y), -erfinv(y));
         }

@@ -39,7 +39,8 @@ const BLOCK: usize = 1024;
 pub(crate) fn split(layout: &Layout, mask: &[bool; MAX_RANK]) -> (Layout, Layout) {
     let rank = layout.shape().rank();
     let part = |reduced: bool| {
-        let order: smallvec::SmallVec<[usize; MAX_RANK]> = (0..rank).filter(|dim| mask[*dim] == reduced).collect();
+        let order: smallvec::SmallVec<[usize; MAX_RANK]> =
+            (0..rank).filter(|dim| mask[*dim] == reduced).collect();
         layout.permute(&order)
     };
     (part(false), part(true).with_offset(0))
@@ -49,9 +50,14 @@ pub(crate) fn split(layout: &Layout, mask: &[bool; MAX_RANK]) -> (Layout, Layout
 pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) -> Shape {
     let sizes = shape.dims().iter().zip(mask);
     if keep {
-        sizes.map(|(size, reduced)| if *reduced { 1 } else { *size }).collect()
+        sizes
+            .map(|(size, reduced)| if *reduced { 1 } else { *size })
+            .collect()
     } else {
-        sizes.filter(|(_, reduced)| !**reduced).map(|(size, _)| *size).collect()
+        sizes
+            .filter(|(_, reduced)| !**reduced)
+            .map(|(size, _)| *size)
+            .collect()
     }
 }
 
@@ -82,12 +88,20 @@ pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: 
     };
     let (states, count) = states(&loops, x, mask);
     let (kept, _) = split(x.layout(), mask);
-    let Some(out_layout) = y.layout().reshape(kept.shape()) else { return };
-    map::generate(&mut y.with_layout(out_layout), |position| fold.finish(states[position], count));
+    let Some(out_layout) = y.layout().reshape(kept.shape()) else {
+        return;
+    };
+    map::generate(&mut y.with_layout(out_layout), |position| {
+        fold.finish(states[position], count)
+    });
 }
 
 /// The state of each output, and the number of elements folded into each.
-fn states<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<'_>, mask: &[bool; MAX_RANK]) -> (Vec<S>, usize) {
+fn states<T: Lane, S: Copy + Send + Sync>(
+    loops: &Loops<'_, T, S>,
+    x: &Host<'_>,
+    mask: &[bool; MAX_RANK],
+) -> (Vec<S>, usize) {
     let (kept, reduced) = split(x.layout(), mask);
     let count = reduced.elements();
     let reduced = reduced.merged();
@@ -98,11 +112,13 @@ fn states<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<'_>,
     let mut states = vec![loops.start; outputs];
     let grain = (par::GRAIN / count.max(1)).max(1);
     let cells = Cells(states.as_mut_ptr());
-    let across = kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
+    let across =
+        kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
     par::ranges(outputs, grain, |range| {
         let cells = &cells;
         // SAFETY: ranges are disjoint and within the vector, which outlives the call.
-        let states = unsafe { std::slice::from_raw_parts_mut(cells.0.add(range.start), range.len()) };
+        let states =
+            unsafe { std::slice::from_raw_parts_mut(cells.0.add(range.start), range.len()) };
         if across {
             fold_across(loops, x, (&kept, &reduced), range.start, states);
         } else {
@@ -134,7 +150,13 @@ pub(crate) fn offset_at(layout: &Layout, position: usize) -> usize {
 }
 
 /// One output from many elements, cut over the threads; parts join in order, so the result does not depend on timing.
-fn fold_whole<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<'_>, kept: &Layout, reduced: &Layout, count: usize) -> S {
+fn fold_whole<T: Lane, S: Copy + Send + Sync>(
+    loops: &Loops<'_, T, S>,
+    x: &Host<'_>,
+    kept: &Layout,
+    reduced: &Layout,
+    count: usize,
+) -> S {
     let part = par::GRAIN;
     let parts = count.div_ceil(part);
     let mut states = vec![loops.start; parts];
@@ -148,32 +170,49 @@ fn fold_whole<T: Lane, S: Copy + Send + Sync>(loops: &Loops<'_, T, S>, x: &Host<
             unsafe { *cells.0.add(index) = state };
         }
     });
-    states.into_iter().reduce(|first, second| (loops.join)(first, second)).unwrap_or(loops.start)
+    states
+        .into_iter()
+        .reduce(|first, second| (loops.join)(first, second))
+        .unwrap_or(loops.start)
 }
 
 /// Folds the elements `range` of the reduced dims, from the element offset `base` on.
-fn fold_along<T: Lane, S: Copy>(loops: &Loops<'_, T, S>, x: &Host<'_>, reduced: &Layout, base: usize, range: Range<usize>) -> S {
+fn fold_along<T: Lane, S: Copy>(
+    loops: &Loops<'_, T, S>,
+    x: &Host<'_>,
+    reduced: &Layout,
+    base: usize,
+    range: Range<usize>,
+) -> S {
     let walk = super::strided::Walk::new([reduced]);
     let [stride] = walk.inner();
     let size = x.dtype().size();
     let direct = x.dtype() == T::DTYPE && stride == 1;
-    let mut buffer: Vec<T> = if direct { Vec::new() } else { vec![T::ZERO; BLOCK.min(range.len())] };
+    let mut buffer: Vec<T> = if direct {
+        Vec::new()
+    } else {
+        vec![T::ZERO; BLOCK.min(range.len())]
+    };
     let mut index = range.start;
     let mut total: Option<S> = None;
-    walk.runs(range, if direct { usize::MAX } else { BLOCK }, |[offset], count| {
-        let from = x.start().wrapping_add((base + offset) * size);
-        let run: &[T] = if direct {
-            // SAFETY: the walk and the base name elements of the view; `direct` says that they are lanes in a row.
-            unsafe { std::slice::from_raw_parts(from.cast(), count) }
-        } else {
-            // SAFETY: as above, with the stride; the lane serves the dtype.
-            unsafe { T::gather(from, stride, x.dtype(), &mut buffer[..count]) };
-            &buffer[..count]
-        };
-        let state = (loops.run)(run, index);
-        total = Some(total.map_or(state, |total| (loops.join)(total, state)));
-        index += count;
-    });
+    walk.runs(
+        range,
+        if direct { usize::MAX } else { BLOCK },
+        |[offset], count| {
+            let from = x.start().wrapping_add((base + offset) * size);
+            let run: &[T] = if direct {
+                // SAFETY: the walk and the base name elements of the view; `direct` says that they are lanes in a row.
+                unsafe { std::slice::from_raw_parts(from.cast(), count) }
+            } else {
+                // SAFETY: as above, with the stride; the lane serves the dtype.
+                unsafe { T::gather(from, stride, x.dtype(), &mut buffer[..count]) };
+                &buffer[..count]
+            };
+            let state = (loops.run)(run, index);
+            total = Some(total.map_or(state, |total| (loops.join)(total, state)));
+            index += count;
+        },
+    );
     total.unwrap_or(loops.start)
 }
 
@@ -199,11 +238,21 @@ fn fold_run<F: Fold>(fold: &F, run: &[F::In], index: usize) -> F::State {
 }
 
 /// Folds row by row of the kept dims, for inputs whose kept dim is the contiguous one.
-fn fold_across<T: Lane, S>(loops: &Loops<'_, T, S>, x: &Host<'_>, (kept, reduced): (&Layout, &Layout), first: usize, states: &mut [S]) {
+fn fold_across<T: Lane, S>(
+    loops: &Loops<'_, T, S>,
+    x: &Host<'_>,
+    (kept, reduced): (&Layout, &Layout),
+    first: usize,
+    states: &mut [S],
+) {
     let width = kept.dims().last().copied().unwrap_or(1).max(1);
     let count = reduced.elements();
     let direct = x.dtype() == T::DTYPE;
-    let mut buffer: Vec<T> = if direct { Vec::new() } else { vec![T::ZERO; BLOCK] };
+    let mut buffer: Vec<T> = if direct {
+        Vec::new()
+    } else {
+        vec![T::ZERO; BLOCK]
+    };
     let size = x.dtype().size();
     let mut position = first;
     let mut rest = states;
@@ -212,7 +261,9 @@ fn fold_across<T: Lane, S>(loops: &Loops<'_, T, S>, x: &Host<'_>, (kept, reduced
         let (now, later) = rest.split_at_mut(run);
         let base = offset_at(kept, position);
         for index in 0..count {
-            let from = x.start().wrapping_add((base + offset_at(reduced, index)) * size);
+            let from = x
+                .start()
+                .wrapping_add((base + offset_at(reduced, index)) * size);
             let row: &[T] = if direct {
                 // SAFETY: the kept dim is contiguous for `run` elements from this one on.
                 unsafe { std::slice::from_raw_parts(from.cast(), run) }

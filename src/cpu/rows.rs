@@ -26,14 +26,34 @@ struct Line<T> {
 }
 
 impl<T: Lane> Line<T> {
-    fn new(start: *mut u8, layout: &Layout, dtype: crate::dtype::DType, mask: &[bool; MAX_RANK]) -> Self {
+    fn new(
+        start: *mut u8,
+        layout: &Layout,
+        dtype: crate::dtype::DType,
+        mask: &[bool; MAX_RANK],
+    ) -> Self {
         let (outer, inner) = split(layout, mask);
         let length = inner.elements();
         let (outer, inner) = (outer.merged(), inner.merged());
         let straight = inner.strides().is_empty() || inner.strides() == [1];
         let direct = dtype == T::DTYPE && straight;
-        let buffer = if direct { Vec::new() } else { vec![T::ZERO; length] };
-        Line { start, size: dtype.size(), dtype, outer, inner, length, direct, at: std::ptr::null_mut(), buffer, held: None }
+        let buffer = if direct {
+            Vec::new()
+        } else {
+            vec![T::ZERO; length]
+        };
+        Line {
+            start,
+            size: dtype.size(),
+            dtype,
+            outer,
+            inner,
+            length,
+            direct,
+            at: std::ptr::null_mut(),
+            buffer,
+            held: None,
+        }
     }
 
     fn address(&self, offset: usize) -> *mut u8 {
@@ -68,7 +88,11 @@ impl<T: Lane> Line<T> {
 
     /// Makes room for a line of an output.
     fn place(&mut self, row: usize) {
-        self.at = if self.direct { self.address(offset_at(&self.outer, row)).cast() } else { self.buffer.as_mut_ptr() };
+        self.at = if self.direct {
+            self.address(offset_at(&self.outer, row)).cast()
+        } else {
+            self.buffer.as_mut_ptr()
+        };
     }
 
     /// Writes a line of an output that went through the buffer.
@@ -114,21 +138,42 @@ pub(crate) fn rows<T: Lane, const I: usize, const O: usize>(
     mask: &[bool; MAX_RANK],
     f: impl Fn(usize, [&[T]; I], [&mut [T]; O]) + Sync,
 ) {
-    let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
-    let shared = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
-    let first = inputs.first().map(|input| *input.layout()).or(layouts.first().map(|(layout, _)| *layout));
+    let layouts = outputs
+        .each_ref()
+        .map(|output| (*output.layout(), output.dtype()));
+    let shared = Shared(
+        inputs.map(|input| input.start().cast_mut()),
+        outputs.map(|output| output.start()),
+    );
+    let first = inputs
+        .first()
+        .map(|input| *input.layout())
+        .or(layouts.first().map(|(layout, _)| *layout));
     let Some(first) = first else { return };
     let (outer, inner) = split(&first, mask);
     let count = outer.elements();
     let grain = (par::GRAIN / inner.elements().max(1)).max(1);
     par::ranges(count, grain, |range| {
         let Shared(reads, writes) = &shared;
-        let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
-        let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
+        let mut from: [Line<T>; I] = std::array::from_fn(|index| {
+            Line::new(
+                reads[index],
+                inputs[index].layout(),
+                inputs[index].dtype(),
+                mask,
+            )
+        });
+        let mut to: [Line<T>; O] = std::array::from_fn(|index| {
+            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+        });
         for row in range {
             from.iter_mut().for_each(|line| line.load(row));
             to.iter_mut().for_each(|line| line.place(row));
-            f(row, from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut));
+            f(
+                row,
+                from.each_ref().map(Line::slice),
+                to.each_mut().map(Line::slice_mut),
+            );
             to.iter().for_each(|line| line.store(row));
         }
     });
@@ -154,22 +199,41 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
 ) {
     debug_assert_eq!(marks.dtype(), crate::dtype::DType::I64);
     let (start, layout) = (marks.start(), *marks.layout());
-    let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
+    let layouts = outputs
+        .each_ref()
+        .map(|output| (*output.layout(), output.dtype()));
     let shared = Shared::<1, 0>([start], []);
-    let views = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
+    let views = Shared(
+        inputs.map(|input| input.start().cast_mut()),
+        outputs.map(|output| output.start()),
+    );
     let first = inputs.first().map_or(layout, |input| *input.layout());
     let (outer, inner) = split(&first, mask);
     let grain = (par::GRAIN / inner.elements().max(1)).max(1);
     par::ranges(outer.elements(), grain, |range| {
         let (Shared([start], _), Shared(reads, writes)) = (&shared, &views);
-        let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
-        let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
+        let mut from: [Line<T>; I] = std::array::from_fn(|index| {
+            Line::new(
+                reads[index],
+                inputs[index].layout(),
+                inputs[index].dtype(),
+                mask,
+            )
+        });
+        let mut to: [Line<T>; O] = std::array::from_fn(|index| {
+            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+        });
         let mut marks = Line::<i64>::new(*start, &layout, crate::dtype::DType::I64, mask);
         for row in range {
             from.iter_mut().for_each(|line| line.load(row));
             to.iter_mut().for_each(|line| line.place(row));
             marks.place(row);
-            f(row, from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut), marks.slice_mut());
+            f(
+                row,
+                from.each_ref().map(Line::slice),
+                to.each_mut().map(Line::slice_mut),
+                marks.slice_mut(),
+            );
             to.iter().for_each(|line| line.store(row));
             marks.store(row);
         }
@@ -184,16 +248,34 @@ pub(crate) fn picked<T: Lane>(
     positions: &mut HostMut<'_>,
     choose: impl Fn(&[T]) -> usize + Sync,
 ) {
-    let kept = if x.shape().rank() == 0 { *x.shape() } else { x.shape().with(dim, 1) };
-    let (Some(value_layout), Some(position_layout)) = (values.layout().reshape(&kept), positions.layout().reshape(&kept)) else { return };
-    let (mut values, mut positions) = (values.with_layout(value_layout), positions.with_layout(position_layout));
-    marked::<T, 1, 1>([x], [&mut values], &mut positions, &one(dim), |_, [line], [value], position| {
-        let chosen = choose(line);
-        if let Some(x) = line.get(chosen) {
-            value.fill(*x);
-        }
-        position.fill(chosen as i64);
-    });
+    let kept = if x.shape().rank() == 0 {
+        *x.shape()
+    } else {
+        x.shape().with(dim, 1)
+    };
+    let (Some(value_layout), Some(position_layout)) = (
+        values.layout().reshape(&kept),
+        positions.layout().reshape(&kept),
+    ) else {
+        return;
+    };
+    let (mut values, mut positions) = (
+        values.with_layout(value_layout),
+        positions.with_layout(position_layout),
+    );
+    marked::<T, 1, 1>(
+        [x],
+        [&mut values],
+        &mut positions,
+        &one(dim),
+        |_, [line], [value], position| {
+            let chosen = choose(line);
+            if let Some(x) = line.get(chosen) {
+                value.fill(*x);
+            }
+            position.fill(chosen as i64);
+        },
+    );
 }
 
 /// As `rows`, with `S` sums over the lines besides: `f` adds to them position by position; each has `length` positions. The
@@ -205,32 +287,60 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     length: usize,
     f: impl Fn([&[T]; I], [&mut [T]; O], &mut [Vec<f64>; S]) + Sync,
 ) -> [Vec<f64>; S] {
-    let layouts = outputs.each_ref().map(|output| (*output.layout(), output.dtype()));
-    let shared = Shared(inputs.map(|input| input.start().cast_mut()), outputs.map(|output| output.start()));
+    let layouts = outputs
+        .each_ref()
+        .map(|output| (*output.layout(), output.dtype()));
+    let shared = Shared(
+        inputs.map(|input| input.start().cast_mut()),
+        outputs.map(|output| output.start()),
+    );
     let parts = std::sync::Mutex::new(Vec::new());
     let zeros = || -> [Vec<f64>; S] { std::array::from_fn(|_| vec![0.0; length]) };
-    let Some(first) = inputs.first() else { return zeros() };
+    let Some(first) = inputs.first() else {
+        return zeros();
+    };
     let (outer, inner) = split(first.layout(), mask);
     let grain = (par::GRAIN / inner.elements().max(1)).max(1);
     par::ranges(outer.elements(), grain, |range| {
         let Shared(reads, writes) = &shared;
-        let mut from: [Line<T>; I] = std::array::from_fn(|index| Line::new(reads[index], inputs[index].layout(), inputs[index].dtype(), mask));
-        let mut to: [Line<T>; O] = std::array::from_fn(|index| Line::new(writes[index], &layouts[index].0, layouts[index].1, mask));
+        let mut from: [Line<T>; I] = std::array::from_fn(|index| {
+            Line::new(
+                reads[index],
+                inputs[index].layout(),
+                inputs[index].dtype(),
+                mask,
+            )
+        });
+        let mut to: [Line<T>; O] = std::array::from_fn(|index| {
+            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+        });
         let (start, mut sums) = (range.start, zeros());
         for row in range {
             from.iter_mut().for_each(|line| line.load(row));
             to.iter_mut().for_each(|line| line.place(row));
-            f(from.each_ref().map(Line::slice), to.each_mut().map(Line::slice_mut), &mut sums);
+            f(
+                from.each_ref().map(Line::slice),
+                to.each_mut().map(Line::slice_mut),
+                &mut sums,
+            );
             to.iter().for_each(|line| line.store(row));
         }
-        parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((start, sums));
+        parts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push((start, sums));
     });
-    let mut parts = parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut parts = parts
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     parts.sort_by_key(|(start, _)| *start);
     let mut total = zeros();
     for (_, sums) in &parts {
         for (total, sums) in total.iter_mut().zip(sums) {
-            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            total
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(total, sum)| *total += sum);
         }
     }
     total

@@ -21,7 +21,11 @@ impl<const N: usize> Walk<N> {
     pub fn new(layouts: [&Layout; N]) -> Self {
         let mut sizes: SmallVec<[usize; MAX_RANK]> = SmallVec::new();
         let mut strides: SmallVec<[[usize; N]; MAX_RANK]> = SmallVec::new();
-        let rank = layouts.iter().map(|layout| layout.shape().rank()).min().unwrap_or(0);
+        let rank = layouts
+            .iter()
+            .map(|layout| layout.shape().rank())
+            .min()
+            .unwrap_or(0);
         for dim in 0..rank {
             let size = layouts[0].shape().size(dim);
             if size == 1 {
@@ -29,7 +33,12 @@ impl<const N: usize> Walk<N> {
             }
             let row: [usize; N] = std::array::from_fn(|index| layouts[index].strides()[dim]);
             match strides.last_mut() {
-                Some(last) if last.iter().zip(&row).all(|(outer, inner)| *outer == inner * size) => {
+                Some(last)
+                    if last
+                        .iter()
+                        .zip(&row)
+                        .all(|(outer, inner)| *outer == inner * size) =>
+                {
                     *last = row;
                     if let Some(own) = sizes.last_mut() {
                         *own *= size;
@@ -45,7 +54,11 @@ impl<const N: usize> Walk<N> {
             sizes.push(1);
             strides.push([0; N]);
         }
-        Walk { sizes, strides, offsets: std::array::from_fn(|index| layouts[index].offset()) }
+        Walk {
+            sizes,
+            strides,
+            offsets: std::array::from_fn(|index| layouts[index].offset()),
+        }
     }
 
     /// The number of elements.
@@ -60,7 +73,12 @@ impl<const N: usize> Walk<N> {
 
     /// Calls `body` with the element offsets of the start of each run and its length, for the elements `range` in
     /// row-major order; a run is at most `longest` elements.
-    pub fn runs(&self, range: std::ops::Range<usize>, longest: usize, mut body: impl FnMut([usize; N], usize)) {
+    pub fn runs(
+        &self,
+        range: std::ops::Range<usize>,
+        longest: usize,
+        mut body: impl FnMut([usize; N], usize),
+    ) {
         let last = self.sizes.len() - 1;
         let mut index: [usize; MAX_RANK] = [0; MAX_RANK];
         let mut rest = range.start;
@@ -87,7 +105,8 @@ impl<const N: usize> Walk<N> {
             let mut dim = last;
             while index[dim] == self.sizes[dim] && dim > 0 {
                 for (n, offset) in offsets.iter_mut().enumerate() {
-                    *offset = (*offset + self.strides[dim - 1][n]) - self.sizes[dim] * self.strides[dim][n];
+                    *offset = (*offset + self.strides[dim - 1][n])
+                        - self.sizes[dim] * self.strides[dim][n];
                 }
                 index[dim] = 0;
                 dim -= 1;
@@ -106,14 +125,22 @@ mod tests {
         let a = Layout::contiguous([3, 4, 5]).permute(&[2, 0, 1]);
         let b = Layout::contiguous([5, 3, 4]);
         let walk = Walk::new([&a, &b]);
-        for (start, end, longest) in [(0, 60, 60), (0, 60, 3), (7, 41, 60), (13, 13, 8), (59, 60, 1)] {
+        for (start, end, longest) in [
+            (0, 60, 60),
+            (0, 60, 3),
+            (7, 41, 60),
+            (13, 13, 8),
+            (59, 60, 1),
+        ] {
             let mut seen = vec![];
             walk.runs(start..end, longest, |[x, y], count| {
                 for step in 0..count {
                     seen.push((x + step * walk.inner()[0], y + step * walk.inner()[1]));
                 }
             });
-            let want: Vec<_> = (start..end).map(|index| ((index / 4 % 3) * 20 + (index % 4) * 5 + index / 12, index)).collect();
+            let want: Vec<_> = (start..end)
+                .map(|index| ((index / 4 % 3) * 20 + (index % 4) * 5 + index / 12, index))
+                .collect();
             assert_eq!(seen, want);
         }
     }

@@ -20,7 +20,13 @@ pub(crate) fn sweep<T: Lane, const N: usize, const M: usize, const K: usize>(
     f: impl Fn([T; N]) -> [T; M] + Sync,
 ) {
     const { assert!(K == N + M) };
-    let layout = |index: usize| if index < N { inputs[index].layout() } else { outputs[index - N].layout() };
+    let layout = |index: usize| {
+        if index < N {
+            inputs[index].layout()
+        } else {
+            outputs[index - N].layout()
+        }
+    };
     let walk = Walk::<K>::new(std::array::from_fn(layout));
     let strides = walk.inner();
     let simd = Simd::best();
@@ -29,7 +35,9 @@ pub(crate) fn sweep<T: Lane, const N: usize, const M: usize, const K: usize>(
         let mut made = [[T::ZERO; BLOCK]; M];
         walk.runs(range, BLOCK, |offsets, count| {
             for (index, (input, lane)) in inputs.iter().zip(&mut read).enumerate() {
-                let from = input.start().wrapping_add(offsets[index] * input.dtype().size());
+                let from = input
+                    .start()
+                    .wrapping_add(offsets[index] * input.dtype().size());
                 // SAFETY: the walk names elements of the view, and `T` serves its dtype.
                 unsafe { T::gather(from, strides[index], input.dtype(), &mut lane[..count]) };
             }
@@ -42,7 +50,9 @@ pub(crate) fn sweep<T: Lane, const N: usize, const M: usize, const K: usize>(
                 }
             });
             for (index, (output, lane)) in outputs.iter().zip(&made).enumerate() {
-                let to = output.start().wrapping_add(offsets[N + index] * output.dtype().size());
+                let to = output
+                    .start()
+                    .wrapping_add(offsets[N + index] * output.dtype().size());
                 // SAFETY: as above; threads have different elements, and the block's inputs have been read.
                 unsafe { T::scatter(&lane[..count], to, strides[N + index], output.dtype()) };
             }

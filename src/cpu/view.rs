@@ -41,19 +41,35 @@ impl<'a> Host<'a> {
     /// # Safety
     /// Every element of the layout must lie in initialised memory that stays readable for `'a`, aligned for the dtype.
     pub(crate) unsafe fn new(start: *const u8, layout: Layout, dtype: DType) -> Self {
-        Host { start, layout, dtype, life: PhantomData }
+        Host {
+            start,
+            layout,
+            dtype,
+            life: PhantomData,
+        }
     }
 
     /// A view of a single value, broadcast to a shape.
     pub(crate) fn splat<T: Element>(value: &'a T, shape: &Shape) -> Self {
-        let layout = Layout::contiguous(()).expand("splat", shape).unwrap_or_else(|_| Layout::contiguous(()));
-        Host { start: std::ptr::from_ref(value).cast(), layout, dtype: T::DTYPE, life: PhantomData }
+        let layout = Layout::contiguous(())
+            .expand("splat", shape)
+            .unwrap_or_else(|_| Layout::contiguous(()));
+        Host {
+            start: std::ptr::from_ref(value).cast(),
+            layout,
+            dtype: T::DTYPE,
+            life: PhantomData,
+        }
     }
 
     /// A view of a row-major slice.
     pub(crate) fn from_slice<T: Element>(values: &'a [T], shape: &Shape) -> Option<Self> {
-        (values.len() >= shape.elements())
-            .then(|| Host { start: values.as_ptr().cast(), layout: Layout::contiguous(*shape), dtype: T::DTYPE, life: PhantomData })
+        (values.len() >= shape.elements()).then(|| Host {
+            start: values.as_ptr().cast(),
+            layout: Layout::contiguous(*shape),
+            dtype: T::DTYPE,
+            life: PhantomData,
+        })
     }
 
     /// The dtype.
@@ -82,7 +98,12 @@ impl<'a> Host<'a> {
             return None;
         }
         // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on.
-        Some(unsafe { std::slice::from_raw_parts(self.start.cast::<T>().add(self.layout.offset()), self.layout.elements()) })
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                self.start.cast::<T>().add(self.layout.offset()),
+                self.layout.elements(),
+            )
+        })
     }
 
     /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector).
@@ -102,7 +123,9 @@ impl<'a> Host<'a> {
 
     /// The same memory under another layout whose elements all lie within this one's storage.
     pub(crate) fn with_layout(&self, layout: Layout) -> Self {
-        debug_assert!(layout.shape().is_empty() || layout.end() <= self.layout.end().max(layout.end()));
+        debug_assert!(
+            layout.shape().is_empty() || layout.end() <= self.layout.end().max(layout.end())
+        );
         Host { layout, ..*self }
     }
 
@@ -127,13 +150,22 @@ impl<'a> HostMut<'a> {
     /// Every element of the layout must lie in memory that stays writable for `'a`, aligned for the dtype, and nobody
     /// else may read or write it meanwhile but through views of the same kernel call.
     pub(crate) unsafe fn new(start: *mut u8, layout: Layout, dtype: DType) -> Self {
-        HostMut { start, layout, dtype, life: PhantomData }
+        HostMut {
+            start,
+            layout,
+            dtype,
+            life: PhantomData,
+        }
     }
 
     /// A view of a row-major slice.
     pub(crate) fn from_slice<T: Element>(values: &'a mut [T], shape: &Shape) -> Option<Self> {
-        (values.len() >= shape.elements())
-            .then(|| HostMut { start: values.as_mut_ptr().cast(), layout: Layout::contiguous(*shape), dtype: T::DTYPE, life: PhantomData })
+        (values.len() >= shape.elements()).then(|| HostMut {
+            start: values.as_mut_ptr().cast(),
+            layout: Layout::contiguous(*shape),
+            dtype: T::DTYPE,
+            life: PhantomData,
+        })
     }
 
     /// The dtype.
@@ -164,17 +196,32 @@ impl<'a> HostMut<'a> {
             return None;
         }
         // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on, and `self` is borrowed mutably.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.start.cast::<T>().add(self.layout.offset()), self.layout.elements()) })
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(
+                self.start.cast::<T>().add(self.layout.offset()),
+                self.layout.elements(),
+            )
+        })
     }
 
     /// The output read back, for kernels of several passes.
     pub(crate) fn as_host(&self) -> Host<'_> {
-        Host { start: self.start, layout: self.layout, dtype: self.dtype, life: PhantomData }
+        Host {
+            start: self.start,
+            layout: self.layout,
+            dtype: self.dtype,
+            life: PhantomData,
+        }
     }
 
     /// The same memory under another layout whose elements all lie within this one.
     pub(crate) fn with_layout(&mut self, layout: Layout) -> HostMut<'_> {
-        HostMut { start: self.start, layout, dtype: self.dtype, life: PhantomData }
+        HostMut {
+            start: self.start,
+            layout,
+            dtype: self.dtype,
+            life: PhantomData,
+        }
     }
 
     /// The address that element offset 0 of the storage has.

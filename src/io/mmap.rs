@@ -52,6 +52,8 @@ impl Mapping {
         let start = start.min(self.0.len());
         let len = len.min(self.0.len() - start);
         // SAFETY: the part lies within the mapping; blocks cover other parts only.
-        Block::from_bytes(op, unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(start), len) })
+        Block::from_bytes(op, unsafe {
+            std::slice::from_raw_parts(self.0.as_ptr().add(start), len)
+        })
     }
 }

@@ -41,17 +41,35 @@ pub fn load_safetensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tenso
 fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let op = "load_safetensors";
     let mapping = Mapping::open(op, path)?;
-    let damaged = |what: &dyn std::fmt::Display| Error::format(op, format!("{}: {what}", path.display()));
+    let damaged =
+        |what: &dyn std::fmt::Display| Error::format(op, format!("{}: {what}", path.display()));
     let file = SafeTensors::deserialize(mapping.bytes()).map_err(|error| damaged(&error))?;
     let mut found = Vec::new();
     for (name, view) in file.iter() {
-        let dtype = DTYPES.iter().find(|(_, theirs)| *theirs == view.dtype()).map(|(own, _)| *own);
-        let dtype = dtype.ok_or_else(|| damaged(&format_args!("tensor {name:?} has dtype {:?}, which has no counterpart here", view.dtype())))?;
+        let dtype = DTYPES
+            .iter()
+            .find(|(_, theirs)| *theirs == view.dtype())
+            .map(|(own, _)| *own);
+        let dtype = dtype.ok_or_else(|| {
+            damaged(&format_args!(
+                "tensor {name:?} has dtype {:?}, which has no counterpart here",
+                view.dtype()
+            ))
+        })?;
         if view.shape().len() > MAX_RANK {
-            return Err(damaged(&format_args!("tensor {name:?} has {} dims, wanted at most {MAX_RANK}", view.shape().len())));
+            return Err(damaged(&format_args!(
+                "tensor {name:?} has {} dims, wanted at most {MAX_RANK}",
+                view.shape().len()
+            )));
         }
         let start = view.data().as_ptr() as usize - mapping.bytes().as_ptr() as usize;
-        found.push((name.to_string(), dtype, Shape::from(view.shape()), start, view.data().len()));
+        found.push((
+            name.to_string(),
+            dtype,
+            Shape::from(view.shape()),
+            start,
+            view.data().len(),
+        ));
     }
     let mut tensors = BTreeMap::new();
     for (name, dtype, shape, start, len) in found {
@@ -69,18 +87,28 @@ fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 ///
 /// # Errors
 /// `Io` if the file cannot be written, device errors of reading the tensors.
-pub fn save_safetensors<'a>(path: impl AsRef<Path>, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
+pub fn save_safetensors<'a>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<()> {
     let tensors: Vec<(&str, &Tensor)> = tensors.into_iter().collect();
     save(path.as_ref(), &tensors)
 }
 
 fn save(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     let op = "save_safetensors";
-    let bytes: Vec<Vec<u8>> = tensors.iter().map(|(_, tensor)| tensor.to_bytes(op)).collect::<Result<_>>()?;
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, tensor)| tensor.to_bytes(op))
+        .collect::<Result<_>>()?;
     let mut views = Vec::with_capacity(tensors.len());
     for ((name, tensor), bytes) in tensors.iter().zip(&bytes) {
-        let dtype = DTYPES.iter().find(|(own, _)| *own == tensor.dtype()).map_or(Dtype::F32, |(_, theirs)| *theirs);
-        let view = TensorView::new(dtype, tensor.dims().to_vec(), bytes).map_err(|error| Error::format(op, error))?;
+        let dtype = DTYPES
+            .iter()
+            .find(|(own, _)| *own == tensor.dtype())
+            .map_or(Dtype::F32, |(_, theirs)| *theirs);
+        let view = TensorView::new(dtype, tensor.dims().to_vec(), bytes)
+            .map_err(|error| Error::format(op, error))?;
         views.push((name.to_string(), view));
     }
     let data = safetensors::serialize(views, None).map_err(|error| Error::format(op, error))?;
@@ -90,7 +118,9 @@ fn save(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
 /// Writes a file such that at every moment the path names either the old content or the new.
 fn write_atomically(op: &'static str, path: &Path, data: &[u8]) -> Result<()> {
     let fail = |error| Error::io(op, path, error);
-    let name = path.file_name().ok_or_else(|| fail(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| fail(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
     let mut fresh = name.to_os_string();
     fresh.push(format!(".{}.part", std::process::id()));
     let fresh = path.with_file_name(fresh);
@@ -99,7 +129,10 @@ fn write_atomically(op: &'static str, path: &Path, data: &[u8]) -> Result<()> {
         file.write_all(data)?;
         file.sync_all()?;
         std::fs::rename(&fresh, path)?;
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        match path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             Some(parent) => File::open(parent)?.sync_all(),
             None => File::open(".")?.sync_all(),
         }

@@ -15,8 +15,8 @@ pub(crate) use crate::dtype::{DType, Scalar};
 pub(crate) use crate::error::{Error, Result};
 pub(crate) use crate::layout::Layout;
 pub(crate) use crate::op::{
-    CastRule, Counts, FLOATS, GradCx, Gradient, Grads, Meta, NUMBERS, Op, OpInfo, Outputs, Plan, Sample, SampleInput, Saves, Writes,
-    result_type,
+    CastRule, Counts, FLOATS, GradCx, Gradient, Grads, Meta, NUMBERS, Op, OpInfo, Outputs, Plan,
+    Sample, SampleInput, Saves, Writes, result_type,
 };
 pub(crate) use crate::shape::{Axes, Shape};
 pub(crate) use crate::tensor::{Operand, Tensor};

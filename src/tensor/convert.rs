@@ -26,7 +26,11 @@ pub struct NdArray {
 
 impl NdArray {
     fn new<T: Element>(values: Vec<T>, shape: Shape) -> Self {
-        NdArray { shape, dtype: T::DTYPE, block: Block::from_vec(values) }
+        NdArray {
+            shape,
+            dtype: T::DTYPE,
+            block: Block::from_vec(values),
+        }
     }
 }
 
@@ -61,15 +65,25 @@ impl<T: Element, const M: usize, const N: usize> From<[[T; N]; M]> for NdArray {
     }
 }
 
-impl<T: Element, const L: usize, const M: usize, const N: usize> From<[[[T; N]; M]; L]> for NdArray {
+impl<T: Element, const L: usize, const M: usize, const N: usize> From<[[[T; N]; M]; L]>
+    for NdArray
+{
     fn from(values: [[[T; N]; M]; L]) -> Self {
-        NdArray::new(values.as_flattened().as_flattened().to_vec(), Shape::from([L, M, N]))
+        NdArray::new(
+            values.as_flattened().as_flattened().to_vec(),
+            Shape::from([L, M, N]),
+        )
     }
 }
 
-impl<T: Element, const K: usize, const L: usize, const M: usize, const N: usize> From<[[[[T; N]; M]; L]; K]> for NdArray {
+impl<T: Element, const K: usize, const L: usize, const M: usize, const N: usize>
+    From<[[[[T; N]; M]; L]; K]> for NdArray
+{
     fn from(values: [[[[T; N]; M]; L]; K]) -> Self {
-        NdArray::new(values.as_flattened().as_flattened().as_flattened().to_vec(), Shape::from([K, L, M, N]))
+        NdArray::new(
+            values.as_flattened().as_flattened().as_flattened().to_vec(),
+            Shape::from([K, L, M, N]),
+        )
     }
 }
 
@@ -83,7 +97,11 @@ impl Tensor {
     /// ```
     pub fn new(values: impl Into<NdArray>) -> Tensor {
         let values = values.into();
-        Tensor::from_storage(Storage::new(Data::Cpu(values.block)), Layout::contiguous(values.shape), values.dtype)
+        Tensor::from_storage(
+            Storage::new(Data::Cpu(values.block)),
+            Layout::contiguous(values.shape),
+            values.dtype,
+        )
     }
 
     /// A tensor on the host over the elements of a vector, in row-major order, without a copy.
@@ -94,7 +112,11 @@ impl Tensor {
         let shape = shape.into();
         shape.check("from_vec")?;
         if values.len() != shape.elements() {
-            return Err(Error::shape("from_vec", format!("{} elements for {shape}", values.len()), "as many elements as the shape has"));
+            return Err(Error::shape(
+                "from_vec",
+                format!("{} elements for {shape}", values.len()),
+                "as many elements as the shape has",
+            ));
         }
         Ok(Tensor::new(NdArray::new(values, shape)))
     }
@@ -108,15 +130,28 @@ impl Tensor {
     }
 
     /// A tensor of raw bytes in native order; bool bytes become 0 or 1.
-    pub(crate) fn from_block(op: &'static str, mut block: Block, shape: Shape, dtype: DType) -> Result<Tensor> {
+    pub(crate) fn from_block(
+        op: &'static str,
+        mut block: Block,
+        shape: Shape,
+        dtype: DType,
+    ) -> Result<Tensor> {
         shape.check(op)?;
         if block.len() < shape.elements() * dtype.size() {
-            return Err(Error::shape(op, format!("{} bytes for {shape} of {dtype}", block.len()), "as many bytes as the shape needs"));
+            return Err(Error::shape(
+                op,
+                format!("{} bytes for {shape} of {dtype}", block.len()),
+                "as many bytes as the shape needs",
+            ));
         }
         if dtype == DType::Bool {
             block.normalize_bools();
         }
-        Ok(Tensor::from_storage(Storage::new(Data::Cpu(block)), Layout::contiguous(shape), dtype))
+        Ok(Tensor::from_storage(
+            Storage::new(Data::Cpu(block)),
+            Layout::contiguous(shape),
+            dtype,
+        ))
     }
 
     /// A tensor on a device.
@@ -132,19 +167,28 @@ impl Tensor {
 
     /// The data of this tensor, contiguous, on another device, without history.
     pub(crate) fn moved(&self, op: &'static str, device: Device) -> Result<Tensor> {
-        let meta = Meta { shape: *self.shape(), dtype: self.dtype() };
+        let meta = Meta {
+            shape: *self.shape(),
+            dtype: self.dtype(),
+        };
         match (self.device(), device) {
             (Device::Cpu, Device::Ascend(number)) => {
                 let source = self.contiguous()?;
                 let bytes = source.to_bytes(op)?;
                 let buffer = Buffer::upload(op, number, &bytes)?;
-                Ok(Tensor::from_storage(Storage::new(Data::Ascend(buffer)), Layout::contiguous(meta.shape), meta.dtype))
+                Ok(Tensor::from_storage(
+                    Storage::new(Data::Ascend(buffer)),
+                    Layout::contiguous(meta.shape),
+                    meta.dtype,
+                ))
             }
             (Device::Ascend(_), Device::Cpu) => {
                 let bytes = self.to_bytes(op)?;
                 Tensor::from_block(op, Block::from_bytes(op, &bytes)?, meta.shape, meta.dtype)
             }
-            (Device::Ascend(_), Device::Ascend(_)) => self.moved(op, Device::Cpu)?.moved(op, device),
+            (Device::Ascend(_), Device::Ascend(_)) => {
+                self.moved(op, Device::Cpu)?.moved(op, device)
+            }
             (Device::Cpu, Device::Cpu) => self.copy(),
         }
     }
@@ -177,7 +221,10 @@ impl Tensor {
         wants("to_vec", T::DTYPE, self.dtype())?;
         let host = crate::mode::no_grad(|| self.detach().to_device(Device::Cpu))?;
         let _locks = Locks::take([(host.storage(), false)].into_iter());
-        Ok(host.host().map(|view| view.to_vec::<T>()).unwrap_or_default())
+        Ok(host
+            .host()
+            .map(|view| view.to_vec::<T>())
+            .unwrap_or_default())
     }
 
     /// The only element.
@@ -186,9 +233,16 @@ impl Tensor {
     /// `Shape` if there is not exactly one element, else as [`Tensor::to_vec`].
     pub fn item<T: Element>(&self) -> Result<T> {
         if self.elements() != 1 {
-            return Err(Error::shape("item", self.shape(), "a tensor with one element"));
+            return Err(Error::shape(
+                "item",
+                self.shape(),
+                "a tensor with one element",
+            ));
         }
-        self.to_vec::<T>()?.first().copied().ok_or_else(|| Error::shape("item", self.shape(), "a tensor with one element"))
+        self.to_vec::<T>()?
+            .first()
+            .copied()
+            .ok_or_else(|| Error::shape("item", self.shape(), "a tensor with one element"))
     }
 
     /// The elements as doubles, whatever the dtype; for printing and comparing.
@@ -196,21 +250,32 @@ impl Tensor {
     /// # Errors
     /// Device errors that surface here.
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
-        crate::mode::no_grad(|| self.detach().to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec())
+        crate::mode::no_grad(|| {
+            self.detach()
+                .to_device(Device::Cpu)?
+                .to_dtype(DType::F64)?
+                .to_vec()
+        })
     }
 
     /// A tensor on the host over an ndarray array: without a copy if the array is in standard order.
     ///
     /// # Errors
     /// `Shape` for more than eight dims.
-    pub fn from_ndarray<T: Element, D: ndarray::Dimension>(array: ndarray::Array<T, D>) -> Result<Tensor> {
+    pub fn from_ndarray<T: Element, D: ndarray::Dimension>(
+        array: ndarray::Array<T, D>,
+    ) -> Result<Tensor> {
         let shape = Shape::from(array.shape());
         shape.check("from_ndarray")?;
         if array.is_standard_layout() {
             let (values, start) = array.into_raw_vec_and_offset();
             let start = start.unwrap_or(0);
             let block = Block::from_vec(values);
-            return Ok(Tensor::from_storage(Storage::new(Data::Cpu(block)), Layout::contiguous(shape).with_offset(start), T::DTYPE));
+            return Ok(Tensor::from_storage(
+                Storage::new(Data::Cpu(block)),
+                Layout::contiguous(shape).with_offset(start),
+                T::DTYPE,
+            ));
         }
         Tensor::from_vec(array.iter().copied().collect(), shape)
     }
@@ -226,18 +291,23 @@ impl Tensor {
             Ok(values) => values,
             Err(tensor) => tensor.to_vec()?,
         };
-        ndarray::ArrayD::from_shape_vec(shape, values).map_err(|error| Error::shape("into_ndarray", error, "a shape that ndarray takes"))
+        ndarray::ArrayD::from_shape_vec(shape, values)
+            .map_err(|error| Error::shape("into_ndarray", error, "a shape that ndarray takes"))
     }
 
     /// The vector behind a contiguous host tensor that is the only user of its storage.
     fn unwrap_vec<T: Element>(self) -> std::result::Result<Vec<T>, Tensor> {
-        let whole = self.is_contiguous() && self.layout().offset() == 0 && self.elements() * size_of::<T>() == self.storage().bytes();
+        let whole = self.is_contiguous()
+            && self.layout().offset() == 0
+            && self.elements() * size_of::<T>() == self.storage().bytes();
         if !whole || !self.device().is_cpu() || Arc::strong_count(self.storage()) > 1 {
             return Err(self);
         }
         let (layout, dtype) = (*self.layout(), self.dtype());
         match Arc::try_unwrap(self.into_storage()).map(Storage::into_data) {
-            Ok(Data::Cpu(block)) => block.into_vec::<T>().map_err(|block| Tensor::from_storage(Storage::new(Data::Cpu(block)), layout, dtype)),
+            Ok(Data::Cpu(block)) => block.into_vec::<T>().map_err(|block| {
+                Tensor::from_storage(Storage::new(Data::Cpu(block)), layout, dtype)
+            }),
             Ok(data) => Err(Tensor::from_storage(Storage::new(data), layout, dtype)),
             Err(storage) => Err(Tensor::from_storage(storage, layout, dtype)),
         }

@@ -18,7 +18,13 @@ const LINE: usize = 80;
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({} {} on {}", self.dtype(), self.shape(), self.device())?;
+        write!(
+            f,
+            "Tensor({} {} on {}",
+            self.dtype(),
+            self.shape(),
+            self.device()
+        )?;
         if let Some(node) = self.node() {
             write!(f, ", {node:?}")?;
         }
@@ -32,7 +38,11 @@ impl fmt::Display for Tensor {
             Ok(values) => values,
             Err(error) => return write!(f, "tensor(<{error}>)"),
         };
-        let integers = if self.dtype() == DType::I64 { self.exact() } else { Vec::new() };
+        let integers = if self.dtype() == DType::I64 {
+            self.exact()
+        } else {
+            Vec::new()
+        };
         let printer = Printer::new(self, &values, &integers);
         f.write_str("tensor(")?;
         if self.elements() == 0 {
@@ -43,7 +53,9 @@ impl fmt::Display for Tensor {
         } else {
             f.write_str(&printer.nested(0, 0, 7))?;
         }
-        if !matches!(self.dtype(), DType::F32 | DType::I64 | DType::Bool) || self.elements() == 0 && self.dtype() != DType::F32 {
+        if !matches!(self.dtype(), DType::F32 | DType::I64 | DType::Bool)
+            || self.elements() == 0 && self.dtype() != DType::F32
+        {
             write!(f, ", dtype={}", self.dtype())?;
         }
         if !self.device().is_cpu() {
@@ -85,14 +97,29 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(tensor: &'a Tensor, values: &'a [f64], integers: &'a [i64]) -> Self {
         let summarize = values.len() > THRESHOLD;
-        let mut printer = Printer { dims: tensor.dims(), values, integers, style: Style::Integers, width: 0, summarize };
+        let mut printer = Printer {
+            dims: tensor.dims(),
+            values,
+            integers,
+            style: Style::Integers,
+            width: 0,
+            summarize,
+        };
         let shown = printer.shown();
         printer.style = match tensor.dtype().category() {
             Category::Bool => Style::Bools,
             Category::Int => Style::Integers,
-            Category::Float => float_style(shown.iter().filter_map(|position| values.get(*position).copied())),
+            Category::Float => float_style(
+                shown
+                    .iter()
+                    .filter_map(|position| values.get(*position).copied()),
+            ),
         };
-        printer.width = shown.iter().map(|position| printer.number(*position).len()).max().unwrap_or(0);
+        printer.width = shown
+            .iter()
+            .map(|position| printer.number(*position).len())
+            .max()
+            .unwrap_or(0);
         printer
     }
 
@@ -101,7 +128,15 @@ impl<'a> Printer<'a> {
         let mut positions = vec![0];
         for size in self.dims {
             let indices = self.indices(*size);
-            positions = positions.iter().flat_map(|base| indices.iter().flatten().map(move |index| base * size + index)).collect();
+            positions = positions
+                .iter()
+                .flat_map(|base| {
+                    indices
+                        .iter()
+                        .flatten()
+                        .map(move |index| base * size + index)
+                })
+                .collect();
         }
         positions
     }
@@ -109,7 +144,11 @@ impl<'a> Printer<'a> {
     /// The indices along a dim that are printed; `None` stands for the dots.
     fn indices(&self, size: usize) -> Vec<Option<usize>> {
         if self.summarize && size > 2 * EDGE {
-            return (0..EDGE).map(Some).chain([None]).chain((size - EDGE..size).map(Some)).collect();
+            return (0..EDGE)
+                .map(Some)
+                .chain([None])
+                .chain((size - EDGE..size).map(Some))
+                .collect();
         }
         (0..size).map(Some).collect()
     }
@@ -118,7 +157,10 @@ impl<'a> Printer<'a> {
         let value = self.values.get(position).copied().unwrap_or(f64::NAN);
         match self.style {
             Style::Bools => if value == 0.0 { "false" } else { "true" }.to_string(),
-            Style::Integers => self.integers.get(position).map_or_else(|| format!("{value:.0}"), ToString::to_string),
+            Style::Integers => self
+                .integers
+                .get(position)
+                .map_or_else(|| format!("{value:.0}"), ToString::to_string),
             _ if value.is_nan() => "nan".to_string(),
             _ if value.is_infinite() => if value > 0.0 { "inf" } else { "-inf" }.to_string(),
             Style::Whole => format!("{value:.0}."),
@@ -129,7 +171,9 @@ impl<'a> Printer<'a> {
 
     /// The text of the part of the tensor below `dim`, whose elements start at `base` (in units of the remaining dims).
     fn nested(&self, dim: usize, base: usize, indent: usize) -> String {
-        let Some(size) = self.dims.get(dim) else { return format!("{:>width$}", self.number(base), width = self.width) };
+        let Some(size) = self.dims.get(dim) else {
+            return format!("{:>width$}", self.number(base), width = self.width);
+        };
         let indices = self.indices(*size);
         let last = dim + 1 == self.dims.len();
         let parts = indices.iter().map(|index| match index {
@@ -142,7 +186,10 @@ impl<'a> Printer<'a> {
             return format!("[{}]", self.row(&parts, indent + 1));
         }
         let gap = "\n".repeat(self.dims.len() - dim - 1);
-        format!("[{}]", parts.join(&format!(",{gap}{}", " ".repeat(indent + 1))))
+        format!(
+            "[{}]",
+            parts.join(&format!(",{gap}{}", " ".repeat(indent + 1)))
+        )
     }
 
     /// A row of numbers, broken where the line is full.
@@ -160,13 +207,29 @@ impl<'a> Printer<'a> {
 }
 
 fn float_style(values: impl Iterator<Item = f64> + Clone) -> Style {
-    let sizes = values.clone().filter(|value| value.is_finite() && *value != 0.0).map(f64::abs);
-    let (least, most) = sizes.fold((f64::INFINITY, 0.0f64), |(least, most), size| (least.min(size), most.max(size)));
+    let sizes = values
+        .clone()
+        .filter(|value| value.is_finite() && *value != 0.0)
+        .map(f64::abs);
+    let (least, most) = sizes.fold((f64::INFINITY, 0.0f64), |(least, most), size| {
+        (least.min(size), most.max(size))
+    });
     let wide = most > 0.0 && (most / least > 1000.0 || most > 1e8);
-    if values.filter(|value| value.is_finite()).all(|value| value == value.ceil()) {
-        return if wide && most > 1e8 { Style::Scientific } else { Style::Whole };
+    if values
+        .filter(|value| value.is_finite())
+        .all(|value| value == value.ceil())
+    {
+        return if wide && most > 1e8 {
+            Style::Scientific
+        } else {
+            Style::Whole
+        };
     }
-    if wide || least < 1e-4 { Style::Scientific } else { Style::Fixed }
+    if wide || least < 1e-4 {
+        Style::Scientific
+    } else {
+        Style::Fixed
+    }
 }
 
 /// A number as C's `%.4e` writes it.
@@ -174,7 +237,9 @@ fn scientific(value: f64) -> String {
     let text = format!("{value:.PRECISION$e}");
     match text.split_once('e') {
         Some((mantissa, exponent)) => {
-            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+            let (sign, digits) = exponent
+                .strip_prefix('-')
+                .map_or(('+', exponent), |digits| ('-', digits));
             format!("{mantissa}e{sign}{digits:0>2}")
         }
         None => text,
@@ -187,17 +252,40 @@ mod tests {
 
     #[test]
     fn prints_as_pytorch() -> crate::Result<()> {
-        assert_eq!(Tensor::new([[1.0f32, 2.5], [-3.0, 4.0]]).to_string(), "tensor([[ 1.0000,  2.5000],\n        [-3.0000,  4.0000]])");
+        assert_eq!(
+            Tensor::new([[1.0f32, 2.5], [-3.0, 4.0]]).to_string(),
+            "tensor([[ 1.0000,  2.5000],\n        [-3.0000,  4.0000]])"
+        );
         assert_eq!(Tensor::new([1.0f32, 2.0]).to_string(), "tensor([1., 2.])");
         assert_eq!(Tensor::new(3i64).to_string(), "tensor(3)");
-        assert_eq!(Tensor::new([true, false]).to_string(), "tensor([ true, false])");
-        assert_eq!(Tensor::new([1e-6f32, 1.0]).to_string(), "tensor([1.0000e-06, 1.0000e+00])");
-        assert_eq!(Tensor::new([f32::NAN, 1.5]).to_dtype(DType::BF16)?.to_string(), "tensor([   nan, 1.5000], dtype=bf16)");
-        assert_eq!(Tensor::zeros([0, 3], DType::F32, Device::Cpu)?.to_string(), "tensor([], size=[0, 3])");
-        assert_eq!(Tensor::new([i64::MAX]).to_string(), "tensor([9223372036854775807])");
+        assert_eq!(
+            Tensor::new([true, false]).to_string(),
+            "tensor([ true, false])"
+        );
+        assert_eq!(
+            Tensor::new([1e-6f32, 1.0]).to_string(),
+            "tensor([1.0000e-06, 1.0000e+00])"
+        );
+        assert_eq!(
+            Tensor::new([f32::NAN, 1.5])
+                .to_dtype(DType::BF16)?
+                .to_string(),
+            "tensor([   nan, 1.5000], dtype=bf16)"
+        );
+        assert_eq!(
+            Tensor::zeros([0, 3], DType::F32, Device::Cpu)?.to_string(),
+            "tensor([], size=[0, 3])"
+        );
+        assert_eq!(
+            Tensor::new([i64::MAX]).to_string(),
+            "tensor([9223372036854775807])"
+        );
         let cut = Tensor::zeros([2000], DType::I32, Device::Cpu)?.to_string();
         assert_eq!(cut, "tensor([0, 0, 0,  ..., 0, 0, 0], dtype=i32)");
-        assert_eq!(Tensor::new([[[1i64, 2]], [[3, 4]]]).to_string(), "tensor([[[1, 2]],\n\n        [[3, 4]]])");
+        assert_eq!(
+            Tensor::new([[[1i64, 2]], [[3, 4]]]).to_string(),
+            "tensor([[[1, 2]],\n\n        [[3, 4]]])"
+        );
         Ok(())
     }
 }

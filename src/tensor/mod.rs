@@ -47,7 +47,13 @@ pub struct Tensor {
 impl Tensor {
     pub(crate) fn from_storage(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
         let seen = storage.version();
-        Tensor { storage, layout, dtype, node: None, seen }
+        Tensor {
+            storage,
+            layout,
+            dtype,
+            node: None,
+            seen,
+        }
     }
 
     /// The shape.
@@ -107,7 +113,10 @@ impl Tensor {
     }
 
     pub(crate) fn meta(&self) -> Meta {
-        Meta { shape: *self.layout.shape(), dtype: self.dtype }
+        Meta {
+            shape: *self.layout.shape(),
+            dtype: self.dtype,
+        }
     }
 
     pub(crate) fn storage(&self) -> &Arc<Storage> {
@@ -132,7 +141,13 @@ impl Tensor {
 
     /// The same data under another layout of its storage, without history.
     pub(crate) fn with_layout(&self, layout: Layout) -> Tensor {
-        Tensor { storage: Arc::clone(&self.storage), layout, dtype: self.dtype, node: None, seen: self.seen }
+        Tensor {
+            storage: Arc::clone(&self.storage),
+            layout,
+            dtype: self.dtype,
+            node: None,
+            seen: self.seen,
+        }
     }
 
     /// The same data without history, up to date with the storage's version.
@@ -206,5 +221,9 @@ impl<T: Into<Scalar>> From<T> for Operand<'_> {
 
 /// A dtype check that several conversions share.
 pub(crate) fn wants(op: &'static str, got: DType, want: DType) -> Result<()> {
-    if got == want { Ok(()) } else { Err(crate::Error::dtype(op, got, want)) }
+    if got == want {
+        Ok(())
+    } else {
+        Err(crate::Error::dtype(op, got, want))
+    }
 }

@@ -124,6 +124,10 @@ pub fn parameters(op: &str, family: Family) -> impl Iterator<Item = Parameter> {
     rows.iter().filter_map(move |line| {
         let cells: Vec<&'static str> = line.split('\t').collect();
         let index = cells.get(1)?.parse().ok()?;
-        Some(Parameter { index, name: cells.get(2)?, dtypes: cells.get(family.column())? })
+        Some(Parameter {
+            index,
+            name: cells.get(2)?,
+            dtypes: cells.get(family.column())?,
+        })
     })
 }

@@ -32,7 +32,10 @@ pub struct Case {
 pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .collect();
     files.sort();
     Ok(files)
@@ -40,7 +43,9 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 fn keys(value: Option<&Value>) -> Vec<Option<String>> {
     let list = value.and_then(Value::as_array).cloned().unwrap_or_default();
-    list.iter().map(|key| key.as_str().map(str::to_string)).collect()
+    list.iter()
+        .map(|key| key.as_str().map(str::to_string))
+        .collect()
 }
 
 impl File {
@@ -48,24 +53,40 @@ impl File {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let tensors = path.with_extension("safetensors");
-        let bytes = if tensors.exists() { std::fs::read(tensors).map_err(|error| error.to_string())? } else { Vec::new() };
+        let bytes = if tensors.exists() {
+            std::fs::read(tensors).map_err(|error| error.to_string())?
+        } else {
+            Vec::new()
+        };
         let op = json["op"].as_str().ok_or("no op name")?.to_string();
-        let cases = json["cases"].as_array().ok_or("no cases")?.iter().map(Case::read).collect::<Result<_, _>>()?;
+        let cases = json["cases"]
+            .as_array()
+            .ok_or("no cases")?
+            .iter()
+            .map(Case::read)
+            .collect::<Result<_, _>>()?;
         Ok(File { op, cases, bytes })
     }
 
     /// A tensor of the file, on the host.
     pub fn tensor(&self, key: &str) -> Result<Tensor, String> {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|error| error.to_string())?;
-        let view = file.tensor(key).map_err(|error| format!("{key}: {error}"))?;
-        let dtype: DType = format!("{:?}", view.dtype()).parse().map_err(|error| format!("{key}: {error}"))?;
-        from_bytes(view.data(), Shape::from(view.shape()), dtype).map_err(|error| format!("{key}: {error}"))
+        let view = file
+            .tensor(key)
+            .map_err(|error| format!("{key}: {error}"))?;
+        let dtype: DType = format!("{:?}", view.dtype())
+            .parse()
+            .map_err(|error| format!("{key}: {error}"))?;
+        from_bytes(view.data(), Shape::from(view.shape()), dtype)
+            .map_err(|error| format!("{key}: {error}"))
     }
 
     /// A tensor of the file on a device with the view steps of an input entry, taken there as views without a copy.
     pub fn input(&self, entry: &Value, device: Device) -> Result<Tensor, String> {
         let stored = self.tensor(entry["t"].as_str().ok_or("an input without a key")?)?;
-        let mut tensor = stored.to_device(device).map_err(|error| error.to_string())?;
+        let mut tensor = stored
+            .to_device(device)
+            .map_err(|error| error.to_string())?;
         let base = tensor.clone();
         for step in entry["view"].as_array().into_iter().flatten() {
             tensor = view(&tensor, step).map_err(|error| error.to_string())?;
@@ -80,7 +101,10 @@ impl File {
 fn from_bytes(bytes: &[u8], shape: Shape, dtype: DType) -> ascend_tensor::Result<Tensor> {
     macro_rules! read {
         ($type:ty) => {
-            bytes.chunks_exact(size_of::<$type>()).map(|chunk| <$type>::from_le_bytes(chunk.try_into().unwrap_or_default())).collect::<Vec<_>>()
+            bytes
+                .chunks_exact(size_of::<$type>())
+                .map(|chunk| <$type>::from_le_bytes(chunk.try_into().unwrap_or_default()))
+                .collect::<Vec<_>>()
         };
     }
     match dtype {
@@ -93,25 +117,43 @@ fn from_bytes(bytes: &[u8], shape: Shape, dtype: DType) -> ascend_tensor::Result
         DType::I16 => Tensor::from_vec(read!(i16), shape),
         DType::I8 => Tensor::from_vec(read!(i8), shape),
         DType::U8 => Tensor::from_vec(bytes.to_vec(), shape),
-        DType::Bool => Tensor::from_vec(bytes.iter().map(|byte| *byte != 0).collect::<Vec<bool>>(), shape),
+        DType::Bool => Tensor::from_vec(
+            bytes.iter().map(|byte| *byte != 0).collect::<Vec<bool>>(),
+            shape,
+        ),
     }
 }
 
 /// A view step, by the crate's own view ops.
 fn view(x: &Tensor, step: &Value) -> ascend_tensor::Result<Tensor> {
     let number = |index: usize| step[index].as_i64().unwrap_or(0);
-    let list = || -> Vec<i64> { step[1].as_array().into_iter().flatten().filter_map(Value::as_i64).collect() };
+    let list = || -> Vec<i64> {
+        step[1]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_i64)
+            .collect()
+    };
     match step[0].as_str() {
         Some("permute") => x.permute(list()),
         Some("narrow") => x.narrow(number(1), number(2), number(3)),
-        Some("step") => x.slice(number(1), ascend_tensor::ops::view::SliceOptions::new().step(number(2))),
-        _ => x.expand(Shape::from(list().iter().map(|size| *size as usize).collect::<Vec<_>>())),
+        Some("step") => x.slice(
+            number(1),
+            ascend_tensor::ops::view::SliceOptions::new().step(number(2)),
+        ),
+        _ => x.expand(Shape::from(
+            list().iter().map(|size| *size as usize).collect::<Vec<_>>(),
+        )),
     }
 }
 
 impl Case {
     fn read(json: &Value) -> Result<Case, String> {
-        let name = json["name"].as_str().ok_or("a case without a name")?.to_string();
+        let name = json["name"]
+            .as_str()
+            .ok_or("a case without a name")?
+            .to_string();
         Ok(Case {
             name,
             inputs: json["inputs"].as_array().cloned().unwrap_or_default(),

@@ -36,13 +36,23 @@ pub struct Report {
 
 impl Report {
     pub fn new(devices: &[Device]) -> Self {
-        Report { devices: devices.to_vec(), ops: BTreeMap::new(), failures: Vec::new(), ruled: BTreeMap::new() }
+        Report {
+            devices: devices.to_vec(),
+            ops: BTreeMap::new(),
+            failures: Vec::new(),
+            ruled: BTreeMap::new(),
+        }
     }
 
     pub fn add(&mut self, op: &str, case: &str, device: Device, outcome: Outcome) {
-        let Some(index) = self.devices.iter().position(|own| *own == device) else { return };
+        let Some(index) = self.devices.iter().position(|own| *own == device) else {
+            return;
+        };
         let devices = self.devices.len();
-        let counts = self.ops.entry(op.to_string()).or_insert_with(|| (0..devices).map(|_| Count::default()).collect());
+        let counts = self
+            .ops
+            .entry(op.to_string())
+            .or_insert_with(|| (0..devices).map(|_| Count::default()).collect());
         let count = &mut counts[index];
         count.total += 1;
         match outcome {
@@ -50,9 +60,14 @@ impl Report {
             Outcome::NotYet => count.not_yet += 1,
             Outcome::Ruled(row) => {
                 count.ruled += 1;
-                *self.ruled.entry(format!("{op} on {device}: {row}")).or_default() += 1;
+                *self
+                    .ruled
+                    .entry(format!("{op} on {device}: {row}"))
+                    .or_default() += 1;
             }
-            Outcome::Failed(why) => self.failures.push(format!("{op} {case} on {device}: {why}")),
+            Outcome::Failed(why) => self
+                .failures
+                .push(format!("{op} {case} on {device}: {why}")),
         }
     }
 
@@ -72,7 +87,12 @@ impl Report {
                 total.not_yet += count.not_yet;
             }
         }
-        let missing: Vec<&str> = self.ops.iter().filter(|(_, counts)| counts[0].not_yet > 0).map(|(op, _)| op.as_str()).collect();
+        let missing: Vec<&str> = self
+            .ops
+            .iter()
+            .filter(|(_, counts)| counts[0].not_yet > 0)
+            .map(|(op, _)| op.as_str())
+            .collect();
         if !missing.is_empty() {
             println!("not yet ({} ops): {}", missing.len(), missing.join(" "));
         }
@@ -85,8 +105,15 @@ impl Report {
         println!("total {}", self.line(&totals));
         let passed: usize = totals.iter().map(|count| count.passed).sum();
         let skipped: usize = totals.iter().map(|count| count.ruled + count.not_yet).sum();
-        println!("{passed} passed, {} failed, {skipped} skipped", self.failures.len());
-        if self.failures.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        println!(
+            "{passed} passed, {} failed, {skipped} skipped",
+            self.failures.len()
+        );
+        if self.failures.is_empty() && passed > 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     fn line(&self, counts: &[Count]) -> String {
@@ -101,6 +128,11 @@ impl Report {
             }
             text
         };
-        self.devices.iter().zip(counts).map(one).collect::<Vec<_>>().join(", ")
+        self.devices
+            .iter()
+            .zip(counts)
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }

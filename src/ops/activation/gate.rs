@@ -23,7 +23,13 @@ pub(super) trait Gate: Debug + Clone + Copy + Send + Sync + 'static {
     fn ascend(cx: &Launch, x: &Dev<'_>, dim: i64, y: &Dev<'_>) -> Result<()>;
 
     /// Queues the gradient's kernel.
-    fn ascend_backward(cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dim: i64, dx: &Dev<'_>) -> Result<()>;
+    fn ascend_backward(
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &Dev<'_>,
+        dim: i64,
+        dx: &Dev<'_>,
+    ) -> Result<()>;
 
     /// The meaning in simpler ops.
     fn compose(a: &Tensor, b: &Tensor) -> Result<Tensor>;
@@ -49,7 +55,11 @@ impl<G: Gate> Gated<G> {
         let dim = shape.axis(G::NAME, self.dim)?;
         let size = shape.size(dim);
         if size % 2 != 0 {
-            return Err(Error::shape(G::NAME, format!("{shape} to halve along dim {dim}"), "an even size"));
+            return Err(Error::shape(
+                G::NAME,
+                format!("{shape} to halve along dim {dim}"),
+                "an even size",
+            ));
         }
         Ok((dim, size / 2))
     }
@@ -108,7 +118,11 @@ impl<G: Gate> Op for Gated<G> {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (dy, x) = (cx.gradient()?, cx.input(0)?);
-        let dx = if may_fuse() { run_one(&GatedBackward(*self), &[dy, x])? } else { self.composed_backward(dy, x)? };
+        let dx = if may_fuse() {
+            run_one(&GatedBackward(*self), &[dy, x])?
+        } else {
+            self.composed_backward(dy, x)?
+        };
         Ok(smallvec![Some(dx)])
     }
 

@@ -33,19 +33,33 @@ impl Tensor {
     /// `Shape` for an input with two dims or more and for more than eight inputs, `DType` if the dtypes differ.
     pub fn meshgrid(tensors: &[&Tensor], indexing: Indexing) -> Result<Vec<Tensor>> {
         if let Some(wide) = tensors.iter().find(|tensor| tensor.rank() > 1) {
-            return Err(Error::shape("meshgrid", wide.shape(), "inputs with one dim or none"));
+            return Err(Error::shape(
+                "meshgrid",
+                wide.shape(),
+                "inputs with one dim or none",
+            ));
         }
         if let [first, rest @ ..] = tensors
             && let Some(other) = rest.iter().find(|other| other.dtype() != first.dtype())
         {
-            return Err(Error::dtype("meshgrid", format!("{} and {}", first.dtype(), other.dtype()), "one dtype"));
+            return Err(Error::dtype(
+                "meshgrid",
+                format!("{} and {}", first.dtype(), other.dtype()),
+                "one dtype",
+            ));
         }
         let grid: Shape = tensors.iter().map(|tensor| tensor.elements()).collect();
         grid.check("meshgrid")?;
         let along = |(own, tensor): (usize, &&Tensor)| {
-            let line: Shape = (0..tensors.len()).map(|dim| if dim == own { tensor.elements() } else { 1 }).collect();
+            let line: Shape = (0..tensors.len())
+                .map(|dim| if dim == own { tensor.elements() } else { 1 })
+                .collect();
             let full = tensor.reshape(line)?.expand(grid)?;
-            if indexing == Indexing::Xy && tensors.len() > 1 { full.transpose(0, 1) } else { Ok(full) }
+            if indexing == Indexing::Xy && tensors.len() > 1 {
+                full.transpose(0, 1)
+            } else {
+                Ok(full)
+            }
         };
         tensors.iter().enumerate().map(along).collect()
     }

@@ -64,7 +64,13 @@ pub(crate) trait Binary: Debug + Clone + Copy + Send + Sync + 'static {
     const GRADIENT: Gradient = Gradient::Backward;
 
     /// Refuses attributes and scalars outside their domain; `dtype` is the one that the op computes in.
-    fn check(&self, _inputs: &[Meta], _left: Option<Scalar>, _right: Option<Scalar>, _dtype: DType) -> Result<()> {
+    fn check(
+        &self,
+        _inputs: &[Meta],
+        _left: Option<Scalar>,
+        _right: Option<Scalar>,
+        _dtype: DType,
+    ) -> Result<()> {
         Ok(())
     }
 
@@ -81,7 +87,11 @@ pub(crate) trait Binary: Debug + Clone + Copy + Send + Sync + 'static {
 
     /// The meaning in simpler ops; by default the op itself in a wider dtype.
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let op = Combine { op: *self, left: None, right: None };
+        let op = Combine {
+            op: *self,
+            left: None,
+            right: None,
+        };
         let wide = wider(Self::NAME, x)?;
         let (_, result) = Self::RULE.apply(Self::NAME, x.dtype())?;
         run_one(&op, &[&x.to_dtype(wide)?, &y.to_dtype(wide)?])?.to_dtype(result)
@@ -107,14 +117,35 @@ pub(crate) struct Combine<B> {
 /// Runs a binary op on a tensor and another operand.
 pub(crate) fn combine<B: Binary>(op: B, x: &Tensor, y: Operand<'_>) -> Result<Tensor> {
     match y {
-        Operand::Tensor(y) => run_one(&Combine { op, left: None, right: None }, &[x, y]),
-        Operand::Scalar(y) => run_one(&Combine { op, left: None, right: Some(y) }, &[x]),
+        Operand::Tensor(y) => run_one(
+            &Combine {
+                op,
+                left: None,
+                right: None,
+            },
+            &[x, y],
+        ),
+        Operand::Scalar(y) => run_one(
+            &Combine {
+                op,
+                left: None,
+                right: Some(y),
+            },
+            &[x],
+        ),
     }
 }
 
 /// Runs a binary op on a number and a tensor.
 pub(crate) fn combine_scalar<B: Binary>(op: B, x: Scalar, y: &Tensor) -> Result<Tensor> {
-    run_one(&Combine { op, left: Some(x), right: None }, &[y])
+    run_one(
+        &Combine {
+            op,
+            left: Some(x),
+            right: None,
+        },
+        &[y],
+    )
 }
 
 impl<B: Binary> Combine<B> {
@@ -127,7 +158,9 @@ impl<B: Binary> Combine<B> {
         let value = value.unwrap_or(Scalar::Int(0));
         match (B::RULE, dtype) {
             (Rule::Truth, DType::F16) => T::from_f64(half::f16::from_f64(value.to_f64()).to_f64()),
-            (Rule::Truth, DType::BF16) => T::from_f64(half::bf16::from_f64(value.to_f64()).to_f64()),
+            (Rule::Truth, DType::BF16) => {
+                T::from_f64(half::bf16::from_f64(value.to_f64()).to_f64())
+            }
             _ => T::from_scalar(value),
         }
     }
@@ -180,14 +213,23 @@ impl<B: Binary> Op for Combine<B> {
     /// A number becomes a tensor without dims; two tensors go to the op's own composition. Without history: the gradient is
     /// the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let (metas, scalars): (Vec<Meta>, Vec<Scalar>) = (x.iter().map(Tensor::meta).collect(), self.scalars().collect());
+        let (metas, scalars): (Vec<Meta>, Vec<Scalar>) = (
+            x.iter().map(Tensor::meta).collect(),
+            self.scalars().collect(),
+        );
         let (compute, _) = B::RULE.apply(B::NAME, result_type(&metas, &scalars))?;
         let fill = |value: Scalar| Tensor::full_of((), value, compute, x[0].device());
-        let tensors = Combine { op: self.op, left: None, right: None };
+        let tensors = Combine {
+            op: self.op,
+            left: None,
+            right: None,
+        };
         let result = mode::no_grad(|| match (self.left, self.right) {
             (Some(left), _) => run_one(&tensors, &[&fill(left)?, &x[0].to_dtype(compute)?]),
             (_, Some(right)) => run_one(&tensors, &[&x[0].to_dtype(compute)?, &fill(right)?]),
-            _ => self.op.compose(&x[0].to_dtype(compute)?, &x[1].to_dtype(compute)?),
+            _ => self
+                .op
+                .compose(&x[0].to_dtype(compute)?, &x[1].to_dtype(compute)?),
         });
         Ok(smallvec![result?])
     }
@@ -201,7 +243,11 @@ impl<B: Binary> Op for Combine<B> {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        self.op.backward(&Pair { cx, left: self.left, right: self.right })
+        self.op.backward(&Pair {
+            cx,
+            left: self.left,
+            right: self.right,
+        })
     }
 
     fn cast(&self) -> CastRule {
@@ -214,10 +260,17 @@ impl<B: Binary> Op for Combine<B> {
 }
 
 /// Both operands as tensors: for kernels that take no numbers.
-pub(crate) fn tensors<'a>(op: &'static str, cx: &Launch, x: Side<'a>, y: Side<'a>) -> Result<(&'a Dev<'a>, &'a Dev<'a>)> {
+pub(crate) fn tensors<'a>(
+    op: &'static str,
+    cx: &Launch,
+    x: Side<'a>,
+    y: Side<'a>,
+) -> Result<(&'a Dev<'a>, &'a Dev<'a>)> {
     match (x, y) {
         (Side::Tensor(x), Side::Tensor(y)) => Ok((x, y)),
-        (Side::Tensor(x), _) | (_, Side::Tensor(x)) => Err(super::unary::no_kernel(op, cx.device(), x.dtype())),
+        (Side::Tensor(x), _) | (_, Side::Tensor(x)) => {
+            Err(super::unary::no_kernel(op, cx.device(), x.dtype()))
+        }
         _ => Err(super::unary::no_kernel(op, cx.device(), DType::F32)),
     }
 }
@@ -269,7 +322,9 @@ impl<'a> Pair<'a> {
     fn filled(&self, operand: Operand<'a>) -> Result<Tensor> {
         match operand {
             Operand::Tensor(tensor) => Ok(tensor.clone()),
-            Operand::Scalar(value) => Tensor::full_of((), value, self.cx.meta(0)?.dtype, self.cx.device()),
+            Operand::Scalar(value) => {
+                Tensor::full_of((), value, self.cx.meta(0)?.dtype, self.cx.device())
+            }
         }
     }
 
@@ -278,7 +333,11 @@ impl<'a> Pair<'a> {
     }
 
     /// The gradients of the operands that are tensors and want one.
-    pub fn grads(&self, dx: impl FnOnce() -> Result<Tensor>, dy: impl FnOnce() -> Result<Tensor>) -> Result<Grads> {
+    pub fn grads(
+        &self,
+        dx: impl FnOnce() -> Result<Tensor>,
+        dy: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Grads> {
         let mut grads = Grads::new();
         if self.left.is_none() {
             grads.push(self.cx.want(0, dx)?);
@@ -291,11 +350,35 @@ impl<'a> Pair<'a> {
 }
 
 /// Samples with two tensors of shapes `[3, 1]` and `[3, 4]`, and with a tensor and a number.
-pub(crate) fn samples_of<B: Binary>(op: B, low: f64, high: f64, dtypes: &'static [DType]) -> Vec<Sample> {
-    let both = Combine { op, left: None, right: None };
-    let scalar = Combine { op, left: None, right: Some(Scalar::Int(2)) };
+pub(crate) fn samples_of<B: Binary>(
+    op: B,
+    low: f64,
+    high: f64,
+    dtypes: &'static [DType],
+) -> Vec<Sample> {
+    let both = Combine {
+        op,
+        left: None,
+        right: None,
+    };
+    let scalar = Combine {
+        op,
+        left: None,
+        right: Some(Scalar::Int(2)),
+    };
     vec![
-        Sample { op: Box::new(both), inputs: vec![SampleInput::new([3, 1], low, high), SampleInput::new([3, 4], low, high)], dtypes },
-        Sample { op: Box::new(scalar), inputs: vec![SampleInput::new([2, 5], low, high)], dtypes },
+        Sample {
+            op: Box::new(both),
+            inputs: vec![
+                SampleInput::new([3, 1], low, high),
+                SampleInput::new([3, 4], low, high),
+            ],
+            dtypes,
+        },
+        Sample {
+            op: Box::new(scalar),
+            inputs: vec![SampleInput::new([2, 5], low, high)],
+            dtypes,
+        },
     ]
 }

@@ -96,14 +96,25 @@ use crate::error::Result;
 use crate::op::{Meta, Plan, result_type};
 
 /// Plans an elementwise op whose inputs are cast to the dtype that they and a scalar promote to; that is the output's too.
-pub(crate) fn plan_promoted(op: &'static str, inputs: &[Meta], scalars: &[Scalar], plan: &mut Plan) -> Result<DType> {
+pub(crate) fn plan_promoted(
+    op: &'static str,
+    inputs: &[Meta],
+    scalars: &[Scalar],
+    plan: &mut Plan,
+) -> Result<DType> {
     let dtype = result_type(inputs, scalars);
     plan_as(op, inputs, dtype, dtype, plan)?;
     Ok(dtype)
 }
 
 /// Plans an elementwise op whose inputs are cast to `compute` and whose output is `result`.
-pub(crate) fn plan_as(op: &'static str, inputs: &[Meta], compute: DType, result: DType, plan: &mut Plan) -> Result<()> {
+pub(crate) fn plan_as(
+    op: &'static str,
+    inputs: &[Meta],
+    compute: DType,
+    result: DType,
+    plan: &mut Plan,
+) -> Result<()> {
     let shape = broadcast(op, inputs)?;
     for (index, input) in inputs.iter().enumerate() {
         if input.dtype != compute {
@@ -115,7 +126,11 @@ pub(crate) fn plan_as(op: &'static str, inputs: &[Meta], compute: DType, result:
 }
 
 /// The second operand on the host: the second input broadcast, or the scalar in the lane type `T` broadcast to `shape`.
-pub(crate) fn second<'a, T: crate::cpu::lane::Lane>(inputs: &[Host<'a>], scalar: &'a T, shape: &crate::Shape) -> Host<'a> {
+pub(crate) fn second<'a, T: crate::cpu::lane::Lane>(
+    inputs: &[Host<'a>],
+    scalar: &'a T,
+    shape: &crate::Shape,
+) -> Host<'a> {
     match inputs.get(1) {
         Some(input) => input.broadcast(shape),
         None => Host::splat(scalar, shape),
@@ -123,14 +138,32 @@ pub(crate) fn second<'a, T: crate::cpu::lane::Lane>(inputs: &[Host<'a>], scalar:
 }
 
 /// Plans an in-place elementwise op: the first input is the destination, which keeps its shape and dtype.
-pub(crate) fn plan_in_place(op: &'static str, inputs: &[Meta], compute: DType, plan: &mut Plan) -> Result<()> {
-    let Some((target, others)) = inputs.split_first() else { return Ok(()) };
+pub(crate) fn plan_in_place(
+    op: &'static str,
+    inputs: &[Meta],
+    compute: DType,
+    plan: &mut Plan,
+) -> Result<()> {
+    let Some((target, others)) = inputs.split_first() else {
+        return Ok(());
+    };
     if compute.category() > target.dtype.category() {
-        return Err(crate::Error::dtype(op, format!("a result of {compute} for a destination of {}", target.dtype), "a dtype that the destination can hold"));
+        return Err(crate::Error::dtype(
+            op,
+            format!(
+                "a result of {compute} for a destination of {}",
+                target.dtype
+            ),
+            "a dtype that the destination can hold",
+        ));
     }
     let shape = broadcast(op, inputs)?;
     if shape != target.shape {
-        return Err(crate::Error::shape(op, format!("a destination of {} for a result of {shape}", target.shape), "a destination with the shape of the result"));
+        return Err(crate::Error::shape(
+            op,
+            format!("a destination of {} for a result of {shape}", target.shape),
+            "a destination with the shape of the result",
+        ));
     }
     for (index, other) in others.iter().enumerate() {
         if other.dtype != target.dtype {

@@ -120,7 +120,9 @@ impl<U: Unary> Op for Apply<U> {
     /// Without history: the gradient is the op's own, whoever computed the value.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (compute, _) = U::RULE.apply(U::NAME, x[0].dtype())?;
-        Ok(smallvec![mode::no_grad(|| self.0.compose(&x[0].to_dtype(compute)?))?])
+        Ok(smallvec![mode::no_grad(|| self
+            .0
+            .compose(&x[0].to_dtype(compute)?))?])
     }
 
     fn gradient(&self) -> Gradient {
@@ -146,7 +148,12 @@ impl<U: Unary> Op for Apply<U> {
 
 /// The error of an op without a kernel on an NPU.
 pub(crate) fn no_kernel(op: &'static str, device: u32, dtype: DType) -> Error {
-    Error::unsupported(op, Device::Ascend(device), dtype, "no kernel there takes this dtype or these attributes")
+    Error::unsupported(
+        op,
+        Device::Ascend(device),
+        dtype,
+        "no kernel there takes this dtype or these attributes",
+    )
 }
 
 /// The wider dtype that stands in for one that a kernel lacks.
@@ -154,7 +161,12 @@ pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
     match x.dtype() {
         DType::F16 | DType::BF16 => Ok(DType::F32),
         DType::I16 | DType::I8 | DType::U8 | DType::Bool => Ok(DType::I32),
-        dtype => Err(Error::unsupported(op, x.device(), dtype, "no kernel there takes this dtype, and no wider one stands in")),
+        dtype => Err(Error::unsupported(
+            op,
+            x.device(),
+            dtype,
+            "no kernel there takes this dtype, and no wider one stands in",
+        )),
     }
 }
 
@@ -176,5 +188,9 @@ pub(crate) fn may_fuse() -> bool {
 
 /// A sample with one input of shape `[3, 4]`.
 pub(crate) fn sample(op: impl Unary, low: f64, high: f64, dtypes: &'static [DType]) -> Sample {
-    Sample { op: Box::new(Apply(op)), inputs: vec![SampleInput::new([3, 4], low, high)], dtypes }
+    Sample {
+        op: Box::new(Apply(op)),
+        inputs: vec![SampleInput::new([3, 4], low, high)],
+        dtypes,
+    }
 }

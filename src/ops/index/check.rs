@@ -20,12 +20,21 @@ pub(crate) enum Negative {
 pub(crate) fn index_dtype(op: &'static str, index: &Meta) -> Result<()> {
     match index.dtype {
         DType::I64 | DType::I32 => Ok(()),
-        other => Err(Error::dtype(op, format!("{other} for an index"), "i64 or i32")),
+        other => Err(Error::dtype(
+            op,
+            format!("{other} for an index"),
+            "i64 or i32",
+        )),
     }
 }
 
 /// The indices in row-major order, each in `0..len`.
-pub(crate) fn host_indices<'a>(op: &'static str, index: &Host<'a>, len: usize, negative: Negative) -> Result<Cow<'a, [i64]>> {
+pub(crate) fn host_indices<'a>(
+    op: &'static str,
+    index: &Host<'a>,
+    len: usize,
+    negative: Negative,
+) -> Result<Cow<'a, [i64]>> {
     let indices: Cow<'a, [i64]> = match index.as_slice::<i64>() {
         Some(indices) => Cow::Borrowed(indices),
         None if index.dtype() == DType::I64 => Cow::Owned(index.to_vec()),
@@ -34,20 +43,44 @@ pub(crate) fn host_indices<'a>(op: &'static str, index: &Host<'a>, len: usize, n
     in_range(op, indices, len, negative)
 }
 
-fn in_range<'a>(op: &'static str, indices: Cow<'a, [i64]>, len: usize, negative: Negative) -> Result<Cow<'a, [i64]>> {
+fn in_range<'a>(
+    op: &'static str,
+    indices: Cow<'a, [i64]>,
+    len: usize,
+    negative: Negative,
+) -> Result<Cow<'a, [i64]>> {
     let count = len as i64;
     if indices.iter().all(|index| (0..count).contains(index)) {
         return Ok(indices);
     }
-    let lowest = if negative == Negative::FromEnd { -count } else { 0 };
-    if let Some(index) = indices.iter().find(|index| !(lowest..count).contains(index)) {
-        return Err(Error::Index { op, index: *index, len });
+    let lowest = if negative == Negative::FromEnd {
+        -count
+    } else {
+        0
+    };
+    if let Some(index) = indices
+        .iter()
+        .find(|index| !(lowest..count).contains(index))
+    {
+        return Err(Error::Index {
+            op,
+            index: *index,
+            len,
+        });
     }
-    Ok(indices.iter().map(|index| if *index < 0 { index + count } else { *index }).collect())
+    Ok(indices
+        .iter()
+        .map(|index| if *index < 0 { index + count } else { *index })
+        .collect())
 }
 
 /// Under `check_data`: reads an index on an NPU back and refuses what is out of range.
-pub(crate) fn on_device(cx: &Launch, index: &Dev<'_>, len: usize, negative: Negative) -> Result<()> {
+pub(crate) fn on_device(
+    cx: &Launch,
+    index: &Dev<'_>,
+    len: usize,
+    negative: Negative,
+) -> Result<()> {
     if !current().has(Modes::CHECK_DATA) || index.elements() == 0 {
         return Ok(());
     }
@@ -62,7 +95,11 @@ pub(crate) fn read_back(cx: &Launch, index: &Dev<'_>) -> Result<Vec<i64>> {
     let ready = cx.contiguous(&wide)?;
     let dev = ready.dev();
     let mut bytes = vec![0u8; dev.elements() * size_of::<i64>()];
-    dev.buffer().read(cx.op(), dev.layout().offset() * size_of::<i64>(), &mut bytes)?;
+    dev.buffer().read(
+        cx.op(),
+        dev.layout().offset() * size_of::<i64>(),
+        &mut bytes,
+    )?;
     let (words, _) = bytes.as_chunks::<8>();
     Ok(words.iter().map(|word| i64::from_ne_bytes(*word)).collect())
 }

@@ -4,7 +4,15 @@ use crate::ops::prelude::*;
 
 /// Refuses an index that is not `i64`.
 fn wants_i64(op: &'static str, index: &Tensor) -> Result<()> {
-    if index.dtype() == DType::I64 { Ok(()) } else { Err(Error::dtype(op, format!("{} for an index", index.dtype()), "i64")) }
+    if index.dtype() == DType::I64 {
+        Ok(())
+    } else {
+        Err(Error::dtype(
+            op,
+            format!("{} for an index", index.dtype()),
+            "i64",
+        ))
+    }
 }
 
 impl Tensor {
@@ -49,14 +57,24 @@ impl Tensor {
         let op = "take_along_dim";
         wants_i64(op, index)?;
         let Some(dim) = dim.into() else {
-            return self.reshape([self.elements()])?.gather(0, &index.reshape([index.elements()])?);
+            return self
+                .reshape([self.elements()])?
+                .gather(0, &index.reshape([index.elements()])?);
         };
         if self.rank() != index.rank() {
-            return Err(Error::shape(op, format!("an index of {} for {}", index.shape(), self.shape()), "as many dims"));
+            return Err(Error::shape(
+                op,
+                format!("an index of {} for {}", index.shape(), self.shape()),
+                "as many dims",
+            ));
         }
         let at = self.shape().axis(op, dim)?;
-        let common = self.shape().with(at, 1).broadcast(op, &index.shape().with(at, 1))?;
+        let common = self
+            .shape()
+            .with(at, 1)
+            .broadcast(op, &index.shape().with(at, 1))?;
         let size = |tensor: &Tensor| common.with(at, tensor.shape().size(at));
-        self.expand(size(self))?.gather(dim, &index.expand(size(index))?)
+        self.expand(size(self))?
+            .gather(dim, &index.expand(size(index))?)
     }
 }

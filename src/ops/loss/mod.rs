@@ -38,7 +38,11 @@ impl From<()> for Reduction {
 impl Reduction {
     /// The shape of the result for losses of this shape.
     fn shape(self, losses: &Shape) -> Shape {
-        if self == Reduction::None { *losses } else { Shape::SCALAR }
+        if self == Reduction::None {
+            *losses
+        } else {
+            Shape::SCALAR
+        }
     }
 
     fn apply(self, losses: &Tensor) -> Result<Tensor> {
@@ -73,9 +77,20 @@ trait Formula: std::fmt::Debug + Clone + Send + Sync + 'static {
     fn losses(&self, x: &[Tensor]) -> Result<Tensor>;
 
     /// The kernel, if there is one for inputs of one shape.
-    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], _reduction: Reduction, _y: &Dev<'_>) -> Result<()> {
+    fn ascend(
+        &self,
+        cx: &Launch,
+        x: &[Dev<'_>],
+        _reduction: Reduction,
+        _y: &Dev<'_>,
+    ) -> Result<()> {
         let dtype = x.first().map_or(DType::F32, Dev::dtype);
-        Err(Error::unsupported(Self::NAME, Device::Ascend(cx.device()), dtype, "the op is composed of others"))
+        Err(Error::unsupported(
+            Self::NAME,
+            Device::Ascend(cx.device()),
+            dtype,
+            "the op is composed of others",
+        ))
     }
 }
 
@@ -105,18 +120,30 @@ impl<F: Formula> Op for Elementwise<F> {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        if x.iter().any(|own| own.shape() != x[0].shape() || own.elements() == 0) {
+        if x.iter()
+            .any(|own| own.shape() != x[0].shape() || own.elements() == 0)
+        {
             let why = "the kernel takes inputs of one shape that are not empty";
-            return Err(Error::unsupported(F::NAME, Device::Ascend(cx.device()), x[0].dtype(), why));
+            return Err(Error::unsupported(
+                F::NAME,
+                Device::Ascend(cx.device()),
+                x[0].dtype(),
+                why,
+            ));
         }
         self.formula.ascend(cx, x, self.reduction, &y[0])?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let wide: Vec<Tensor> = x.iter().map(|x| x.to_dtype(widened(x.dtype()))).collect::<Result<_>>()?;
+        let wide: Vec<Tensor> = x
+            .iter()
+            .map(|x| x.to_dtype(widened(x.dtype())))
+            .collect::<Result<_>>()?;
         let losses = self.formula.losses(&wide)?;
-        Ok(smallvec![self.reduction.apply(&losses)?.to_dtype(x[0].dtype())?])
+        Ok(smallvec![
+            self.reduction.apply(&losses)?.to_dtype(x[0].dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -137,15 +164,25 @@ fn same_shape(op: &'static str, x: &[Meta]) -> Result<()> {
     if x[0].shape == x[1].shape {
         return Ok(());
     }
-    Err(Error::shape(op, format!("an input of {} and a target of {}", x[0].shape, x[1].shape), "equal shapes"))
+    Err(Error::shape(
+        op,
+        format!("an input of {} and a target of {}", x[0].shape, x[1].shape),
+        "equal shapes",
+    ))
 }
 
 /// Samples of an elementwise loss.
 fn samples_of<F: Formula>(formula: &F, inputs: usize) -> Vec<Sample> {
     let sample = |reduction| Sample {
-        op: Box::new(Elementwise { formula: formula.clone(), reduction }),
+        op: Box::new(Elementwise {
+            formula: formula.clone(),
+            reduction,
+        }),
         inputs: vec![SampleInput::new([3, 4], 0.1, 0.9); inputs],
         dtypes: FLOATS,
     };
-    [Reduction::None, Reduction::Mean, Reduction::Sum].into_iter().map(sample).collect()
+    [Reduction::None, Reduction::Mean, Reduction::Sum]
+        .into_iter()
+        .map(sample)
+        .collect()
 }

@@ -38,20 +38,36 @@ struct Parts {
 }
 
 impl LineNorm {
-    pub(super) fn run(self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Result<Tensor> {
-        let op = LineNorm { weight: weight.is_some(), bias: bias.is_some(), ..self };
-        let inputs: smallvec::SmallVec<[&Tensor; 3]> = [Some(x), weight, bias].into_iter().flatten().collect();
+    pub(super) fn run(
+        self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let op = LineNorm {
+            weight: weight.is_some(),
+            bias: bias.is_some(),
+            ..self
+        };
+        let inputs: smallvec::SmallVec<[&Tensor; 3]> =
+            [Some(x), weight, bias].into_iter().flatten().collect();
         run_one(&op, &inputs)
     }
 
     fn epsilon(&self, dtype: DType) -> f64 {
-        let own = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+        let own = if dtype == DType::F64 {
+            f64::EPSILON
+        } else {
+            f64::from(f32::EPSILON)
+        };
         self.epsilon.unwrap_or(own)
     }
 
     fn dims(&self) -> ReduceOptions {
         let rank = self.shape.rank() as i64;
-        ReduceOptions::new().dim((-rank..0).collect::<Vec<i64>>()).keepdim()
+        ReduceOptions::new()
+            .dim((-rank..0).collect::<Vec<i64>>())
+            .keepdim()
     }
 
     fn mask(&self, rank: usize) -> [bool; MAX_RANK] {
@@ -61,13 +77,25 @@ impl LineNorm {
     /// The shape of the statistics: the normalised dims have size 1.
     fn statistics(&self, x: &Shape) -> Shape {
         let mask = self.mask(x.rank());
-        x.dims().iter().zip(mask).map(|(size, line)| if line { 1 } else { *size }).collect()
+        x.dims()
+            .iter()
+            .zip(mask)
+            .map(|(size, line)| if line { 1 } else { *size })
+            .collect()
     }
 
     fn parts(&self, x: &Tensor) -> Result<Parts> {
         let x = x.to_dtype(widened(x.dtype()))?;
-        let deviation = if self.form == Form::Layer { x.sub(&x.mean(self.dims())?)? } else { x.clone() };
-        let rstd = deviation.square()?.mean(self.dims())?.add(self.epsilon(x.dtype()))?.rsqrt()?;
+        let deviation = if self.form == Form::Layer {
+            x.sub(&x.mean(self.dims())?)?
+        } else {
+            x.clone()
+        };
+        let rstd = deviation
+            .square()?
+            .mean(self.dims())?
+            .add(self.epsilon(x.dtype()))?
+            .rsqrt()?;
         Ok(Parts { x, deviation, rstd })
     }
 
@@ -77,7 +105,11 @@ impl LineNorm {
 
     /// The gradients in differentiable ops.
     fn formula(&self, dy: &Tensor, x: &Tensor, weight: Option<&Tensor>) -> Result<Grads> {
-        let Parts { x: wide, deviation, rstd } = self.parts(x)?;
+        let Parts {
+            x: wide,
+            deviation,
+            rstd,
+        } = self.parts(x)?;
         let dy = dy.to_dtype(wide.dtype())?;
         let unit = deviation.mul(&rstd)?;
         let g = match weight {
@@ -85,7 +117,11 @@ impl LineNorm {
             None => dy.clone(),
         };
         let along = unit.mul(&g.mul(&unit)?.mean(self.dims())?)?;
-        let rest = if self.form == Form::Layer { g.sub(&g.mean(self.dims())?)? } else { g };
+        let rest = if self.form == Form::Layer {
+            g.sub(&g.mean(self.dims())?)?
+        } else {
+            g
+        };
         let mut grads: Grads = smallvec![Some(rest.sub(&along)?.mul(&rstd)?)];
         if self.weight {
             grads.push(Some(dy.mul(&unit)?));
@@ -101,7 +137,11 @@ impl LineNorm {
 #[inline(always)]
 fn normalise<T: Float>(form: Form, epsilon: T, [x, w, b]: [&[T]; 3], y: &mut [T]) -> (T, T) {
     let count = T::from_i64(x.len() as i64);
-    let mean = if form == Form::Layer { total(x, |x| x).over(count) } else { T::ZERO };
+    let mean = if form == Form::Layer {
+        total(x, |x| x).over(count)
+    } else {
+        T::ZERO
+    };
     let square = total(x, |x| x.minus(mean).times(x.minus(mean))).over(count);
     let rstd = T::ONE.over(Float::sqrt(square.plus(epsilon)));
     for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
@@ -125,12 +165,19 @@ fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'
     let (form, epsilon) = (op.form, T::from_f64(op.epsilon(x[0].dtype())));
     let line = |inputs: [&[T]; 3], y: &mut [T]| simd.run(|| normalise(form, epsilon, inputs, y));
     match y {
-        [y, mean, rstd] => rows::rows(inputs, [y, mean, rstd], &mask, |_, inputs, [y, mean, rstd]| {
-            let (a, b) = line(inputs, y);
-            mean.fill(a);
-            rstd.fill(b);
+        [y, mean, rstd] => rows::rows(
+            inputs,
+            [y, mean, rstd],
+            &mask,
+            |_, inputs, [y, mean, rstd]| {
+                let (a, b) = line(inputs, y);
+                mean.fill(a);
+                rstd.fill(b);
+            },
+        ),
+        [y, rstd] => rows::rows(inputs, [y, rstd], &mask, |_, inputs, [y, rstd]| {
+            rstd.fill(line(inputs, y).1)
         }),
-        [y, rstd] => rows::rows(inputs, [y, rstd], &mask, |_, inputs, [y, rstd]| rstd.fill(line(inputs, y).1)),
         [y] => rows::rows(inputs, [y], &mask, |_, inputs, [y]| {
             line(inputs, y);
         }),
@@ -149,7 +196,11 @@ impl<I: Iterator> NextIf for I {}
 
 impl Op for LineNorm {
     fn name(&self) -> &'static str {
-        if self.form == Form::Layer { "layer_norm" } else { "rms_norm" }
+        if self.form == Form::Layer {
+            "layer_norm"
+        } else {
+            "rms_norm"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -162,7 +213,11 @@ impl Op for LineNorm {
         for affine in x.iter().skip(1) {
             super::affine_dtype(op, own.dtype, affine.dtype)?;
             if affine.shape != self.shape {
-                return Err(Error::shape(op, format!("a weight or bias of {}", affine.shape), self.shape));
+                return Err(Error::shape(
+                    op,
+                    format!("a weight or bias of {}", affine.shape),
+                    self.shape,
+                ));
             }
         }
         plan.output(own.shape, own.dtype);
@@ -186,7 +241,17 @@ impl Op for LineNorm {
         match (self.form, y) {
             (Form::Layer, [y, mean, rstd]) => {
                 let dims: Vec<i64> = self.shape.dims().iter().map(|size| *size as i64).collect();
-                aclnn::layer_norm(cx, &x[0], &dims, weight, bias, epsilon, y, Some(mean), Some(rstd))?;
+                aclnn::layer_norm(
+                    cx,
+                    &x[0],
+                    &dims,
+                    weight,
+                    bias,
+                    epsilon,
+                    y,
+                    Some(mean),
+                    Some(rstd),
+                )?;
             }
             (Form::Rms, [y, rstd]) => {
                 let ones = cx.temporary(self.shape, x[0].dtype())?;
@@ -195,13 +260,22 @@ impl Op for LineNorm {
                 }
                 aclnn::rms_norm(cx, &x[0], weight.unwrap_or(&ones.dev()), epsilon, y, rstd)?;
             }
-            _ => return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[0].dtype(), "statistics were not planned")),
+            _ => {
+                return Err(Error::unsupported(
+                    self.name(),
+                    Device::Ascend(cx.device()),
+                    x[0].dtype(),
+                    "statistics were not planned",
+                ));
+            }
         }
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let Parts { deviation, rstd, .. } = self.parts(&x[0])?;
+        let Parts {
+            deviation, rstd, ..
+        } = self.parts(&x[0])?;
         let mut y = deviation.mul(&rstd)?;
         let mut rest = x.iter().skip(1);
         if let Some(weight) = rest.next_if_true(self.weight) {
@@ -219,8 +293,16 @@ impl Op for LineNorm {
 
     fn saves(&self) -> Saves {
         let saves = Saves::NOTHING.and_input(0).and_output(1);
-        let saves = if self.form == Form::Layer { saves.and_output(2) } else { saves };
-        if self.weight { saves.and_input(1) } else { saves }
+        let saves = if self.form == Form::Layer {
+            saves.and_output(2)
+        } else {
+            saves
+        };
+        if self.weight {
+            saves.and_input(1)
+        } else {
+            saves
+        }
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
@@ -234,7 +316,10 @@ impl Op for LineNorm {
             inputs.push(cx.output(2)?);
         }
         inputs.extend(weight);
-        Ok(run(&LineNormBackward(*self), &inputs)?.into_iter().map(Some).collect())
+        Ok(run(&LineNormBackward(*self), &inputs)?
+            .into_iter()
+            .map(Some)
+            .collect())
     }
 
     fn cast(&self) -> CastRule {
@@ -257,16 +342,36 @@ fn as_row<'a>(x: &Dev<'a>) -> Dev<'a> {
 
 /// Writes a line of `dx` and adds to the sums of the weight's and the bias's gradients.
 #[inline(always)]
-fn line_gradient<T: Float>(form: Form, [dy, x, mean, rstd, w]: [&[T]; 5], dx: &mut [T], sums: &mut [Vec<f64>; 2]) {
+fn line_gradient<T: Float>(
+    form: Form,
+    [dy, x, mean, rstd, w]: [&[T]; 5],
+    dx: &mut [T],
+    sums: &mut [Vec<f64>; 2],
+) {
     let first = |line: &[T]| line.first().copied().unwrap_or(T::ZERO);
-    let (mean, rstd, count) = (if form == Form::Layer { first(mean) } else { T::ZERO }, first(rstd), T::from_i64(x.len() as i64));
+    let (mean, rstd, count) = (
+        if form == Form::Layer {
+            first(mean)
+        } else {
+            T::ZERO
+        },
+        first(rstd),
+        T::from_i64(x.len() as i64),
+    );
     for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
         *dx = dy.times(*w);
     }
-    let level = if form == Form::Layer { total(dx, |g| g).over(count) } else { T::ZERO };
+    let level = if form == Form::Layer {
+        total(dx, |g| g).over(count)
+    } else {
+        T::ZERO
+    };
     let slope = total2(dx, x, |g, x| g.times(x.minus(mean).times(rstd))).over(count);
     for (dx, x) in dx.iter_mut().zip(x) {
-        *dx = rstd.times(dx.minus(level).minus(x.minus(mean).times(rstd).times(slope)));
+        *dx = rstd.times(
+            dx.minus(level)
+                .minus(x.minus(mean).times(rstd).times(slope)),
+        );
     }
     let [dw, db] = sums;
     for ((dw, dy), x) in dw.iter_mut().zip(dy).zip(x) {
@@ -282,13 +387,34 @@ fn gradient_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostM
     let rstd = if op.form == Form::Layer { &x[3] } else { &x[2] };
     let one = T::ONE;
     let ones = Host::splat(&one, &shape);
-    let weight = if op.weight { x.last().map_or(ones, |weight| weight.broadcast(&shape)) } else { ones };
-    let (mask, simd, form, length) = (op.mask(shape.rank()), Simd::best(), op.form, op.shape.elements());
-    let Some((dx, affine)) = y.split_first_mut() else { return };
-    let sums = rows::summed::<T, 5, 1, 2>([&x[0], &x[1], &x[2], rstd, &weight], [dx], &mask, length, |inputs, [dx], sums| {
-        simd.run(|| line_gradient(form, inputs, dx, sums));
-    });
-    let wanted = sums.iter().zip([op.weight, op.bias]).filter(|(_, wanted)| *wanted).map(|(sum, _)| sum);
+    let weight = if op.weight {
+        x.last().map_or(ones, |weight| weight.broadcast(&shape))
+    } else {
+        ones
+    };
+    let (mask, simd, form, length) = (
+        op.mask(shape.rank()),
+        Simd::best(),
+        op.form,
+        op.shape.elements(),
+    );
+    let Some((dx, affine)) = y.split_first_mut() else {
+        return;
+    };
+    let sums = rows::summed::<T, 5, 1, 2>(
+        [&x[0], &x[1], &x[2], rstd, &weight],
+        [dx],
+        &mask,
+        length,
+        |inputs, [dx], sums| {
+            simd.run(|| line_gradient(form, inputs, dx, sums));
+        },
+    );
+    let wanted = sums
+        .iter()
+        .zip([op.weight, op.bias])
+        .filter(|(_, wanted)| *wanted)
+        .map(|(sum, _)| sum);
     for (out, sum) in affine.iter_mut().zip(wanted) {
         if let Some(sum) = Host::from_slice(sum, &op.shape) {
             map::map1::<f64, T>(&sum, out, T::from_f64);
@@ -298,7 +424,11 @@ fn gradient_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostM
 
 impl Op for LineNormBackward {
     fn name(&self) -> &'static str {
-        if self.0.form == Form::Layer { "layer_norm_backward" } else { "rms_norm_backward" }
+        if self.0.form == Form::Layer {
+            "layer_norm_backward"
+        } else {
+            "rms_norm_backward"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -317,7 +447,12 @@ impl Op for LineNormBackward {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let op = &self.0;
         if x[1].elements() == 0 {
-            return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[1].dtype(), "the kernels take no empty tensor"));
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                x[1].dtype(),
+                "the kernels take no empty tensor",
+            ));
         }
         let weight = if op.weight { x.last() } else { None };
         let spare = cx.temporary(op.shape, DType::F32)?;
@@ -329,15 +464,37 @@ impl Op for LineNormBackward {
             let dw = if op.weight { y[1] } else { spare.dev() };
             // The kernel wants rows, of which a tensor of nothing but normalised dims is one.
             let bare = x[1].shape().rank() == op.shape.rank() && x[1].shape().rank() < MAX_RANK;
-            let [dy, input, rstd, dx] = [&x[0], &x[1], &x[2], &y[0]].map(|own| if bare { as_row(own) } else { *own });
-            aclnn::rms_norm_grad(cx, &dy, &input, &rstd, weight.unwrap_or(&ones.dev()), &dx, &dw)?;
+            let [dy, input, rstd, dx] =
+                [&x[0], &x[1], &x[2], &y[0]].map(|own| if bare { as_row(own) } else { *own });
+            aclnn::rms_norm_grad(
+                cx,
+                &dy,
+                &input,
+                &rstd,
+                weight.unwrap_or(&ones.dev()),
+                &dx,
+                &dw,
+            )?;
             return Ok(Counts::EXACT);
         }
         let dims: Vec<i64> = op.shape.dims().iter().map(|size| *size as i64).collect();
         let mask = [true, op.weight, op.bias];
         let dw = if op.weight { y.get(1) } else { None };
         let db = if op.bias { y.last() } else { None };
-        aclnn::layer_norm_backward(cx, &x[0], &x[1], &dims, &x[2], &x[3], weight, weight, &mask, Some(&y[0]), dw, db)?;
+        aclnn::layer_norm_backward(
+            cx,
+            &x[0],
+            &x[1],
+            &dims,
+            &x[2],
+            &x[3],
+            weight,
+            weight,
+            &mask,
+            Some(&y[0]),
+            dw,
+            db,
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -346,7 +503,11 @@ impl Op for LineNormBackward {
         let grads = self.0.formula(&x[0], &x[1], weight)?;
         let mut outputs = Outputs::new();
         for (index, gradient) in grads.into_iter().flatten().enumerate() {
-            outputs.push(if index == 0 { gradient.to_dtype(x[1].dtype())? } else { gradient.sum_to(self.name(), &self.0.shape)? });
+            outputs.push(if index == 0 {
+                gradient.to_dtype(x[1].dtype())?
+            } else {
+                gradient.sum_to(self.name(), &self.0.shape)?
+            });
         }
         Ok(outputs)
     }
@@ -363,10 +524,27 @@ impl Op for LineNormBackward {
 /// Samples of a norm with and without weight and bias.
 pub(super) fn samples_of(form: Form) -> Vec<Sample> {
     let sample = |shape: &[usize], weight: bool, bias: bool| {
-        let op = LineNorm { form, shape: Shape::from(shape), epsilon: Some(1e-5), weight, bias };
+        let op = LineNorm {
+            form,
+            shape: Shape::from(shape),
+            epsilon: Some(1e-5),
+            weight,
+            bias,
+        };
         let mut inputs = vec![SampleInput::new([2, 3, 4], -2.0, 2.0)];
-        inputs.resize(1 + usize::from(weight) + usize::from(bias), SampleInput::new(shape, 0.5, 2.0));
-        Sample { op: Box::new(op), inputs, dtypes: FLOATS }
+        inputs.resize(
+            1 + usize::from(weight) + usize::from(bias),
+            SampleInput::new(shape, 0.5, 2.0),
+        );
+        Sample {
+            op: Box::new(op),
+            inputs,
+            dtypes: FLOATS,
+        }
     };
-    vec![sample(&[4], false, false), sample(&[4], true, form == Form::Layer), sample(&[3, 4], true, form == Form::Layer)]
+    vec![
+        sample(&[4], false, false),
+        sample(&[4], true, form == Form::Layer),
+        sample(&[3, 4], true, form == Form::Layer),
+    ]
 }

@@ -52,7 +52,12 @@ impl From<i64> for SoftmaxOptions {
 }
 
 /// The plan of a softmax: the dim is checked, the input cast to a float dtype.
-fn plan_softmax(op: &'static str, options: &SoftmaxOptions, x: &[Meta], plan: &mut Plan) -> Result<()> {
+fn plan_softmax(
+    op: &'static str,
+    options: &SoftmaxOptions,
+    x: &[Meta],
+    plan: &mut Plan,
+) -> Result<()> {
     x[0].shape.axis_or_scalar(op, options.dim)?;
     let dtype = options.dtype.unwrap_or(x[0].dtype);
     if !dtype.is_float() {
@@ -74,7 +79,11 @@ pub struct AffineOptions<'a> {
 
 impl Default for AffineOptions<'_> {
     fn default() -> Self {
-        AffineOptions { weight: None, bias: None, epsilon: 1e-5 }
+        AffineOptions {
+            weight: None,
+            bias: None,
+            epsilon: 1e-5,
+        }
     }
 }
 
@@ -110,13 +119,20 @@ impl<'a> AffineOptions<'a> {
 
     /// The op's inputs: the tensor, then weight and bias if they are given.
     fn inputs(&self, x: &'a Tensor) -> smallvec::SmallVec<[&'a Tensor; 3]> {
-        [Some(x), self.weight, self.bias].into_iter().flatten().collect()
+        [Some(x), self.weight, self.bias]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
 /// Refuses integers and bools.
 pub(crate) fn float_only(op: &'static str, dtype: DType) -> Result<()> {
-    if dtype.is_float() { Ok(()) } else { Err(Error::dtype(op, dtype, "a float dtype")) }
+    if dtype.is_float() {
+        Ok(())
+    } else {
+        Err(Error::dtype(op, dtype, "a float dtype"))
+    }
 }
 
 /// Weights and biases have the input's dtype, or f32 beside halves.
@@ -124,7 +140,11 @@ fn affine_dtype(op: &'static str, input: DType, own: DType) -> Result<()> {
     if own == input || input.is_half() && own == DType::F32 {
         return Ok(());
     }
-    Err(Error::dtype(op, format!("{own} beside an input of {input}"), "the input's dtype, or f32 beside halves"))
+    Err(Error::dtype(
+        op,
+        format!("{own} beside an input of {input}"),
+        "the input's dtype, or f32 beside halves",
+    ))
 }
 
 /// Plans an output like the input; weight and bias have one value per channel (dim 1).
@@ -133,7 +153,11 @@ fn plan_affine(op: &'static str, x: &[Meta], plan: &mut Plan) -> Result<()> {
     for own in x.iter().skip(1) {
         affine_dtype(op, x[0].dtype, own.dtype)?;
         if own.shape != Shape::from([count]) {
-            return Err(Error::shape(op, format!("a weight or bias of {}", own.shape), format!("one value for each of {count} channels")));
+            return Err(Error::shape(
+                op,
+                format!("a weight or bias of {}", own.shape),
+                format!("one value for each of {count} channels"),
+            ));
         }
     }
     plan.output(x[0].shape, x[0].dtype);
@@ -142,7 +166,9 @@ fn plan_affine(op: &'static str, x: &[Meta], plan: &mut Plan) -> Result<()> {
 
 /// A value per channel as a tensor that broadcasts over `[n, c, ..]`.
 fn channels(x: &Tensor, shape: &Shape) -> Result<Tensor> {
-    let sizes: Shape = (0..shape.rank()).map(|dim| if dim == 1 { shape.size(1) } else { 1 }).collect();
+    let sizes: Shape = (0..shape.rank())
+        .map(|dim| if dim == 1 { shape.size(1) } else { 1 })
+        .collect();
     x.reshape(sizes)
 }
 
@@ -162,6 +188,9 @@ fn affine(unit: &Tensor, x: &[Tensor], weight: bool, bias: bool) -> Result<Tenso
 fn affine_samples(shape: &[usize], weight: bool, bias: bool) -> Vec<SampleInput> {
     let channels = shape.get(1).copied().unwrap_or(1);
     let mut inputs = vec![SampleInput::new(shape, -2.0, 2.0)];
-    inputs.resize(1 + usize::from(weight) + usize::from(bias), SampleInput::new([channels], 0.5, 2.0));
+    inputs.resize(
+        1 + usize::from(weight) + usize::from(bias),
+        SampleInput::new([channels], 0.5, 2.0),
+    );
     inputs
 }

@@ -51,7 +51,11 @@ impl Reserved {
     /// The 64 random bits of an index, for draws that need few.
     pub fn bits(&self, index: u64) -> u64 {
         let words = philox(self.seed, self.offset.wrapping_add(index / 2));
-        let at = if index % 2 == 0 { [words[0], words[1]] } else { [words[2], words[3]] };
+        let at = if index % 2 == 0 {
+            [words[0], words[1]]
+        } else {
+            [words[2], words[3]]
+        };
         u64::from(at[1]) << 32 | u64::from(at[0])
     }
 }
@@ -59,12 +63,18 @@ impl Reserved {
 impl Generator {
     /// A portable generator.
     pub fn new(seed: u64) -> Self {
-        Generator { state: Arc::new(Mutex::new(GeneratorState { seed, offset: 0 })), native: false }
+        Generator {
+            state: Arc::new(Mutex::new(GeneratorState { seed, offset: 0 })),
+            native: false,
+        }
     }
 
     /// A generator with which an NPU makes its own numbers.
     pub fn device(seed: u64) -> Self {
-        Generator { native: true, ..Generator::new(seed) }
+        Generator {
+            native: true,
+            ..Generator::new(seed)
+        }
     }
 
     /// The seed and the counter.
@@ -87,7 +97,11 @@ impl Generator {
         let mut state = self.lock();
         let offset = state.offset;
         state.offset = offset.wrapping_add(counters.next_multiple_of(4));
-        Reserved { seed: state.seed, offset, native: self.native }
+        Reserved {
+            seed: state.seed,
+            offset,
+            native: self.native,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, GeneratorState> {

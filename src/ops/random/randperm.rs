@@ -34,6 +34,8 @@ impl Tensor {
             let bits = u128::from(source.bits(last as u64));
             order.swap(last, ((bits * (last as u128 + 1)) >> 64) as usize);
         }
-        Tensor::new(order).to_dtype(dtype)?.to_device(options.device.unwrap_or(Device::Cpu))
+        Tensor::new(order)
+            .to_dtype(dtype)?
+            .to_device(options.device.unwrap_or(Device::Cpu))
     }
 }

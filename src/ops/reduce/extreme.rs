@@ -29,7 +29,11 @@ impl<T: Lane, const LARGEST: bool> Fold for Extreme<T, LARGEST> {
 
     #[inline(always)]
     fn step(&self, state: T, x: T, _index: usize) -> T {
-        if LARGEST { state.larger(x) } else { state.smaller(x) }
+        if LARGEST {
+            state.larger(x)
+        } else {
+            state.smaller(x)
+        }
     }
 
     #[inline(always)]
@@ -45,7 +49,13 @@ impl<T: Lane, const LARGEST: bool> Fold for Extreme<T, LARGEST> {
 /// Whether `x` wins against `best`: beyond it, or the first NaN.
 #[inline(always)]
 pub(super) fn wins<T: Number>(end: End, x: T, best: T) -> bool {
-    !best.is_nan() && (x.is_nan() || if end == End::Largest { x > best } else { x < best })
+    !best.is_nan()
+        && (x.is_nan()
+            || if end == End::Largest {
+                x > best
+            } else {
+                x < best
+            })
 }
 
 /// Where the first of the winning elements of a line stands.
@@ -69,7 +79,11 @@ pub(super) struct ExtremeOf {
 
 impl Op for ExtremeOf {
     fn name(&self) -> &'static str {
-        if self.end == End::Largest { "amax" } else { "amin" }
+        if self.end == End::Largest {
+            "amax"
+        } else {
+            "amin"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -91,7 +105,11 @@ impl Op for ExtremeOf {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let dims = self.options.dims(self.name(), x[0].shape())?;
-        let run = if self.end == End::Largest { aclnn::amax } else { aclnn::amin };
+        let run = if self.end == End::Largest {
+            aclnn::amax
+        } else {
+            aclnn::amin
+        };
         run(cx, &x[0], &dims, self.options.keep, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -106,7 +124,10 @@ impl Op for ExtremeOf {
 
     /// Elements that tie share the gradient evenly.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        let (x, kept) = (cx.input(0)?, self.options.kept(self.name(), &cx.meta(0)?.shape)?);
+        let (x, kept) = (
+            cx.input(0)?,
+            self.options.kept(self.name(), &cx.meta(0)?.shape)?,
+        );
         let (dy, y) = (cx.gradient()?.reshape(kept)?, cx.output(0)?.reshape(kept)?);
         let mask = x.detach().eq(&y.detach())?.to_dtype(x.dtype())?;
         let count = mask.sum(self.options.keeping())?;
@@ -127,7 +148,11 @@ pub(super) struct ExtremeAlong {
 
 impl Op for ExtremeAlong {
     fn name(&self) -> &'static str {
-        if self.end == End::Largest { "max_dim" } else { "min_dim" }
+        if self.end == End::Largest {
+            "max_dim"
+        } else {
+            "min_dim"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -139,25 +164,47 @@ impl Op for ExtremeAlong {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
-        let [values, indices] = y else { return Ok(Counts::EXACT) };
+        let [values, indices] = y else {
+            return Ok(Counts::EXACT);
+        };
         let end = self.end;
         with_lane!(x[0].dtype(), T => rows::picked::<T>(&x[0], dim, values, indices, |line| first(end, line)));
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let run = if self.end == End::Largest { aclnn::max_dim } else { aclnn::min_dim };
+        let run = if self.end == End::Largest {
+            aclnn::max_dim
+        } else {
+            aclnn::min_dim
+        };
         run(cx, &x[0], self.options.dim, self.options.keep, &y[0], &y[1])?;
         Ok(Counts::EXACT)
     }
 
     /// The index first, then what stands there.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let options = ArgOptions { dim: Some(self.options.dim), keep: true };
-        let number = if x[0].dtype() == DType::Bool { x[0].to_dtype(DType::I32)? } else { x[0].detach() };
-        let index = run_one(&ExtremeIndex { end: self.end, options }, &[&number])?;
+        let options = ArgOptions {
+            dim: Some(self.options.dim),
+            keep: true,
+        };
+        let number = if x[0].dtype() == DType::Bool {
+            x[0].to_dtype(DType::I32)?
+        } else {
+            x[0].detach()
+        };
+        let index = run_one(
+            &ExtremeIndex {
+                end: self.end,
+                options,
+            },
+            &[&number],
+        )?;
         let shape = self.options.plan(self.name(), x[0].shape())?.1;
-        Ok(smallvec![x[0].gather(self.options.dim, &index)?.reshape(shape)?, index.reshape(shape)?])
+        Ok(smallvec![
+            x[0].gather(self.options.dim, &index)?.reshape(shape)?,
+            index.reshape(shape)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -169,7 +216,12 @@ impl Op for ExtremeAlong {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(picked(&cx.meta(0)?.shape, &self.options, cx.gradient()?, cx.output(1)?)?)])
+        Ok(smallvec![Some(picked(
+            &cx.meta(0)?.shape,
+            &self.options,
+            cx.gradient()?,
+            cx.output(1)?
+        )?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -205,7 +257,11 @@ impl ArgOptions {
 
     fn reduce(&self) -> ReduceOptions {
         let options = self.dim.map_or(ReduceOptions::new(), ReduceOptions::from);
-        if self.keep { options.keepdim() } else { options }
+        if self.keep {
+            options.keepdim()
+        } else {
+            options
+        }
     }
 }
 
@@ -230,7 +286,11 @@ pub(super) struct ExtremeIndex {
 
 impl Op for ExtremeIndex {
     fn name(&self) -> &'static str {
-        if self.end == End::Largest { "argmax" } else { "argmin" }
+        if self.end == End::Largest {
+            "argmax"
+        } else {
+            "argmin"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -247,7 +307,9 @@ impl Op for ExtremeIndex {
         let options = self.options.reduce();
         let mask = options.mask(self.name(), x[0].shape())?;
         let kept = options.kept(self.name(), x[0].shape())?;
-        let Some(layout) = y[0].layout().reshape(&kept) else { return Ok(Counts::EXACT) };
+        let Some(layout) = y[0].layout().reshape(&kept) else {
+            return Ok(Counts::EXACT);
+        };
         let (end, mut out) = (self.end, y[0].with_layout(layout));
         with_lane!(x[0].dtype(), T => {
             rows::marked::<T, 1, 0>([&x[0]], [], &mut out, &mask, |_, [line], [], marks| {
@@ -258,14 +320,26 @@ impl Op for ExtremeIndex {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let run = if self.end == End::Largest { aclnn::arg_max } else { aclnn::arg_min };
+        let run = if self.end == End::Largest {
+            aclnn::arg_max
+        } else {
+            aclnn::arg_min
+        };
         if let Some(dim) = self.options.dim {
             run(cx, &x[0], dim, self.options.keep, &y[0])?;
             return Ok(Counts::EXACT);
         }
         let flat = cx.contiguous(&x[0])?;
-        let flat = flat.dev().with_layout(Layout::contiguous(x[0].elements()).with_offset(flat.dev().layout().offset()));
-        run(cx, &flat, 0, false, &y[0].with_layout(Layout::contiguous(()).with_offset(y[0].layout().offset())))?;
+        let flat = flat.dev().with_layout(
+            Layout::contiguous(x[0].elements()).with_offset(flat.dev().layout().offset()),
+        );
+        run(
+            cx,
+            &flat,
+            0,
+            false,
+            &y[0].with_layout(Layout::contiguous(()).with_offset(y[0].layout().offset())),
+        )?;
         Ok(Counts::EXACT)
     }
 

@@ -87,7 +87,10 @@ impl ReduceOptions {
     /// The reduced dims as CANN wants them; none for a tensor without dims.
     pub(crate) fn dims(&self, op: &'static str, shape: &Shape) -> Result<Vec<i64>> {
         let mask = self.mask(op, shape)?;
-        Ok((0..shape.rank()).filter(|dim| mask[*dim]).map(|dim| dim as i64).collect())
+        Ok((0..shape.rank())
+            .filter(|dim| mask[*dim])
+            .map(|dim| dim as i64)
+            .collect())
     }
 
     /// The shape of the result.
@@ -103,23 +106,45 @@ impl ReduceOptions {
     /// How many elements become one.
     pub(crate) fn count(&self, op: &'static str, shape: &Shape) -> Result<usize> {
         let mask = self.mask(op, shape)?;
-        Ok(shape.dims().iter().zip(mask).filter(|(_, reduced)| *reduced).map(|(size, _)| *size).product())
+        Ok(shape
+            .dims()
+            .iter()
+            .zip(mask)
+            .filter(|(_, reduced)| *reduced)
+            .map(|(size, _)| *size)
+            .product())
     }
 
     /// Refuses to reduce nothing to one value: an index error where dims are given, else a value error.
     pub(crate) fn demand_elements(&self, op: &'static str, shape: &Shape) -> Result<()> {
         let mask = self.mask(op, shape)?;
-        let empty = shape.dims().iter().zip(mask).any(|(size, reduced)| reduced && *size == 0);
+        let empty = shape
+            .dims()
+            .iter()
+            .zip(mask)
+            .any(|(size, reduced)| reduced && *size == 0);
         match (empty, self.dim.as_slice().is_empty()) {
             (false, _) => Ok(()),
-            (true, false) => Err(Error::Index { op, index: 0, len: 0 }),
-            (true, true) => Err(Error::option(op, "input", format!("got {shape}, wanted at least one element"))),
+            (true, false) => Err(Error::Index {
+                op,
+                index: 0,
+                len: 0,
+            }),
+            (true, true) => Err(Error::option(
+                op,
+                "input",
+                format!("got {shape}, wanted at least one element"),
+            )),
         }
     }
 
     /// The same dims, kept.
     pub(crate) fn keeping(&self) -> Self {
-        ReduceOptions { dim: self.dim.clone(), keep: true, dtype: None }
+        ReduceOptions {
+            dim: self.dim.clone(),
+            keep: true,
+            dtype: None,
+        }
     }
 }
 
@@ -153,9 +178,16 @@ impl LineOptions {
     pub(crate) fn plan(&self, op: &'static str, shape: &Shape) -> Result<(usize, Shape)> {
         let dim = shape.axis_or_scalar(op, self.dim)?;
         if shape.size(dim) == 0 {
-            return Err(Error::Index { op, index: 0, len: 0 });
+            return Err(Error::Index {
+                op,
+                index: 0,
+                len: 0,
+            });
         }
-        Ok((dim, reduced_shape(shape, &crate::cpu::rows::one(dim), self.keep)))
+        Ok((
+            dim,
+            reduced_shape(shape, &crate::cpu::rows::one(dim), self.keep),
+        ))
     }
 }
 
@@ -182,19 +214,43 @@ fn picked_along(shape: &Shape, dim: i64, dy: &Tensor, indices: &Tensor) -> Resul
 /// The gradient of values picked along a dim by these indices: each goes back to where it was picked.
 fn picked(shape: &Shape, options: &LineOptions, dy: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let dim = shape.axis_or_scalar("gather", options.dim)?;
-    let kept = if shape.rank() == 0 { Shape::SCALAR } else { shape.with(dim, 1) };
-    picked_along(shape, options.dim, &dy.reshape(kept)?, &indices.reshape(kept)?)
+    let kept = if shape.rank() == 0 {
+        Shape::SCALAR
+    } else {
+        shape.with(dim, 1)
+    };
+    picked_along(
+        shape,
+        options.dim,
+        &dy.reshape(kept)?,
+        &indices.reshape(kept)?,
+    )
 }
 
 /// Samples of a reduction: over all dims, over two, over one that is kept.
-fn reduce_samples(op: impl Fn(ReduceOptions) -> Box<dyn Op>, dtypes: &'static [DType]) -> Vec<Sample> {
-    let options = [ReduceOptions::new(), [0, 2].into(), ReduceOptions::new().dim(-1).keepdim()];
-    let sample = |options| Sample { op: op(options), inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes };
+fn reduce_samples(
+    op: impl Fn(ReduceOptions) -> Box<dyn Op>,
+    dtypes: &'static [DType],
+) -> Vec<Sample> {
+    let options = [
+        ReduceOptions::new(),
+        [0, 2].into(),
+        ReduceOptions::new().dim(-1).keepdim(),
+    ];
+    let sample = |options| Sample {
+        op: op(options),
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes,
+    };
     options.into_iter().map(sample).collect()
 }
 
 /// Samples of an op along one dim.
 fn line_samples(op: impl Fn(i64) -> Box<dyn Op>, dtypes: &'static [DType]) -> Vec<Sample> {
-    let sample = |dim| Sample { op: op(dim), inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes };
+    let sample = |dim| Sample {
+        op: op(dim),
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes,
+    };
     [-1, 0].into_iter().map(sample).collect()
 }

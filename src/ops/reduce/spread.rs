@@ -21,7 +21,10 @@ pub struct VarOptions {
 
 impl Default for VarOptions {
     fn default() -> Self {
-        VarOptions { reduce: ReduceOptions::new(), correction: 1.0 }
+        VarOptions {
+            reduce: ReduceOptions::new(),
+            correction: 1.0,
+        }
     }
 }
 
@@ -114,7 +117,8 @@ fn wide<T: Number>(line: &[T], f: impl Fn(f64) -> f64) -> f64 {
             sums[lane] += f(chunk[lane].to_f64());
         }
     }
-    rest.iter().fold(sums.iter().sum(), |sum, x| sum + f(x.to_f64()))
+    rest.iter()
+        .fold(sums.iter().sum(), |sum, x| sum + f(x.to_f64()))
 }
 
 impl Spread {
@@ -131,7 +135,15 @@ impl Spread {
         for _ in 0..2 {
             let mut part = [0.0f64];
             if let Some(mut out) = HostMut::from_slice(&mut part, &kept) {
-                fold(&Mean::<T> { shift: mean, lane: std::marker::PhantomData }, x, mask, &mut out);
+                fold(
+                    &Mean::<T> {
+                        shift: mean,
+                        lane: std::marker::PhantomData,
+                    },
+                    x,
+                    mask,
+                    &mut out,
+                );
             }
             mean += part[0];
         }
@@ -139,7 +151,17 @@ impl Spread {
             return false;
         }
         let (divisor, root) = (self.divisor(x.elements()), self.form == Form::Std);
-        fold(&Squares::<T> { mean, divisor, root, lane: std::marker::PhantomData }, x, mask, &mut y[0]);
+        fold(
+            &Squares::<T> {
+                mean,
+                divisor,
+                root,
+                lane: std::marker::PhantomData,
+            },
+            x,
+            mask,
+            &mut y[0],
+        );
         if let Some(out) = y.get_mut(1) {
             map::fill(out, T::from_f64(mean));
         }
@@ -147,29 +169,46 @@ impl Spread {
     }
 
     /// Line by line.
-    fn lines<T: Lane>(&self, x: &Host<'_>, mask: &[bool; MAX_RANK], count: usize, y: &mut [HostMut<'_>]) -> Result<()> {
+    fn lines<T: Lane>(
+        &self,
+        x: &Host<'_>,
+        mask: &[bool; MAX_RANK],
+        count: usize,
+        y: &mut [HostMut<'_>],
+    ) -> Result<()> {
         let kept = self.options.reduce.kept(self.name(), x.shape())?;
         let (divisor, root, simd) = (self.divisor(count), self.form == Form::Std, Simd::best());
         let spread = |line: &[T]| {
             simd.run(|| {
                 let mean = mean_of(line);
                 let variance = wide(line, |x| (x - mean) * (x - mean)) / divisor;
-                (T::from_f64(if root { variance.sqrt() } else { variance }), T::from_f64(mean))
+                (
+                    T::from_f64(if root { variance.sqrt() } else { variance }),
+                    T::from_f64(mean),
+                )
             })
         };
         let layout = Layout::contiguous(kept);
         match y {
             [variance, mean] => {
-                let (mut variance, mut mean) = (variance.with_layout(layout), mean.with_layout(layout));
-                rows::rows::<T, 1, 2>([x], [&mut variance, &mut mean], mask, |_, [x], [variance, mean]| {
-                    let (a, b) = spread(x);
-                    variance.fill(a);
-                    mean.fill(b);
-                });
+                let (mut variance, mut mean) =
+                    (variance.with_layout(layout), mean.with_layout(layout));
+                rows::rows::<T, 1, 2>(
+                    [x],
+                    [&mut variance, &mut mean],
+                    mask,
+                    |_, [x], [variance, mean]| {
+                        let (a, b) = spread(x);
+                        variance.fill(a);
+                        mean.fill(b);
+                    },
+                );
             }
             [variance] => {
                 let mut variance = variance.with_layout(layout);
-                rows::rows::<T, 1, 1>([x], [&mut variance], mask, |_, [x], [variance]| variance.fill(spread(x).0));
+                rows::rows::<T, 1, 1>([x], [&mut variance], mask, |_, [x], [variance]| {
+                    variance.fill(spread(x).0)
+                });
             }
             _ => {}
         }
@@ -186,7 +225,9 @@ fn mean_of<T: Number>(line: &[T]) -> f64 {
     if mean.is_finite() || line.is_empty() {
         return mean;
     }
-    line.iter().zip(1u64..).fold(0.0, |mean, (x, count)| mean + (x.to_f64() - mean) / count as f64)
+    line.iter().zip(1u64..).fold(0.0, |mean, (x, count)| {
+        mean + (x.to_f64() - mean) / count as f64
+    })
 }
 
 /// The mean in double precision of the differences from a number.
@@ -250,8 +291,18 @@ impl Op for Spread {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let refuse = |why| Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[0].dtype(), why));
-        let (dims, keep) = (self.options.reduce.dims(self.name(), x[0].shape())?, self.options.reduce.keep);
+        let refuse = |why| {
+            Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                x[0].dtype(),
+                why,
+            ))
+        };
+        let (dims, keep) = (
+            self.options.reduce.dims(self.name(), x[0].shape())?,
+            self.options.reduce.keep,
+        );
         let correction = self.options.correction as i64;
         if correction as f64 != self.options.correction || x[0].elements() == 0 {
             return refuse("the kernels take a whole correction and no empty tensor");
@@ -267,7 +318,12 @@ impl Op for Spread {
                 // An infinity among others: the mean is NaN as the variance is.
                 let mask = cx.temporary(*y[0].shape(), DType::Bool)?;
                 aclnn::ne_tensor(cx, &y[0], &y[0], &mask.dev())?;
-                aclnn::inplace_masked_fill_scalar(cx, &y[1], &mask.dev(), AclScalar::of(Scalar::Float(f64::NAN), y[1].dtype()))?;
+                aclnn::inplace_masked_fill_scalar(
+                    cx,
+                    &y[1],
+                    &mask.dev(),
+                    AclScalar::of(Scalar::Float(f64::NAN), y[1].dtype()),
+                )?;
             }
         }
         Ok(Counts::EXACT)
@@ -275,17 +331,26 @@ impl Op for Spread {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         // The tape records this op, not its parts: the root's gradient at 0 is not theirs.
-        let (x, dtype) = (&x[0].detach().to_dtype(widened(x[0].dtype()))?, x[0].dtype());
+        let (x, dtype) = (
+            &x[0].detach().to_dtype(widened(x[0].dtype()))?,
+            x[0].dtype(),
+        );
         let mean = x.mean(self.options.reduce.keeping())?;
         // The second round takes the first's rounding off, so that equal elements deviate by nothing.
         let mean = mean.add(&x.sub(&mean)?.mean(self.options.reduce.keeping())?)?;
         let deviation = x.sub(&mean)?;
         let divisor = self.divisor(self.options.reduce.count(self.name(), x.shape())?);
-        let variance = deviation.square()?.sum(self.options.reduce.clone())?.div(divisor)?;
+        let variance = deviation
+            .square()?
+            .sum(self.options.reduce.clone())?
+            .div(divisor)?;
         Ok(match self.form {
             Form::Var => smallvec![variance.to_dtype(dtype)?],
             Form::Std => smallvec![variance.sqrt()?.to_dtype(dtype)?],
-            Form::VarMean => smallvec![variance.to_dtype(dtype)?, mean.reshape(*variance.shape())?.to_dtype(dtype)?],
+            Form::VarMean => smallvec![
+                variance.to_dtype(dtype)?,
+                mean.reshape(*variance.shape())?.to_dtype(dtype)?
+            ],
         })
     }
 
@@ -294,18 +359,28 @@ impl Op for Spread {
     }
 
     fn saves(&self) -> Saves {
-        if self.form == Form::Std { Saves::INPUTS.and_output(0) } else { Saves::INPUTS }
+        if self.form == Form::Std {
+            Saves::INPUTS.and_output(0)
+        } else {
+            Saves::INPUTS
+        }
     }
 
     /// `2 (x - mean) / (n - correction)` for the variance, `1 / n` for the mean; over `2 std` for its root, 0 where that is 0.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let x = cx.input(0)?;
         let options = &self.options.reduce;
-        let (kept, count) = (options.kept(self.name(), x.shape())?, options.count(self.name(), x.shape())? as f64);
+        let (kept, count) = (
+            options.kept(self.name(), x.shape())?,
+            options.count(self.name(), x.shape())? as f64,
+        );
         let wide = x.to_dtype(widened(x.dtype()))?;
         let spread = |dy: &Tensor| -> Result<Tensor> {
             let deviation = wide.sub(&wide.mean(options.keeping())?)?;
-            deviation.mul(&dy.reshape(kept)?.mul(2.0 / (count - self.options.correction))?)
+            deviation.mul(
+                &dy.reshape(kept)?
+                    .mul(2.0 / (count - self.options.correction))?,
+            )
         };
         let mut dx = match (self.form, cx.gradient_of(0)) {
             (_, None) => None,
@@ -317,7 +392,11 @@ impl Op for Spread {
             (_, Some(dy)) => Some(spread(dy)?),
         };
         if let (Form::VarMean, Some(dy)) = (self.form, cx.gradient_of(1)) {
-            let mean = dy.to_dtype(wide.dtype())?.mul(1.0 / count)?.reshape(kept)?.expand(*x.shape())?;
+            let mean = dy
+                .to_dtype(wide.dtype())?
+                .mul(1.0 / count)?
+                .reshape(kept)?
+                .expand(*x.shape())?;
             dx = Some(dx.map_or(Ok(mean.clone()), |dx| dx.add(&mean))?);
         }
         Ok(smallvec![dx])
@@ -339,7 +418,11 @@ pub(crate) fn widened(dtype: DType) -> DType {
 
 /// Samples of the three ops.
 pub(super) fn samples_of(form: Form) -> Vec<Sample> {
-    let options = [VarOptions::new(), [0, 2].into(), VarOptions::new().dim(-1).keepdim().correction(0.0)];
+    let options = [
+        VarOptions::new(),
+        [0, 2].into(),
+        VarOptions::new().dim(-1).keepdim().correction(0.0),
+    ];
     let sample = |options| Sample {
         op: Box::new(Spread { form, options }),
         inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],

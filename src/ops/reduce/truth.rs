@@ -90,7 +90,14 @@ impl Op for Truth {
         match self.form {
             Form::All => aclnn::all(cx, &x[0], &dims, self.options.keep, &y[0])?,
             Form::Any => aclnn::any(cx, &x[0], &dims, self.options.keep, &y[0])?,
-            Form::Count => return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[0].dtype(), "a composition of two kernels")),
+            Form::Count => {
+                return Err(Error::unsupported(
+                    self.name(),
+                    Device::Ascend(cx.device()),
+                    x[0].dtype(),
+                    "a composition of two kernels",
+                ));
+            }
         }
         Ok(Counts::EXACT)
     }
@@ -99,8 +106,16 @@ impl Op for Truth {
         let count = x[0].ne(0i64)?.sum(self.options.clone())?;
         let total = self.options.count(self.name(), x[0].shape())? as i64;
         Ok(smallvec![match self.form {
-            Form::All => count.eq(total)?.to_dtype(if x[0].dtype() == DType::U8 { DType::U8 } else { DType::Bool })?,
-            Form::Any => count.gt(0i64)?.to_dtype(if x[0].dtype() == DType::U8 { DType::U8 } else { DType::Bool })?,
+            Form::All => count.eq(total)?.to_dtype(if x[0].dtype() == DType::U8 {
+                DType::U8
+            } else {
+                DType::Bool
+            })?,
+            Form::Any => count.gt(0i64)?.to_dtype(if x[0].dtype() == DType::U8 {
+                DType::U8
+            } else {
+                DType::Bool
+            })?,
             Form::Count => count,
         }])
     }

@@ -59,17 +59,39 @@ impl Tensor {
         if self.rank() != 1 {
             return Err(Error::shape(op, self.shape(), "one dim"));
         }
-        if let Some(weights) = options.weights.filter(|weights| weights.shape() != self.shape()) {
-            return Err(Error::shape(op, format!("weights of {} for {}", weights.shape(), self.shape()), "one for each number"));
+        if let Some(weights) = options
+            .weights
+            .filter(|weights| weights.shape() != self.shape())
+        {
+            return Err(Error::shape(
+                op,
+                format!("weights of {} for {}", weights.shape(), self.shape()),
+                "one for each number",
+            ));
         }
         let index = self.to_dtype(DType::I64)?;
         let numbers = index.to_vec::<i64>()?;
         if let Some(number) = numbers.iter().find(|number| **number < 0) {
-            return Err(Error::option(op, "input", format!("got {number}, wanted numbers that are not negative")));
+            return Err(Error::option(
+                op,
+                "input",
+                format!("got {number}, wanted numbers that are not negative"),
+            ));
         }
-        let largest = numbers.iter().max().and_then(|largest| usize::try_from(*largest).ok());
-        let length = largest.map_or(0, |largest| largest.saturating_add(1)).max(options.least);
-        let dtype = options.weights.map_or(DType::I64, |weights| if weights.dtype() == DType::F32 { DType::F32 } else { DType::F64 });
+        let largest = numbers
+            .iter()
+            .max()
+            .and_then(|largest| usize::try_from(*largest).ok());
+        let length = largest
+            .map_or(0, |largest| largest.saturating_add(1))
+            .max(options.least);
+        let dtype = options.weights.map_or(DType::I64, |weights| {
+            if weights.dtype() == DType::F32 {
+                DType::F32
+            } else {
+                DType::F64
+            }
+        });
         let counted = match options.weights {
             Some(weights) => weights.detach().to_dtype(dtype)?,
             None => Tensor::ones(*self.shape(), dtype, self.device())?,

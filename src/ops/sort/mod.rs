@@ -22,5 +22,9 @@ pub(super) fn picked_gradient(cx: &GradCx<'_>, dim: i64, op: &'static str) -> Re
     let shape = cx.meta(0)?.shape;
     shape.axis_or_scalar(op, dim)?;
     let zeros = Tensor::zeros(shape, dy.dtype(), dy.device())?;
-    Ok(smallvec![cx.want(0, || zeros.scatter(dim, cx.output(1)?, dy))?])
+    Ok(smallvec![cx.want(0, || zeros.scatter(
+        dim,
+        cx.output(1)?,
+        dy
+    ))?])
 }

@@ -12,13 +12,23 @@ use crate::ops::prelude::*;
 
 /// Refuses tensors of one step that differ in shape, are no floats, or mix `f64` with narrower floats.
 pub(crate) fn one_shape(op: &'static str, x: &[Meta]) -> Result<()> {
-    let Some(first) = x.first() else { return Ok(()) };
+    let Some(first) = x.first() else {
+        return Ok(());
+    };
     for other in x {
         if other.shape != first.shape {
-            return Err(Error::shape(op, format!("{} and {}", first.shape, other.shape), "equal shapes"));
+            return Err(Error::shape(
+                op,
+                format!("{} and {}", first.shape, other.shape),
+                "equal shapes",
+            ));
         }
         if !other.dtype.is_float() || (other.dtype == DType::F64) != (first.dtype == DType::F64) {
-            return Err(Error::dtype(op, format!("{} and {}", first.dtype, other.dtype), "floats, all or none of them f64"));
+            return Err(Error::dtype(
+                op,
+                format!("{} and {}", first.dtype, other.dtype),
+                "floats, all or none of them f64",
+            ));
         }
     }
     Ok(())
@@ -26,5 +36,13 @@ pub(crate) fn one_shape(op: &'static str, x: &[Meta]) -> Result<()> {
 
 /// Refuses a negative number, or NaN.
 pub(crate) fn not_negative(op: &'static str, name: &'static str, value: f64) -> Result<()> {
-    if value >= 0.0 { Ok(()) } else { Err(Error::option(op, name, format!("got {value}, wanted one that is not negative"))) }
+    if value >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::option(
+            op,
+            name,
+            format!("got {value}, wanted one that is not negative"),
+        ))
+    }
 }

@@ -23,15 +23,28 @@ impl Tensor {
         let axis = |dim| self.shape().axis_or_scalar("flatten", dim);
         let (start, end) = (axis(start_dim)?, axis(end_dim)?);
         if start > end {
-            return Err(Error::option("flatten", "start_dim", format!("got {start_dim} after end_dim {end_dim}, wanted one before it")));
+            return Err(Error::option(
+                "flatten",
+                "start_dim",
+                format!("got {start_dim} after end_dim {end_dim}, wanted one before it"),
+            ));
         }
         if self.rank() == 0 {
             return self.reshape([1]);
         }
         let (before, rest) = self.dims().split_at(start);
         let (merged, after) = rest.split_at(end + 1 - start);
-        let count = merged.iter().fold(1usize, |count, size| count.saturating_mul(*size));
-        self.reshape(before.iter().chain([&count]).chain(after).copied().collect::<Shape>())
+        let count = merged
+            .iter()
+            .fold(1usize, |count, size| count.saturating_mul(*size));
+        self.reshape(
+            before
+                .iter()
+                .chain([&count])
+                .chain(after)
+                .copied()
+                .collect::<Shape>(),
+        )
     }
 
     /// One dim split into several, of which one size may be -1 and is inferred.
@@ -52,13 +65,28 @@ impl Tensor {
     pub fn unflatten(&self, dim: i64, sizes: &[i64]) -> Result<Tensor> {
         let dim = self.shape().axis("unflatten", dim)?;
         if sizes.is_empty() {
-            return Err(Error::option("unflatten", "sizes", "got none, wanted at least one"));
+            return Err(Error::option(
+                "unflatten",
+                "sizes",
+                "got none, wanted at least one",
+            ));
         }
         let inner = infer_sizes("unflatten", sizes, self.dims()[dim])?;
         let (before, after) = (&self.dims()[..dim], &self.dims()[dim + 1..]);
         if inner.elements() != self.dims()[dim] {
-            return Err(Error::shape("unflatten", format!("{sizes:?} for a dim of {}", self.dims()[dim]), "sizes with that product"));
+            return Err(Error::shape(
+                "unflatten",
+                format!("{sizes:?} for a dim of {}", self.dims()[dim]),
+                "sizes with that product",
+            ));
         }
-        self.reshape(before.iter().chain(inner.dims()).chain(after).copied().collect::<Shape>())
+        self.reshape(
+            before
+                .iter()
+                .chain(inner.dims())
+                .chain(after)
+                .copied()
+                .collect::<Shape>(),
+        )
     }
 }

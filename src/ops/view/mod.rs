@@ -69,7 +69,10 @@ impl<R: Rule> Op for View<R> {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        plan.output(*self.0.layout(&Layout::contiguous(x[0].shape))?.shape(), x[0].dtype);
+        plan.output(
+            *self.0.layout(&Layout::contiguous(x[0].shape))?.shape(),
+            x[0].dtype,
+        );
         Ok(())
     }
 
@@ -82,7 +85,9 @@ impl<R: Rule> Op for View<R> {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(self.0.gradient(cx.gradient()?, &cx.meta(0)?.shape)?)])
+        Ok(smallvec![Some(
+            self.0.gradient(cx.gradient()?, &cx.meta(0)?.shape)?
+        )])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -99,5 +104,9 @@ impl Tensor {
 
 /// A sample call of a view.
 pub(crate) fn view_sample(rule: impl Rule, shape: impl Into<Shape>) -> Sample {
-    Sample { op: Box::new(View(rule)), inputs: vec![SampleInput::new(shape, -2.0, 2.0)], dtypes: DType::ALL }
+    Sample {
+        op: Box::new(View(rule)),
+        inputs: vec![SampleInput::new(shape, -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }
 }

@@ -30,17 +30,35 @@ impl Tensor {
         if classes.is_none() || self.device().is_cpu() || current().has(Modes::CHECK_DATA) {
             let values = self.to_vec::<i64>()?;
             let largest = values.iter().copied().max();
-            let needed = largest.and_then(|largest| usize::try_from(largest).ok()).map(|largest| largest.saturating_add(1));
+            let needed = largest
+                .and_then(|largest| usize::try_from(largest).ok())
+                .map(|largest| largest.saturating_add(1));
             count = classes.or(needed);
-            let fits = |value: &i64| usize::try_from(*value).is_ok_and(|value| value < count.unwrap_or(0));
+            let fits =
+                |value: &i64| usize::try_from(*value).is_ok_and(|value| value < count.unwrap_or(0));
             if let Some(class) = values.iter().find(|value| !fits(value)) {
-                return Err(Error::option(op, "input", format!("got class {class}, wanted classes from 0 to below {}", count.unwrap_or(0))));
+                return Err(Error::option(
+                    op,
+                    "input",
+                    format!(
+                        "got class {class}, wanted classes from 0 to below {}",
+                        count.unwrap_or(0)
+                    ),
+                ));
             }
         }
         let Some(count) = count else {
-            return Err(Error::option(op, "num_classes", "got none for a tensor without elements, wanted a number"));
+            return Err(Error::option(
+                op,
+                "num_classes",
+                "got none for a tensor without elements, wanted a number",
+            ));
         };
-        let zeros = Tensor::zeros(self.shape().inserted(self.rank(), count), DType::I64, self.device())?;
+        let zeros = Tensor::zeros(
+            self.shape().inserted(self.rank(), count),
+            DType::I64,
+            self.device(),
+        )?;
         zeros.scatter(-1, &self.unsqueeze(-1)?, 1i64)
     }
 }

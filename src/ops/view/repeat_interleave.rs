@@ -27,7 +27,13 @@ impl<'a> From<&'a Tensor> for Repeats<'a> {
 const OP: &str = "repeat_interleave";
 
 fn count_of(count: i64) -> Result<usize> {
-    usize::try_from(count).map_err(|_| Error::option(OP, "repeats", format!("got {count}, wanted counts that are not negative")))
+    usize::try_from(count).map_err(|_| {
+        Error::option(
+            OP,
+            "repeats",
+            format!("got {count}, wanted counts that are not negative"),
+        )
+    })
 }
 
 impl Tensor {
@@ -49,9 +55,15 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for a negative count, `Shape` for a wrong number of counts, `DType` for counts
     /// that are not integers.
-    pub fn repeat_interleave<'a>(&self, repeats: impl Into<Repeats<'a>>, dim: impl Into<Option<i64>>) -> Result<Tensor> {
+    pub fn repeat_interleave<'a>(
+        &self,
+        repeats: impl Into<Repeats<'a>>,
+        dim: impl Into<Option<i64>>,
+    ) -> Result<Tensor> {
         let Some(dim) = dim.into() else {
-            return self.reshape([self.elements()])?.repeat_interleave(repeats, 0);
+            return self
+                .reshape([self.elements()])?
+                .repeat_interleave(repeats, 0);
         };
         if self.rank() == 0 {
             return self.reshape([1])?.repeat_interleave(repeats, dim);
@@ -61,22 +73,45 @@ impl Tensor {
         match repeats.into() {
             Repeats::All(count) => {
                 let count = count_of(count)?;
-                let (before, after) = (self.dims()[..axis].iter().product(), self.dims()[axis + 1..].iter().product());
+                let (before, after) = (
+                    self.dims()[..axis].iter().product(),
+                    self.dims()[axis + 1..].iter().product(),
+                );
                 let shape = self.shape().with(axis, size.saturating_mul(count));
                 shape.check(OP)?;
-                self.reshape([before, size, 1, after])?.expand([before, size, count, after])?.reshape(shape)
+                self.reshape([before, size, 1, after])?
+                    .expand([before, size, count, after])?
+                    .reshape(shape)
             }
             Repeats::Each(counts) => {
                 if !counts.dtype().is_int() {
-                    return Err(Error::dtype(OP, format!("{} for counts", counts.dtype()), "an integer"));
+                    return Err(Error::dtype(
+                        OP,
+                        format!("{} for counts", counts.dtype()),
+                        "an integer",
+                    ));
                 }
                 if counts.rank() > 1 || counts.elements() != size && counts.elements() != 1 {
-                    return Err(Error::shape(OP, format!("counts of {} for a dim of {size}", counts.shape()), "one count for each index"));
+                    return Err(Error::shape(
+                        OP,
+                        format!("counts of {} for a dim of {size}", counts.shape()),
+                        "one count for each index",
+                    ));
                 }
-                let counts = counts.detach().to_device(Device::Cpu)?.to_dtype(DType::I64)?.to_vec::<i64>()?;
+                let counts = counts
+                    .detach()
+                    .to_device(Device::Cpu)?
+                    .to_dtype(DType::I64)?
+                    .to_vec::<i64>()?;
                 let mut index = Vec::new();
                 for position in 0..size {
-                    let count = count_of(counts.get(position).or(counts.first()).copied().unwrap_or(0))?;
+                    let count = count_of(
+                        counts
+                            .get(position)
+                            .or(counts.first())
+                            .copied()
+                            .unwrap_or(0),
+                    )?;
                     index.extend(std::iter::repeat_n(position as i64, count));
                 }
                 self.index_select(dim, &Tensor::new(index).to_device(self.device())?)

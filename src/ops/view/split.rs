@@ -57,17 +57,39 @@ impl Tensor {
     pub fn split(&self, sizes: impl Into<SplitSizes>, dim: i64) -> Result<Vec<Tensor>> {
         let axis = self.shape().axis("split", dim)?;
         let total = self.dims()[axis];
-        let refuse = |size: i64| Error::option("split", "sizes", format!("got {size}, wanted sizes that are not negative, and one above 0"));
+        let refuse = |size: i64| {
+            Error::option(
+                "split",
+                "sizes",
+                format!("got {size}, wanted sizes that are not negative, and one above 0"),
+            )
+        };
         let size_of = |size: i64| usize::try_from(size).map_err(|_| refuse(size));
         match sizes.into() {
             SplitSizes::Every(size) => match size_of(size)? {
                 0 if total > 0 => Err(refuse(0)),
-                size => self.pieces(dim, (0..total.max(1)).step_by(size.max(1)).map(|start| size.min(total - start.min(total)))),
+                size => self.pieces(
+                    dim,
+                    (0..total.max(1))
+                        .step_by(size.max(1))
+                        .map(|start| size.min(total - start.min(total))),
+                ),
             },
             SplitSizes::Exact(sizes) => {
-                let sizes = sizes.into_iter().map(size_of).collect::<Result<Vec<usize>>>()?;
-                if sizes.iter().fold(0usize, |sum, size| sum.saturating_add(*size)) != total {
-                    return Err(Error::shape("split", format!("{sizes:?} for a dim of {total}"), "sizes with that sum"));
+                let sizes = sizes
+                    .into_iter()
+                    .map(size_of)
+                    .collect::<Result<Vec<usize>>>()?;
+                if sizes
+                    .iter()
+                    .fold(0usize, |sum, size| sum.saturating_add(*size))
+                    != total
+                {
+                    return Err(Error::shape(
+                        "split",
+                        format!("{sizes:?} for a dim of {total}"),
+                        "sizes with that sum",
+                    ));
                 }
                 self.pieces(dim, sizes.into_iter())
             }
@@ -90,11 +112,22 @@ impl Tensor {
     /// `Axis` for a dim out of range, `Option` for less than one piece.
     pub fn chunk(&self, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
         let count = usize::try_from(chunks).ok().filter(|count| *count > 0);
-        let count = count.ok_or_else(|| Error::option("chunk", "chunks", format!("got {chunks}, wanted at least 1")))?;
+        let count = count.ok_or_else(|| {
+            Error::option(
+                "chunk",
+                "chunks",
+                format!("got {chunks}, wanted at least 1"),
+            )
+        })?;
         let total = self.dims()[self.shape().axis("chunk", dim)?];
         match total.div_ceil(count) {
             0 => self.pieces(dim, std::iter::repeat_n(0, count)),
-            size => self.pieces(dim, (0..total).step_by(size).map(|start| size.min(total - start))),
+            size => self.pieces(
+                dim,
+                (0..total)
+                    .step_by(size)
+                    .map(|start| size.min(total - start)),
+            ),
         }
     }
 
@@ -115,7 +148,9 @@ impl Tensor {
     /// `Axis` for a dim out of range.
     pub fn unbind(&self, dim: i64) -> Result<Vec<Tensor>> {
         let axis = self.shape().axis("unbind", dim)?;
-        (0..self.dims()[axis]).map(|index| self.select(dim, index as i64)).collect()
+        (0..self.dims()[axis])
+            .map(|index| self.select(dim, index as i64))
+            .collect()
     }
 
     fn pieces(&self, dim: i64, sizes: impl Iterator<Item = usize>) -> Result<Vec<Tensor>> {

@@ -20,12 +20,23 @@ impl Tensor {
     /// `Option` for no tensors, `Shape` if shapes differ, `Axis` for a place out of range.
     pub fn stack(tensors: &[&Tensor], dim: i64) -> Result<Tensor> {
         let Some((first, rest)) = tensors.split_first() else {
-            return Err(Error::option("stack", "tensors", "got none, wanted at least one"));
+            return Err(Error::option(
+                "stack",
+                "tensors",
+                "got none, wanted at least one",
+            ));
         };
         if let Some(other) = rest.iter().find(|other| other.shape() != first.shape()) {
-            return Err(Error::shape("stack", format!("{} and {}", first.shape(), other.shape()), "equal shapes"));
+            return Err(Error::shape(
+                "stack",
+                format!("{} and {}", first.shape(), other.shape()),
+                "equal shapes",
+            ));
         }
-        let rows = tensors.iter().map(|tensor| tensor.unsqueeze(dim)).collect::<Result<Vec<Tensor>>>()?;
+        let rows = tensors
+            .iter()
+            .map(|tensor| tensor.unsqueeze(dim))
+            .collect::<Result<Vec<Tensor>>>()?;
         Tensor::cat(&rows.iter().collect::<Vec<&Tensor>>(), dim)
     }
 }

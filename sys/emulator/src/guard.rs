@@ -45,10 +45,7 @@ pub(crate) fn value<R>(
 }
 
 /// The gate itself; there are thousands of bodies, so it exists once for all of them.
-fn run(
-    name: &'static str,
-    body: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn run(name: &'static str, body: &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let booked = catch_unwind(AssertUnwindSafe(|| {
         crate::state::prepare();
         ledger::book(name)

@@ -16,22 +16,47 @@ pub const CALLS: &[(&str, Call)] = &[
     ("selu", |args| one(args.tensor(0)?.selu())),
     ("softsign", |args| one(args.tensor(0)?.softsign())),
     ("tanhshrink", |args| one(args.tensor(0)?.tanhshrink())),
-    ("celu", |args| one(args.tensor(0)?.celu(args.float("alpha").unwrap_or(1.0)))),
-    ("elu", |args| one(args.tensor(0)?.elu(args.float("alpha").unwrap_or(1.0)))),
-    ("glu", |args| one(args.tensor(0)?.glu(args.int("dim").unwrap_or(-1)))),
-    ("hardshrink", |args| one(args.tensor(0)?.hardshrink(args.float("lambd").unwrap_or(0.5)))),
+    ("celu", |args| {
+        one(args.tensor(0)?.celu(args.float("alpha").unwrap_or(1.0)))
+    }),
+    ("elu", |args| {
+        one(args.tensor(0)?.elu(args.float("alpha").unwrap_or(1.0)))
+    }),
+    ("glu", |args| {
+        one(args.tensor(0)?.glu(args.int("dim").unwrap_or(-1)))
+    }),
+    ("hardshrink", |args| {
+        one(args
+            .tensor(0)?
+            .hardshrink(args.float("lambd").unwrap_or(0.5)))
+    }),
     ("hardtanh", |args| {
-        let (low, high) = (args.float("min_val").unwrap_or(-1.0), args.float("max_val").unwrap_or(1.0));
+        let (low, high) = (
+            args.float("min_val").unwrap_or(-1.0),
+            args.float("max_val").unwrap_or(1.0),
+        );
         one(args.tensor(0)?.hardtanh(low..=high))
     }),
-    ("leaky_relu", |args| one(args.tensor(0)?.leaky_relu(args.float("negative_slope").unwrap_or(0.01)))),
+    ("leaky_relu", |args| {
+        one(args
+            .tensor(0)?
+            .leaky_relu(args.float("negative_slope").unwrap_or(0.01)))
+    }),
     ("prelu", |args| one(args.tensor(0)?.prelu(args.tensor(1)?))),
     ("softplus", softplus),
-    ("softshrink", |args| one(args.tensor(0)?.softshrink(args.float("lambd").unwrap_or(0.5)))),
-    ("swiglu", |args| one(args.tensor(0)?.swiglu(args.int("dim").unwrap_or(-1)))),
+    ("softshrink", |args| {
+        one(args
+            .tensor(0)?
+            .softshrink(args.float("lambd").unwrap_or(0.5)))
+    }),
+    ("swiglu", |args| {
+        one(args.tensor(0)?.swiglu(args.int("dim").unwrap_or(-1)))
+    }),
     ("threshold", |args| {
         let need = |name| args.scalar(name).ok_or_else(|| bad(name, "required"));
-        one(args.tensor(0)?.threshold(need("threshold")?, need("value")?))
+        one(args
+            .tensor(0)?
+            .threshold(need("threshold")?, need("value")?))
     }),
     ("silu", |args| one(args.tensor(0)?.silu())),
 ];

@@ -12,8 +12,20 @@ pub const CALLS: &[(&str, Call)] = &[
     ("full_like", full_like),
     ("linspace", linspace),
     ("meshgrid", meshgrid),
-    ("ones", |args| one(Tensor::ones(args.shape("size")?, args.dtype("dtype")?.unwrap_or(DType::F32), args.device))),
-    ("zeros", |args| one(Tensor::zeros(args.shape("size")?, args.dtype("dtype")?.unwrap_or(DType::F32), args.device))),
+    ("ones", |args| {
+        one(Tensor::ones(
+            args.shape("size")?,
+            args.dtype("dtype")?.unwrap_or(DType::F32),
+            args.device,
+        ))
+    }),
+    ("zeros", |args| {
+        one(Tensor::zeros(
+            args.shape("size")?,
+            args.dtype("dtype")?.unwrap_or(DType::F32),
+            args.device,
+        ))
+    }),
 ];
 
 fn need(args: &Args, name: &'static str) -> Result<Scalar> {
@@ -50,13 +62,22 @@ fn arange(args: &Args) -> Result<Vec<Tensor>> {
 
 fn linspace(args: &Args) -> Result<Vec<Tensor>> {
     let range = need(args, "start")?..=need(args, "end")?;
-    one(Tensor::linspace(range, args.need_int("steps")?, args.dtype("dtype")?.unwrap_or(DType::F32), args.device))
+    one(Tensor::linspace(
+        range,
+        args.need_int("steps")?,
+        args.dtype("dtype")?.unwrap_or(DType::F32),
+        args.device,
+    ))
 }
 
 fn eye(args: &Args) -> Result<Vec<Tensor>> {
     let rows = args.size("n")?.ok_or_else(|| bad("n", "required"))?;
     let columns = args.size("m")?.unwrap_or(rows);
-    one(Tensor::eye([rows, columns], args.dtype("dtype")?.unwrap_or(DType::F32), args.device))
+    one(Tensor::eye(
+        [rows, columns],
+        args.dtype("dtype")?.unwrap_or(DType::F32),
+        args.device,
+    ))
 }
 
 fn meshgrid(args: &Args) -> Result<Vec<Tensor>> {

@@ -1,6 +1,8 @@
 //! The ops of the family `elementwise`, and casts.
 
-use ascend_tensor::ops::elementwise::{AddOptions, ClampOptions, IscloseOptions, NanToNumOptions, Rounding, SubOptions};
+use ascend_tensor::ops::elementwise::{
+    AddOptions, ClampOptions, IscloseOptions, NanToNumOptions, Rounding, SubOptions,
+};
 use ascend_tensor::{Operand, Result, Scalar, Tensor};
 
 use super::{Args, Call, bad, one};
@@ -9,21 +11,56 @@ pub const CALLS: &[(&str, Call)] = &[
     ("add", add),
     ("clamp", clamp),
     ("div", div),
-    ("masked_fill", |args| one(args.tensor(0)?.masked_fill(args.tensor(1)?, args.operand(2, "value")?))),
-    ("pow", |args| either(args, "exponent", Tensor::pow, Tensor::pow_of)),
-    ("remainder", |args| either(args, "other", Tensor::remainder, Tensor::remainder_of)),
-    ("addcdiv", |args| one(args.tensor(0)?.addcdiv(args.tensor(1)?, args.tensor(2)?, value(args)))),
-    ("addcmul", |args| one(args.tensor(0)?.addcmul(args.tensor(1)?, args.tensor(2)?, value(args)))),
+    ("masked_fill", |args| {
+        one(args
+            .tensor(0)?
+            .masked_fill(args.tensor(1)?, args.operand(2, "value")?))
+    }),
+    ("pow", |args| {
+        either(args, "exponent", Tensor::pow, Tensor::pow_of)
+    }),
+    ("remainder", |args| {
+        either(args, "other", Tensor::remainder, Tensor::remainder_of)
+    }),
+    ("addcdiv", |args| {
+        one(args
+            .tensor(0)?
+            .addcdiv(args.tensor(1)?, args.tensor(2)?, value(args)))
+    }),
+    ("addcmul", |args| {
+        one(args
+            .tensor(0)?
+            .addcmul(args.tensor(1)?, args.tensor(2)?, value(args)))
+    }),
     ("isclose", isclose),
-    ("lerp", |args| one(args.tensor(0)?.lerp(args.tensor(1)?, args.operand(2, "weight")?))),
-    ("logit", |args| one(args.tensor(0)?.logit(args.float("eps")))),
+    ("lerp", |args| {
+        one(args
+            .tensor(0)?
+            .lerp(args.tensor(1)?, args.operand(2, "weight")?))
+    }),
+    ("logit", |args| {
+        one(args.tensor(0)?.logit(args.float("eps")))
+    }),
     ("nan_to_num", nan_to_num),
-    ("round", |args| one(args.tensor(0)?.round_to(args.int("decimals").unwrap_or(0)))),
-    ("xlogy", |args| either(args, "other", Tensor::xlogy, Tensor::xlogy_of)),
+    ("round", |args| {
+        one(args.tensor(0)?.round_to(args.int("decimals").unwrap_or(0)))
+    }),
+    ("xlogy", |args| {
+        either(args, "other", Tensor::xlogy, Tensor::xlogy_of)
+    }),
     ("sub", sub),
-    ("to_dtype", |args| one(args.tensor(0)?.to_dtype(args.dtype("dtype")?.ok_or_else(|| bad("dtype", "required"))?))),
+    ("to_dtype", |args| {
+        one(args.tensor(0)?.to_dtype(
+            args.dtype("dtype")?
+                .ok_or_else(|| bad("dtype", "required"))?,
+        ))
+    }),
     ("where", |args| {
-        let input = if args.optional(1).is_some() { args.operand(1, "input")? } else { args.operand(1, "self")? };
+        let input = if args.optional(1).is_some() {
+            args.operand(1, "input")?
+        } else {
+            args.operand(1, "self")?
+        };
         one(args.tensor(0)?.where_cond(input, args.operand(2, "other")?))
     }),
     ("abs", |args| one(args.tensor(0)?.abs())),
@@ -66,40 +103,96 @@ pub const CALLS: &[(&str, Call)] = &[
     ("tan", |args| one(args.tensor(0)?.tan())),
     ("tanh", |args| one(args.tensor(0)?.tanh())),
     ("trunc", |args| one(args.tensor(0)?.trunc())),
-    ("atan2", |args| one(args.tensor(0)?.atan2(args.operand(1, "other")?))),
-    ("bitwise_and", |args| one(args.tensor(0)?.bitwise_and(args.operand(1, "other")?))),
-    ("bitwise_left_shift", |args| one(args.tensor(0)?.bitwise_left_shift(args.operand(1, "other")?))),
-    ("bitwise_or", |args| one(args.tensor(0)?.bitwise_or(args.operand(1, "other")?))),
-    ("bitwise_right_shift", |args| one(args.tensor(0)?.bitwise_right_shift(args.operand(1, "other")?))),
-    ("bitwise_xor", |args| one(args.tensor(0)?.bitwise_xor(args.operand(1, "other")?))),
-    ("copysign", |args| one(args.tensor(0)?.copysign(args.operand(1, "other")?))),
-    ("eq", |args| one(args.tensor(0)?.eq(args.operand(1, "other")?))),
-    ("floor_divide", |args| one(args.tensor(0)?.floor_divide(args.operand(1, "other")?))),
-    ("fmax", |args| one(args.tensor(0)?.fmax(args.operand(1, "other")?))),
-    ("fmin", |args| one(args.tensor(0)?.fmin(args.operand(1, "other")?))),
-    ("fmod", |args| one(args.tensor(0)?.fmod(args.operand(1, "other")?))),
-    ("ge", |args| one(args.tensor(0)?.ge(args.operand(1, "other")?))),
-    ("gt", |args| one(args.tensor(0)?.gt(args.operand(1, "other")?))),
-    ("le", |args| one(args.tensor(0)?.le(args.operand(1, "other")?))),
-    ("logical_and", |args| one(args.tensor(0)?.logical_and(args.operand(1, "other")?))),
-    ("logical_or", |args| one(args.tensor(0)?.logical_or(args.operand(1, "other")?))),
-    ("logical_xor", |args| one(args.tensor(0)?.logical_xor(args.operand(1, "other")?))),
-    ("lt", |args| one(args.tensor(0)?.lt(args.operand(1, "other")?))),
-    ("maximum", |args| one(args.tensor(0)?.maximum(args.operand(1, "other")?))),
-    ("minimum", |args| one(args.tensor(0)?.minimum(args.operand(1, "other")?))),
-    ("mul", |args| one(args.tensor(0)?.mul(args.operand(1, "other")?))),
-    ("ne", |args| one(args.tensor(0)?.ne(args.operand(1, "other")?))),
+    ("atan2", |args| {
+        one(args.tensor(0)?.atan2(args.operand(1, "other")?))
+    }),
+    ("bitwise_and", |args| {
+        one(args.tensor(0)?.bitwise_and(args.operand(1, "other")?))
+    }),
+    ("bitwise_left_shift", |args| {
+        one(args
+            .tensor(0)?
+            .bitwise_left_shift(args.operand(1, "other")?))
+    }),
+    ("bitwise_or", |args| {
+        one(args.tensor(0)?.bitwise_or(args.operand(1, "other")?))
+    }),
+    ("bitwise_right_shift", |args| {
+        one(args
+            .tensor(0)?
+            .bitwise_right_shift(args.operand(1, "other")?))
+    }),
+    ("bitwise_xor", |args| {
+        one(args.tensor(0)?.bitwise_xor(args.operand(1, "other")?))
+    }),
+    ("copysign", |args| {
+        one(args.tensor(0)?.copysign(args.operand(1, "other")?))
+    }),
+    ("eq", |args| {
+        one(args.tensor(0)?.eq(args.operand(1, "other")?))
+    }),
+    ("floor_divide", |args| {
+        one(args.tensor(0)?.floor_divide(args.operand(1, "other")?))
+    }),
+    ("fmax", |args| {
+        one(args.tensor(0)?.fmax(args.operand(1, "other")?))
+    }),
+    ("fmin", |args| {
+        one(args.tensor(0)?.fmin(args.operand(1, "other")?))
+    }),
+    ("fmod", |args| {
+        one(args.tensor(0)?.fmod(args.operand(1, "other")?))
+    }),
+    ("ge", |args| {
+        one(args.tensor(0)?.ge(args.operand(1, "other")?))
+    }),
+    ("gt", |args| {
+        one(args.tensor(0)?.gt(args.operand(1, "other")?))
+    }),
+    ("le", |args| {
+        one(args.tensor(0)?.le(args.operand(1, "other")?))
+    }),
+    ("logical_and", |args| {
+        one(args.tensor(0)?.logical_and(args.operand(1, "other")?))
+    }),
+    ("logical_or", |args| {
+        one(args.tensor(0)?.logical_or(args.operand(1, "other")?))
+    }),
+    ("logical_xor", |args| {
+        one(args.tensor(0)?.logical_xor(args.operand(1, "other")?))
+    }),
+    ("lt", |args| {
+        one(args.tensor(0)?.lt(args.operand(1, "other")?))
+    }),
+    ("maximum", |args| {
+        one(args.tensor(0)?.maximum(args.operand(1, "other")?))
+    }),
+    ("minimum", |args| {
+        one(args.tensor(0)?.minimum(args.operand(1, "other")?))
+    }),
+    ("mul", |args| {
+        one(args.tensor(0)?.mul(args.operand(1, "other")?))
+    }),
+    ("ne", |args| {
+        one(args.tensor(0)?.ne(args.operand(1, "other")?))
+    }),
     ("hypot", |args| one(args.tensor(0)?.hypot(args.tensor(1)?))),
-    ("logaddexp", |args| one(args.tensor(0)?.logaddexp(args.tensor(1)?))),
+    ("logaddexp", |args| {
+        one(args.tensor(0)?.logaddexp(args.tensor(1)?))
+    }),
 ];
 
 fn add(args: &Args) -> Result<Vec<Tensor>> {
-    let options = args.scalar("alpha").map_or(AddOptions::new(), |alpha| AddOptions::new().alpha(alpha));
+    let options = args
+        .scalar("alpha")
+        .map_or(AddOptions::new(), |alpha| AddOptions::new().alpha(alpha));
     one(args.tensor(0)?.add_with(args.operand(1, "other")?, options))
 }
 
 fn sub(args: &Args) -> Result<Vec<Tensor>> {
-    let options = args.scalar("alpha").map_or(SubOptions::new(), |alpha| SubOptions::new().alpha(alpha));
+    let options = args
+        .scalar("alpha")
+        .map_or(SubOptions::new(), |alpha| SubOptions::new().alpha(alpha));
     one(args.tensor(0)?.sub_with(args.operand(1, "other")?, options))
 }
 

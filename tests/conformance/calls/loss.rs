@@ -1,8 +1,8 @@
 //! The ops of the family `loss`.
 
 use ascend_tensor::ops::loss::{
-    BinaryCrossEntropyOptions, CrossEntropyOptions, HuberOptions, KlDivOptions, KlReduction, LogitsOptions, NllLossOptions, Reduction,
-    SmoothL1Options,
+    BinaryCrossEntropyOptions, CrossEntropyOptions, HuberOptions, KlDivOptions, KlReduction,
+    LogitsOptions, NllLossOptions, Reduction, SmoothL1Options,
 };
 use ascend_tensor::{Result, Tensor};
 
@@ -14,8 +14,12 @@ pub const CALLS: &[(&str, Call)] = &[
     ("cross_entropy", cross_entropy),
     ("huber_loss", huber_loss),
     ("kl_div", kl_div),
-    ("l1_loss", |args| one(args.tensor(0)?.l1_loss(args.tensor(1)?, reduction(args)?))),
-    ("mse_loss", |args| one(args.tensor(0)?.mse_loss(args.tensor(1)?, reduction(args)?))),
+    ("l1_loss", |args| {
+        one(args.tensor(0)?.l1_loss(args.tensor(1)?, reduction(args)?))
+    }),
+    ("mse_loss", |args| {
+        one(args.tensor(0)?.mse_loss(args.tensor(1)?, reduction(args)?))
+    }),
     ("nll_loss", nll_loss),
     ("smooth_l1_loss", smooth_l1_loss),
 ];
@@ -30,12 +34,16 @@ fn reduction(args: &Args) -> Result<Reduction> {
 }
 
 fn huber_loss(args: &Args) -> Result<Vec<Tensor>> {
-    let options = HuberOptions::new().reduction(reduction(args)?).delta(args.float("delta").unwrap_or(1.0));
+    let options = HuberOptions::new()
+        .reduction(reduction(args)?)
+        .delta(args.float("delta").unwrap_or(1.0));
     one(args.tensor(0)?.huber_loss(args.tensor(1)?, options))
 }
 
 fn smooth_l1_loss(args: &Args) -> Result<Vec<Tensor>> {
-    let options = SmoothL1Options::new().reduction(reduction(args)?).beta(args.float("beta").unwrap_or(1.0));
+    let options = SmoothL1Options::new()
+        .reduction(reduction(args)?)
+        .beta(args.float("beta").unwrap_or(1.0));
     one(args.tensor(0)?.smooth_l1_loss(args.tensor(1)?, options))
 }
 
@@ -48,7 +56,14 @@ fn kl_div(args: &Args) -> Result<Vec<Tensor>> {
         other => return Err(bad("reduction", other)),
     };
     let options = KlDivOptions::new().reduction(reduction);
-    one(args.tensor(0)?.kl_div(args.tensor(1)?, if args.bool("log_target") { options.log_target() } else { options }))
+    one(args.tensor(0)?.kl_div(
+        args.tensor(1)?,
+        if args.bool("log_target") {
+            options.log_target()
+        } else {
+            options
+        },
+    ))
 }
 
 fn binary_cross_entropy(args: &Args) -> Result<Vec<Tensor>> {
@@ -56,7 +71,9 @@ fn binary_cross_entropy(args: &Args) -> Result<Vec<Tensor>> {
     if let Some(weight) = args.optional(2) {
         options = options.weight(weight);
     }
-    one(args.tensor(0)?.binary_cross_entropy(args.tensor(1)?, options))
+    one(args
+        .tensor(0)?
+        .binary_cross_entropy(args.tensor(1)?, options))
 }
 
 fn with_logits(args: &Args) -> Result<Vec<Tensor>> {
@@ -67,11 +84,15 @@ fn with_logits(args: &Args) -> Result<Vec<Tensor>> {
     if let Some(weight) = args.optional(3) {
         options = options.positive_weight(weight);
     }
-    one(args.tensor(0)?.binary_cross_entropy_with_logits(args.tensor(1)?, options))
+    one(args
+        .tensor(0)?
+        .binary_cross_entropy_with_logits(args.tensor(1)?, options))
 }
 
 fn nll_loss(args: &Args) -> Result<Vec<Tensor>> {
-    let mut options = NllLossOptions::new().reduction(reduction(args)?).ignore_index(args.int("ignore_index").unwrap_or(-100));
+    let mut options = NllLossOptions::new()
+        .reduction(reduction(args)?)
+        .ignore_index(args.int("ignore_index").unwrap_or(-100));
     if let Some(weight) = args.optional(2) {
         options = options.weight(weight);
     }

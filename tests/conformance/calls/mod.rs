@@ -36,7 +36,11 @@ const FAMILIES: &[&[(&str, Call)]] = &[
 
 /// The call of an op, if the op exists.
 pub fn find(op: &str) -> Option<Call> {
-    FAMILIES.iter().flat_map(|family| family.iter()).find(|(name, _)| *name == op).map(|(_, call)| *call)
+    FAMILIES
+        .iter()
+        .flat_map(|family| family.iter())
+        .find(|(name, _)| *name == op)
+        .map(|(_, call)| *call)
 }
 
 /// One input slot.
@@ -64,18 +68,27 @@ pub struct Args<'a> {
 
 /// What the typed API cannot even be given (an unknown mode string, a negative size): a value error.
 pub fn bad(name: &'static str, why: impl std::fmt::Display) -> Error {
-    Error::Option { op: "conformance", name, why: why.to_string().into() }
+    Error::Option {
+        op: "conformance",
+        name,
+        why: why.to_string().into(),
+    }
 }
 
 #[allow(dead_code, reason = "each family uses some of them")]
 impl<'a> Args<'a> {
     pub fn new(inputs: &'a [Input], attrs: &'a Map<String, Value>, device: Device) -> Self {
-        Args { inputs, attrs, device }
+        Args {
+            inputs,
+            attrs,
+            device,
+        }
     }
 
     /// A tensor slot that is given.
     pub fn tensor(&self, slot: usize) -> Result<&'a Tensor> {
-        self.optional(slot).ok_or_else(|| bad("inputs", format!("slot {slot} is missing")))
+        self.optional(slot)
+            .ok_or_else(|| bad("inputs", format!("slot {slot} is missing")))
     }
 
     /// A tensor slot that may be missing.
@@ -103,7 +116,10 @@ impl<'a> Args<'a> {
     pub fn operand(&self, slot: usize, attr: &'static str) -> Result<Operand<'a>> {
         match self.optional(slot) {
             Some(tensor) => Ok(Operand::Tensor(tensor)),
-            None => self.scalar(attr).map(Operand::Scalar).ok_or_else(|| bad(attr, "neither tensor nor scalar")),
+            None => self
+                .scalar(attr)
+                .map(Operand::Scalar)
+                .ok_or_else(|| bad(attr, "neither tensor nor scalar")),
         }
     }
 
@@ -127,12 +143,15 @@ impl<'a> Args<'a> {
 
     /// An integer attribute that is required.
     pub fn need_int(&self, name: &'static str) -> Result<i64> {
-        self.int(name).ok_or_else(|| bad(name, "an integer is required"))
+        self.int(name)
+            .ok_or_else(|| bad(name, "an integer is required"))
     }
 
     /// An integer that must not be negative.
     pub fn size(&self, name: &'static str) -> Result<Option<usize>> {
-        self.int(name).map(|value| usize::try_from(value).map_err(|_| bad(name, "negative"))).transpose()
+        self.int(name)
+            .map(|value| usize::try_from(value).map_err(|_| bad(name, "negative")))
+            .transpose()
     }
 
     /// A list of integers, or one integer as a list of one.
@@ -145,8 +164,13 @@ impl<'a> Args<'a> {
 
     /// Sizes that must not be negative.
     pub fn shape(&self, name: &'static str) -> Result<Shape> {
-        let sizes = self.ints(name).ok_or_else(|| bad(name, "sizes are required"))?;
-        let sizes: Option<Vec<usize>> = sizes.iter().map(|size| usize::try_from(*size).ok()).collect();
+        let sizes = self
+            .ints(name)
+            .ok_or_else(|| bad(name, "sizes are required"))?;
+        let sizes: Option<Vec<usize>> = sizes
+            .iter()
+            .map(|size| usize::try_from(*size).ok())
+            .collect();
         sizes.map(Shape::from).ok_or_else(|| bad(name, "negative"))
     }
 
@@ -155,7 +179,9 @@ impl<'a> Args<'a> {
     }
 
     pub fn floats(&self, name: &str) -> Option<Vec<f64>> {
-        self.attr(name)?.as_array().map(|list| list.iter().filter_map(scalar).map(Scalar::to_f64).collect())
+        self.attr(name)?
+            .as_array()
+            .map(|list| list.iter().filter_map(scalar).map(Scalar::to_f64).collect())
     }
 
     pub fn bool(&self, name: &str) -> bool {

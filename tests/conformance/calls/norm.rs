@@ -1,26 +1,47 @@
 //! The ops of the family `norm`.
 
-use ascend_tensor::ops::norm::{AffineOptions, BatchNormOptions, LayerNormOptions, NormalizeOptions, RmsNormOptions, SoftmaxOptions};
+use ascend_tensor::ops::norm::{
+    AffineOptions, BatchNormOptions, LayerNormOptions, NormalizeOptions, RmsNormOptions,
+    SoftmaxOptions,
+};
 use ascend_tensor::{Result, Tensor};
 
 use super::{Args, Call, bad, one};
 
 pub const CALLS: &[(&str, Call)] = &[
     ("batch_norm", batch_norm),
-    ("cosine_similarity", |args| one(args.tensor(0)?.cosine_similarity(args.tensor(1)?, normalize(args)))),
-    ("group_norm", |args| one(args.tensor(0)?.group_norm(args.need_int("num_groups")?, affine(args)))),
-    ("instance_norm", |args| one(args.tensor(0)?.instance_norm(affine(args)))),
+    ("cosine_similarity", |args| {
+        one(args
+            .tensor(0)?
+            .cosine_similarity(args.tensor(1)?, normalize(args)))
+    }),
+    ("group_norm", |args| {
+        one(args
+            .tensor(0)?
+            .group_norm(args.need_int("num_groups")?, affine(args)))
+    }),
+    ("instance_norm", |args| {
+        one(args.tensor(0)?.instance_norm(affine(args)))
+    }),
     ("layer_norm", layer_norm),
-    ("log_softmax", |args| one(args.tensor(0)?.log_softmax(softmax(args)?))),
-    ("normalize", |args| one(args.tensor(0)?.normalize(normalize(args)))),
+    ("log_softmax", |args| {
+        one(args.tensor(0)?.log_softmax(softmax(args)?))
+    }),
+    ("normalize", |args| {
+        one(args.tensor(0)?.normalize(normalize(args)))
+    }),
     ("rms_norm", rms_norm),
-    ("softmax", |args| one(args.tensor(0)?.softmax(softmax(args)?))),
+    ("softmax", |args| {
+        one(args.tensor(0)?.softmax(softmax(args)?))
+    }),
 ];
 
 /// `dim` and `dtype` of a softmax.
 fn softmax(args: &Args) -> Result<SoftmaxOptions> {
     let options = SoftmaxOptions::new(args.need_int("dim")?);
-    Ok(args.dtype("dtype")?.map_or(options, |dtype| options.dtype(dtype)))
+    Ok(args
+        .dtype("dtype")?
+        .map_or(options, |dtype| options.dtype(dtype)))
 }
 
 fn layer_norm(args: &Args) -> Result<Vec<Tensor>> {
@@ -57,7 +78,8 @@ fn affine<'a>(args: &Args<'a>) -> AffineOptions<'a> {
     if let Some(bias) = args.optional(2) {
         options = options.bias(bias);
     }
-    args.float("eps").map_or(options, |epsilon| options.epsilon(epsilon))
+    args.float("eps")
+        .map_or(options, |epsilon| options.epsilon(epsilon))
 }
 
 fn batch_norm(args: &Args) -> Result<Vec<Tensor>> {
@@ -65,7 +87,12 @@ fn batch_norm(args: &Args) -> Result<Vec<Tensor>> {
     match (args.optional(1), args.optional(2)) {
         (Some(mean), Some(variance)) => options = options.running(mean, variance),
         (None, None) => {}
-        _ => return Err(bad("running_mean", "one running statistic without the other")),
+        _ => {
+            return Err(bad(
+                "running_mean",
+                "one running statistic without the other",
+            ));
+        }
     }
     if let Some(weight) = args.optional(3) {
         options = options.weight(weight);
@@ -83,11 +110,21 @@ fn batch_norm(args: &Args) -> Result<Vec<Tensor>> {
         options = options.epsilon(epsilon);
     }
     let normalized = args.tensor(0)?.batch_norm(options)?;
-    Ok(std::iter::once(normalized.output).chain(normalized.running.into_iter().flat_map(|(mean, variance)| [mean, variance])).collect())
+    Ok(std::iter::once(normalized.output)
+        .chain(
+            normalized
+                .running
+                .into_iter()
+                .flat_map(|(mean, variance)| [mean, variance]),
+        )
+        .collect())
 }
 
 /// `p`, `dim` and `eps`.
 fn normalize(args: &Args) -> NormalizeOptions {
-    let options = NormalizeOptions::new().dim(args.int("dim").unwrap_or(1)).power(args.float("p").unwrap_or(2.0));
-    args.float("eps").map_or(options, |epsilon| options.epsilon(epsilon))
+    let options = NormalizeOptions::new()
+        .dim(args.int("dim").unwrap_or(1))
+        .power(args.float("p").unwrap_or(2.0));
+    args.float("eps")
+        .map_or(options, |epsilon| options.epsilon(epsilon))
 }

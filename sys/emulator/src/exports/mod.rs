@@ -23,6 +23,9 @@ pub(crate) mod virtual_memory;
 /// The answer of a function that is exported but not emulated.
 pub(crate) fn absent(name: &'static str, code: i32) -> i32 {
     guard::call(name, || {
-        Err(Failure::new(code, format!("{name}: the emulator does not have this function")))
+        Err(Failure::new(
+            code,
+            format!("{name}: the emulator does not have this function"),
+        ))
     })
 }

@@ -70,9 +70,10 @@ impl Storage {
     /// only narrow, and whoever makes a tensor over a storage has checked the size.
     pub fn host(&self, layout: Layout, dtype: DType) -> Option<Host<'_>> {
         match &self.data {
-            // SAFETY: the layout lies within the block; the caller holds the lock.
             Data::Cpu(block) => {
-                Some(unsafe { Host::new(block.start().cast_const(), layout, dtype) })
+                let start = block.start().cast_const();
+                // SAFETY: the layout lies within the block; the caller holds the lock.
+                Some(unsafe { Host::new(start, layout, dtype) })
             }
             Data::Ascend(_) => None,
         }

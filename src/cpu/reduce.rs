@@ -61,13 +61,16 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
     }
 }
 
+/// A loop over several states and an element for each.
+type Row<'f, T, S> = &'f (dyn Fn(&mut [S], &[T], usize) + Sync);
+
 /// What the drivers need of a fold: they exist once per lane and state type, the loops once per fold.
 struct Loops<'f, T, S> {
     start: S,
     /// Folds a run whose first element has this index.
     run: &'f (dyn Fn(&[T], usize) -> S + Sync),
     /// Takes one element into each of several states, all with this index.
-    row: &'f (dyn Fn(&mut [S], &[T], usize) + Sync),
+    row: Row<'f, T, S>,
     join: &'f (dyn Fn(S, S) -> S + Sync),
 }
 

@@ -296,6 +296,7 @@ impl Tensor {
     }
 
     /// The vector behind a contiguous host tensor that is the only user of its storage.
+    #[expect(clippy::result_large_err, reason = "the tensor itself comes back")]
     fn unwrap_vec<T: Element>(self) -> std::result::Result<Vec<T>, Tensor> {
         let whole = self.is_contiguous()
             && self.layout().offset() == 0

@@ -33,7 +33,11 @@ impl Tensor {
 impl Formula for Celu {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        if x > T::ZERO { x } else { x.scaled(1.0 / self.alpha).exp_m1().scaled(self.alpha) }
+        if x > T::ZERO {
+            x
+        } else {
+            x.scaled(1.0 / self.alpha).exp_m1().scaled(self.alpha)
+        }
     }
 }
 
@@ -43,7 +47,11 @@ impl Unary for Celu {
 
     fn check(&self) -> Result<()> {
         if self.alpha == 0.0 {
-            return Err(Error::option("celu", "alpha", "got 0, wanted another number"));
+            return Err(Error::option(
+                "celu",
+                "alpha",
+                "got 0, wanted another number",
+            ));
         }
         Ok(())
     }
@@ -60,7 +68,8 @@ impl Unary for Celu {
         if x.dtype().is_half() {
             return Apply(*self).widened(x);
         }
-        x.gt(0i64)?.where_cond(x, &x.mul(1.0 / self.alpha)?.expm1()?.mul(self.alpha)?)
+        x.gt(0i64)?
+            .where_cond(x, &x.mul(1.0 / self.alpha)?.expm1()?.mul(self.alpha)?)
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -72,7 +81,12 @@ impl Unary for Celu {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "celu", family: "activation", kernels: &["aclnnCelu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "celu",
+    family: "activation",
+    kernels: &["aclnnCelu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Celu { alpha: 1.5 }, -4.0, 4.0, FLOATS)]

@@ -33,7 +33,11 @@ impl Tensor {
 impl Formula for Elu {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        if x > T::ZERO { x } else { x.exp_m1().scaled(self.alpha) }
+        if x > T::ZERO {
+            x
+        } else {
+            x.exp_m1().scaled(self.alpha)
+        }
     }
 }
 
@@ -46,7 +50,14 @@ impl Unary for Elu {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        aclnn::elu(cx, x, AclScalar::of(self.alpha, y.dtype()), AclScalar::of(1.0, y.dtype()), AclScalar::of(1.0, y.dtype()), y)
+        aclnn::elu(
+            cx,
+            x,
+            AclScalar::of(self.alpha, y.dtype()),
+            AclScalar::of(1.0, y.dtype()),
+            AclScalar::of(1.0, y.dtype()),
+            y,
+        )
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
@@ -58,11 +69,17 @@ impl Unary for Elu {
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
-        x.le(0i64)?.where_cond(&dy.mul(&x.exp()?.mul(self.alpha)?)?, dy)
+        x.le(0i64)?
+            .where_cond(&dy.mul(&x.exp()?.mul(self.alpha)?)?, dy)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "elu", family: "activation", kernels: &["aclnnElu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "elu",
+    family: "activation",
+    kernels: &["aclnnElu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Elu { alpha: 1.5 }, -4.0, 4.0, FLOATS)]

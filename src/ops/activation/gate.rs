@@ -2,6 +2,8 @@
 //!
 //! Knows how the halves lie and how both gradients are written. Must not know any single gate.
 
+use std::marker::PhantomData;
+
 use std::fmt::Debug;
 
 use crate::cpu::real::Real;
@@ -41,8 +43,8 @@ pub(super) trait Gate: Debug + Clone + Copy + Send + Sync + 'static {
 /// A gated activation as an op.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gated<G> {
-    pub gate: G,
-    pub dim: i64,
+    dim: i64,
+    gate: PhantomData<fn(G)>,
 }
 
 /// Its gradient in one kernel: from `dy` and `x`.
@@ -50,11 +52,18 @@ pub(super) struct Gated<G> {
 struct GatedBackward<G>(Gated<G>);
 
 impl<G: Gate> Gated<G> {
+    pub fn along(dim: i64) -> Self {
+        Gated {
+            dim,
+            gate: PhantomData,
+        }
+    }
+
     /// The dim, and half its size.
     fn half(&self, shape: &Shape) -> Result<(usize, usize)> {
         let dim = shape.axis(G::NAME, self.dim)?;
         let size = shape.size(dim);
-        if size % 2 != 0 {
+        if !size.is_multiple_of(2) {
             return Err(Error::shape(
                 G::NAME,
                 format!("{shape} to halve along dim {dim}"),

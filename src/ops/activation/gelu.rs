@@ -50,7 +50,10 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools; memory and device errors.
     pub fn gelu(&self, approximate: impl Into<GeluApproximation>) -> Result<Tensor> {
-        Apply(Gelu { approximate: approximate.into() }).run(self)
+        Apply(Gelu {
+            approximate: approximate.into(),
+        })
+        .run(self)
     }
 }
 
@@ -146,7 +149,14 @@ impl Unary for Gelu {
         }
         let factor = match self.approximate {
             GeluApproximation::None => x.mul(-FRAC_1_SQRT_2)?.erfc()?,
-            GeluApproximation::Tanh => x.square()?.mul(CUBE)?.add(1i64)?.mul(x)?.mul(SCALE)?.tanh()?.add(1i64)?,
+            GeluApproximation::Tanh => x
+                .square()?
+                .mul(CUBE)?
+                .add(1i64)?
+                .mul(x)?
+                .mul(SCALE)?
+                .tanh()?
+                .add(1i64)?,
         };
         x.mul(0.5)?.mul(&factor)
     }
@@ -154,7 +164,13 @@ impl Unary for Gelu {
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
         if may_fuse() {
-            return combine(GeluBackward { approximate: self.approximate }, dy, Operand::Tensor(x));
+            return combine(
+                GeluBackward {
+                    approximate: self.approximate,
+                },
+                dy,
+                Operand::Tensor(x),
+            );
         }
         self.approximate.composed(dy, x)
     }
@@ -189,9 +205,15 @@ impl Binary for GeluBackward {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "gelu", family: "activation", kernels: &["aclnnGeluV2", "aclnnGeluBackwardV2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "gelu",
+    family: "activation",
+    kernels: &["aclnnGeluV2", "aclnnGeluBackwardV2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    [GeluApproximation::None, GeluApproximation::Tanh].map(|approximate| sample(Gelu { approximate }, -2.0, 2.0, FLOATS)).into()
+    [GeluApproximation::None, GeluApproximation::Tanh]
+        .map(|approximate| sample(Gelu { approximate }, -2.0, 2.0, FLOATS))
+        .into()
 }

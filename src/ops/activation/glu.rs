@@ -25,7 +25,7 @@ impl Tensor {
     /// # Errors
     /// `Shape` for an odd size, `Axis` for a dim out of range, `DType` for integers and bools.
     pub fn glu(&self, dim: i64) -> Result<Tensor> {
-        run_one(&Gated { gate: Glu, dim }, &[self])
+        run_one(&Gated::<Glu>::along(dim), &[self])
     }
 }
 
@@ -48,7 +48,13 @@ impl Gate for Glu {
         aclnn::glu(cx, x, dim, y)
     }
 
-    fn ascend_backward(cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dim: i64, dx: &Dev<'_>) -> Result<()> {
+    fn ascend_backward(
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &Dev<'_>,
+        dim: i64,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
         aclnn::glu_backward(cx, dy, x, dim, dx)
     }
 
@@ -63,10 +69,18 @@ impl Gate for Glu {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "glu", family: "activation", kernels: &["aclnnGlu", "aclnnGluBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "glu",
+    family: "activation",
+    kernels: &["aclnnGlu", "aclnnGluBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let of = |dim| Sample { op: Box::new(Gated { gate: Glu, dim }), inputs: vec![SampleInput::new([4, 6], -2.0, 2.0)], dtypes: FLOATS };
+    let of = |dim| Sample {
+        op: Box::new(Gated::<Glu>::along(dim)),
+        inputs: vec![SampleInput::new([4, 6], -2.0, 2.0)],
+        dtypes: FLOATS,
+    };
     vec![of(-1), of(0)]
 }

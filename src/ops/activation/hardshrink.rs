@@ -34,7 +34,11 @@ impl Formula for Hardshrink {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
         let limit = T::from_f64(self.lambd);
-        if x >= limit.negate() && x <= limit { T::ZERO } else { x }
+        if x >= limit.negate() && x <= limit {
+            T::ZERO
+        } else {
+            x
+        }
     }
 }
 
@@ -56,7 +60,12 @@ impl Unary for Hardshrink {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "hardshrink", family: "activation", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "hardshrink",
+    family: "activation",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Hardshrink { lambd: 0.5 }, -4.0, 4.0, FLOATS)]

@@ -31,7 +31,10 @@ impl Tensor {
 impl Formula for Hardsigmoid {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        x.shifted(3.0).larger(T::ZERO).smaller(T::from_f64(6.0)).over(T::from_f64(6.0))
+        x.shifted(3.0)
+            .larger(T::ZERO)
+            .smaller(T::from_f64(6.0))
+            .over(T::from_f64(6.0))
     }
 }
 
@@ -62,7 +65,12 @@ impl Unary for Hardsigmoid {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "hardsigmoid", family: "activation", kernels: &["aclnnHardsigmoid"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "hardsigmoid",
+    family: "activation",
+    kernels: &["aclnnHardsigmoid"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Hardsigmoid, -4.0, 4.0, FLOATS)]

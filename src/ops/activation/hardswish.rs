@@ -31,7 +31,8 @@ impl Tensor {
 impl Formula for Hardswish {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        x.times(x.shifted(3.0).larger(T::ZERO).smaller(T::from_f64(6.0))).over(T::from_f64(6.0))
+        x.times(x.shifted(3.0).larger(T::ZERO).smaller(T::from_f64(6.0)))
+            .over(T::from_f64(6.0))
     }
 }
 
@@ -57,11 +58,17 @@ impl Unary for Hardswish {
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
         let middle = dy.mul(&x.div(3i64)?.add(0.5)?)?;
-        x.ge(3i64)?.where_cond(dy, &middle.masked_fill(&x.le(-3i64)?, 0i64)?)
+        x.ge(3i64)?
+            .where_cond(dy, &middle.masked_fill(&x.le(-3i64)?, 0i64)?)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "hardswish", family: "activation", kernels: &["aclnnHardswish"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "hardswish",
+    family: "activation",
+    kernels: &["aclnnHardswish"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Hardswish, -4.0, 4.0, FLOATS)]

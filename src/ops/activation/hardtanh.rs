@@ -1,8 +1,8 @@
 //! `hardtanh`: held between two limits.
 
-use std::ops::RangeInclusive;
 use crate::ops::elementwise::unary::{Apply, Rule, Unary, sample};
 use crate::ops::prelude::*;
+use std::ops::RangeInclusive;
 
 #[derive(Debug, Clone, Copy)]
 struct Hardtanh {
@@ -27,7 +27,11 @@ impl Tensor {
     /// # Errors
     /// `Option` for limits that cross, `DType` for bools; memory and device errors.
     pub fn hardtanh(&self, limits: RangeInclusive<f64>) -> Result<Tensor> {
-        Apply(Hardtanh { low: *limits.start(), high: *limits.end() }).run(self)
+        Apply(Hardtanh {
+            low: *limits.start(),
+            high: *limits.end(),
+        })
+        .run(self)
     }
 }
 
@@ -37,7 +41,14 @@ impl Unary for Hardtanh {
 
     fn check(&self) -> Result<()> {
         if self.low > self.high {
-            return Err(Error::option("hardtanh", "limits", format!("got {}..={}, wanted a start not above the end", self.low, self.high)));
+            return Err(Error::option(
+                "hardtanh",
+                "limits",
+                format!(
+                    "got {}..={}, wanted a start not above the end",
+                    self.low, self.high
+                ),
+            ));
         }
         Ok(())
     }
@@ -50,7 +61,13 @@ impl Unary for Hardtanh {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        aclnn::hardtanh(cx, x, AclScalar::of(self.low, y.dtype()), AclScalar::of(self.high, y.dtype()), y)
+        aclnn::hardtanh(
+            cx,
+            x,
+            AclScalar::of(self.low, y.dtype()),
+            AclScalar::of(self.high, y.dtype()),
+            y,
+        )
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
@@ -58,7 +75,11 @@ impl Unary for Hardtanh {
             true => (Scalar::Float(self.low), Scalar::Float(self.high)),
             false => (Scalar::Int(self.low as i64), Scalar::Int(self.high as i64)),
         };
-        x.clamp(crate::ops::elementwise::ClampOptions::new().min(low).max(high))
+        x.clamp(
+            crate::ops::elementwise::ClampOptions::new()
+                .min(low)
+                .max(high),
+        )
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -67,8 +88,21 @@ impl Unary for Hardtanh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "hardtanh", family: "activation", kernels: &["aclnnHardtanh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "hardtanh",
+    family: "activation",
+    kernels: &["aclnnHardtanh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(Hardtanh { low: -1.0, high: 2.0 }, -4.0, 4.0, NUMBERS)]
+    vec![sample(
+        Hardtanh {
+            low: -1.0,
+            high: 2.0,
+        },
+        -4.0,
+        4.0,
+        NUMBERS,
+    )]
 }

@@ -33,7 +33,11 @@ impl Tensor {
 impl Formula for LeakyRelu {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        if x > T::ZERO { x } else { x.scaled(self.negative_slope) }
+        if x > T::ZERO {
+            x
+        } else {
+            x.scaled(self.negative_slope)
+        }
     }
 }
 
@@ -62,8 +66,20 @@ impl Unary for LeakyRelu {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "leaky_relu", family: "activation", kernels: &["aclnnLeakyRelu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "leaky_relu",
+    family: "activation",
+    kernels: &["aclnnLeakyRelu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(LeakyRelu { negative_slope: 0.01 }, -4.0, 4.0, FLOATS)]
+    vec![sample(
+        LeakyRelu {
+            negative_slope: 0.01,
+        },
+        -4.0,
+        4.0,
+        FLOATS,
+    )]
 }

@@ -31,7 +31,8 @@ impl Tensor {
 impl Formula for Logsigmoid {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        x.smaller(T::ZERO).minus(Float::exp(x.absolute().negate()).ln_1p())
+        x.smaller(T::ZERO)
+            .minus(Float::exp(x.absolute().negate()).ln_1p())
     }
 }
 
@@ -59,7 +60,12 @@ impl Unary for Logsigmoid {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logsigmoid", family: "activation", kernels: &["aclnnLogSigmoid"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logsigmoid",
+    family: "activation",
+    kernels: &["aclnnLogSigmoid"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Logsigmoid, -4.0, 4.0, FLOATS)]

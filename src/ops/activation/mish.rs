@@ -65,7 +65,12 @@ impl Unary for Mish {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mish", family: "activation", kernels: &["aclnnMish"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mish",
+    family: "activation",
+    kernels: &["aclnnMish"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Mish, -4.0, 4.0, FLOATS)]

@@ -26,15 +26,25 @@ impl Tensor {
     /// devices.
     pub fn prelu(&self, weight: &Tensor) -> Result<Tensor> {
         if self.dtype() != weight.dtype() {
-            return Err(Error::dtype("prelu", format!("{} with weights of {}", self.dtype(), weight.dtype()), "one dtype"));
+            return Err(Error::dtype(
+                "prelu",
+                format!("{} with weights of {}", self.dtype(), weight.dtype()),
+                "one dtype",
+            ));
         }
         let channels = self.dims().get(1).copied().unwrap_or(1);
         let weights = weight.elements();
         if weight.rank() > 1 || weights != 1 && weights != channels {
             let got = format!("weights of {} for {}", weight.shape(), self.shape());
-            return Err(Error::shape("prelu", got, format!("1 or {channels} weights")));
+            return Err(Error::shape(
+                "prelu",
+                got,
+                format!("1 or {channels} weights"),
+            ));
         }
-        let lanes: Shape = (0..self.rank()).map(|dim| if dim == 1 { weights } else { 1 }).collect();
+        let lanes: Shape = (0..self.rank())
+            .map(|dim| if dim == 1 { weights } else { 1 })
+            .collect();
         combine(Prelu, self, Operand::Tensor(&weight.reshape(lanes)?))
     }
 }
@@ -51,7 +61,8 @@ impl Binary for Prelu {
     fn ascend(&self, cx: &Launch, x: Side<'_>, weight: Side<'_>, y: &Dev<'_>) -> Result<()> {
         let (x, weight) = tensors(Self::NAME, cx, x, weight)?;
         let flat = cx.contiguous(weight)?;
-        let layout = Layout::contiguous([weight.elements()]).with_offset(flat.dev().layout().offset());
+        let layout =
+            Layout::contiguous([weight.elements()]).with_offset(flat.dev().layout().offset());
         aclnn::prelu(cx, x, &flat.dev().with_layout(layout), y)
     }
 
@@ -62,14 +73,33 @@ impl Binary for Prelu {
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dy, x, weight) = (pair.dz()?, pair.x_tensor()?, pair.y_tensor()?);
         let positive = x.gt(0i64)?;
-        pair.grads(|| positive.where_cond(dy, &dy.mul(&weight)?), || positive.where_cond(0i64, &dy.mul(&x)?))
+        pair.grads(
+            || positive.where_cond(dy, &dy.mul(&weight)?),
+            || positive.where_cond(0i64, &dy.mul(&x)?),
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "prelu", family: "activation", kernels: &["aclnnPrelu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "prelu",
+    family: "activation",
+    kernels: &["aclnnPrelu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([1, 4], 0.0, 1.0)];
-    let op = crate::ops::elementwise::binary::Combine { op: Prelu, left: None, right: None };
-    vec![Sample { op: Box::new(op), inputs, dtypes: FLOATS }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -2.0, 2.0),
+        SampleInput::new([1, 4], 0.0, 1.0),
+    ];
+    let op = crate::ops::elementwise::binary::Combine {
+        op: Prelu,
+        left: None,
+        right: None,
+    };
+    vec![Sample {
+        op: Box::new(op),
+        inputs,
+        dtypes: FLOATS,
+    }]
 }

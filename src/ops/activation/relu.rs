@@ -78,8 +78,12 @@ impl Binary for ReluBackward {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "relu", family: "activation", kernels: &["aclnnRelu", "aclnnThresholdBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "relu",
+    family: "activation",
+    kernels: &["aclnnRelu", "aclnnThresholdBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Relu, -2.0, 2.0, NUMBERS)]

@@ -36,7 +36,13 @@ impl Unary for Relu6 {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        aclnn::hardtanh(cx, x, AclScalar::of(0i64, y.dtype()), AclScalar::of(6i64, y.dtype()), y)
+        aclnn::hardtanh(
+            cx,
+            x,
+            AclScalar::of(0i64, y.dtype()),
+            AclScalar::of(6i64, y.dtype()),
+            y,
+        )
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
@@ -49,7 +55,12 @@ impl Unary for Relu6 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "relu6", family: "activation", kernels: &["aclnnHardtanh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "relu6",
+    family: "activation",
+    kernels: &["aclnnHardtanh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Relu6, -4.0, 4.0, NUMBERS)]

@@ -31,7 +31,11 @@ impl Tensor {
 impl Formula for Selu {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        if x > T::ZERO { x.scaled(SCALE) } else { x.exp_m1().scaled(SCALE * ALPHA) }
+        if x > T::ZERO {
+            x.scaled(SCALE)
+        } else {
+            x.exp_m1().scaled(SCALE * ALPHA)
+        }
     }
 }
 
@@ -54,16 +58,23 @@ impl Unary for Selu {
         if x.dtype().is_half() {
             return Apply(*self).widened(x);
         }
-        x.gt(0i64)?.where_cond(&x.mul(SCALE)?, &x.expm1()?.mul(SCALE * ALPHA)?)
+        x.gt(0i64)?
+            .where_cond(&x.mul(SCALE)?, &x.expm1()?.mul(SCALE * ALPHA)?)
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
-        x.le(0i64)?.where_cond(&dy.mul(&x.exp()?.mul(SCALE * ALPHA)?)?, &dy.mul(SCALE)?)
+        x.le(0i64)?
+            .where_cond(&dy.mul(&x.exp()?.mul(SCALE * ALPHA)?)?, &dy.mul(SCALE)?)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "selu", family: "activation", kernels: &["aclnnSelu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "selu",
+    family: "activation",
+    kernels: &["aclnnSelu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Selu, -4.0, 4.0, FLOATS)]

@@ -49,7 +49,11 @@ impl Unary for Silu {
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype().is_half() { Apply(*self).widened(x) } else { x.mul(&x.sigmoid()?) }
+        if x.dtype().is_half() {
+            Apply(*self).widened(x)
+        } else {
+            x.mul(&x.sigmoid()?)
+        }
     }
 
     /// `s (1 + x (1 - s)) dy` with `s = sigmoid(x)`.
@@ -95,8 +99,12 @@ impl Binary for SiluBackward {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "silu", family: "activation", kernels: &["aclnnSilu", "aclnnSiluBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "silu",
+    family: "activation",
+    kernels: &["aclnnSilu", "aclnnSiluBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Silu, -2.0, 2.0, FLOATS)]

@@ -14,7 +14,10 @@ pub struct SoftplusOptions {
 
 impl Default for SoftplusOptions {
     fn default() -> Self {
-        SoftplusOptions { beta: 1.0, threshold: 20.0 }
+        SoftplusOptions {
+            beta: 1.0,
+            threshold: 20.0,
+        }
     }
 }
 
@@ -66,7 +69,10 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools; memory and device errors.
     pub fn softplus(&self, options: impl Into<SoftplusOptions>) -> Result<Tensor> {
-        Apply(Softplus { options: options.into() }).run(self)
+        Apply(Softplus {
+            options: options.into(),
+        })
+        .run(self)
     }
 }
 
@@ -75,7 +81,11 @@ impl Formula for Softplus {
     fn at<T: Real>(&self, x: T) -> T {
         let z = x.scaled(self.options.beta);
         let bent = Float::exp(z).ln_1p().over(T::from_f64(self.options.beta));
-        if z > T::from_f64(self.options.threshold) { x } else { bent }
+        if z > T::from_f64(self.options.threshold) {
+            x
+        } else {
+            bent
+        }
     }
 }
 
@@ -90,7 +100,13 @@ impl Unary for Softplus {
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
         let number = |value: f64| AclScalar::of(value, y.dtype());
-        aclnn::softplus(cx, x, number(self.options.beta), number(self.options.threshold), y)
+        aclnn::softplus(
+            cx,
+            x,
+            number(self.options.beta),
+            number(self.options.threshold),
+            y,
+        )
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
@@ -99,19 +115,29 @@ impl Unary for Softplus {
         }
         let SoftplusOptions { beta, threshold } = self.options;
         let z = x.mul(beta)?;
-        z.gt(threshold)?.where_cond(x, &z.exp()?.log1p()?.div(beta)?)
+        z.gt(threshold)?
+            .where_cond(x, &z.exp()?.log1p()?.div(beta)?)
     }
 
     /// `sigmoid(beta x) dy`, and `dy` where `beta x > threshold`.
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let z = cx.input(0)?.mul(self.options.beta)?;
-        z.gt(self.options.threshold)?.where_cond(dy, &dy.mul(&z.sigmoid()?)?)
+        z.gt(self.options.threshold)?
+            .where_cond(dy, &dy.mul(&z.sigmoid()?)?)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "softplus", family: "activation", kernels: &["aclnnSoftplus"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "softplus",
+    family: "activation",
+    kernels: &["aclnnSoftplus"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let of = |options| sample(Softplus { options }, -4.0, 4.0, FLOATS);
-    vec![of(SoftplusOptions::new()), of(SoftplusOptions::new().beta(2.0).threshold(5.0))]
+    vec![
+        of(SoftplusOptions::new()),
+        of(SoftplusOptions::new().beta(2.0).threshold(5.0)),
+    ]
 }

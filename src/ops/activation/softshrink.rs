@@ -44,7 +44,11 @@ impl Unary for Softshrink {
 
     fn check(&self) -> Result<()> {
         if self.lambd < 0.0 {
-            return Err(Error::option("softshrink", "lambd", format!("got {}, wanted a number that is not negative", self.lambd)));
+            return Err(Error::option(
+                "softshrink",
+                "lambd",
+                format!("got {}, wanted a number that is not negative", self.lambd),
+            ));
         }
         Ok(())
     }
@@ -66,7 +70,12 @@ impl Unary for Softshrink {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "softshrink", family: "activation", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "softshrink",
+    family: "activation",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Softshrink { lambd: 0.5 }, -4.0, 4.0, FLOATS)]

@@ -53,7 +53,12 @@ impl Unary for Softsign {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "softsign", family: "activation", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "softsign",
+    family: "activation",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Softsign, -4.0, 4.0, NUMBERS)]

@@ -25,7 +25,7 @@ impl Tensor {
     /// # Errors
     /// `Shape` for an odd size, `Axis` for a dim out of range, `DType` for integers and bools.
     pub fn swiglu(&self, dim: i64) -> Result<Tensor> {
-        run_one(&Gated { gate: SwiGlu, dim }, &[self])
+        run_one(&Gated::<SwiGlu>::along(dim), &[self])
     }
 }
 
@@ -50,8 +50,20 @@ impl Gate for SwiGlu {
         aclnn::swiglu(cx, &cx.contiguous(x)?.dev(), dim, y)
     }
 
-    fn ascend_backward(cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dim: i64, dx: &Dev<'_>) -> Result<()> {
-        aclnn::swiglu_grad(cx, &cx.contiguous(dy)?.dev(), &cx.contiguous(x)?.dev(), dim, dx)
+    fn ascend_backward(
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &Dev<'_>,
+        dim: i64,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        aclnn::swiglu_grad(
+            cx,
+            &cx.contiguous(dy)?.dev(),
+            &cx.contiguous(x)?.dev(),
+            dim,
+            dx,
+        )
     }
 
     fn compose(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -65,10 +77,18 @@ impl Gate for SwiGlu {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "swiglu", family: "activation", kernels: &["aclnnSwiGlu", "aclnnSwiGluGrad"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "swiglu",
+    family: "activation",
+    kernels: &["aclnnSwiGlu", "aclnnSwiGluGrad"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let of = |dim| Sample { op: Box::new(Gated { gate: SwiGlu, dim }), inputs: vec![SampleInput::new([4, 6], -2.0, 2.0)], dtypes: FLOATS };
+    let of = |dim| Sample {
+        op: Box::new(Gated::<SwiGlu>::along(dim)),
+        inputs: vec![SampleInput::new([4, 6], -2.0, 2.0)],
+        dtypes: FLOATS,
+    };
     vec![of(-1), of(0)]
 }

@@ -53,7 +53,12 @@ impl Unary for Tanhshrink {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "tanhshrink", family: "activation", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "tanhshrink",
+    family: "activation",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Tanhshrink, -4.0, 4.0, NUMBERS)]

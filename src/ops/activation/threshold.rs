@@ -25,8 +25,16 @@ impl Tensor {
     ///
     /// # Errors
     /// `DType` for bools; memory and device errors.
-    pub fn threshold(&self, threshold: impl Into<Scalar>, value: impl Into<Scalar>) -> Result<Tensor> {
-        Apply(Threshold { threshold: threshold.into(), value: value.into() }).run(self)
+    pub fn threshold(
+        &self,
+        threshold: impl Into<Scalar>,
+        value: impl Into<Scalar>,
+    ) -> Result<Tensor> {
+        Apply(Threshold {
+            threshold: threshold.into(),
+            value: value.into(),
+        })
+        .run(self)
     }
 }
 
@@ -42,11 +50,21 @@ impl Unary for Threshold {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        aclnn::threshold(cx, x, AclScalar::of(self.threshold, y.dtype()), AclScalar::of(self.value, y.dtype()), y)
+        aclnn::threshold(
+            cx,
+            x,
+            AclScalar::of(self.threshold, y.dtype()),
+            AclScalar::of(self.value, y.dtype()),
+            y,
+        )
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        let threshold = if x.dtype().is_float() { self.threshold } else { Scalar::Int(self.threshold.to_i64()) };
+        let threshold = if x.dtype().is_float() {
+            self.threshold
+        } else {
+            Scalar::Int(self.threshold.to_i64())
+        };
         x.masked_fill(&x.le(threshold)?, self.value)
     }
 
@@ -55,8 +73,21 @@ impl Unary for Threshold {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "threshold", family: "activation", kernels: &["aclnnThreshold"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "threshold",
+    family: "activation",
+    kernels: &["aclnnThreshold"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(Threshold { threshold: Scalar::Int(1), value: Scalar::Int(2) }, -4.0, 4.0, NUMBERS)]
+    vec![sample(
+        Threshold {
+            threshold: Scalar::Int(1),
+            value: Scalar::Int(2),
+        },
+        -4.0,
+        4.0,
+        NUMBERS,
+    )]
 }

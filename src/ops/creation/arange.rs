@@ -15,7 +15,12 @@ pub struct ArangeOptions {
 impl ArangeOptions {
     /// From `start` to before `end` in steps of 1.
     pub fn new(start: impl Into<Scalar>, end: impl Into<Scalar>) -> Self {
-        ArangeOptions { start: start.into(), end: end.into(), step: Scalar::Int(1), dtype: None }
+        ArangeOptions {
+            start: start.into(),
+            end: end.into(),
+            step: Scalar::Int(1),
+            dtype: None,
+        }
     }
 
     /// The distance of neighbours.
@@ -31,7 +36,9 @@ impl ArangeOptions {
     }
 
     fn is_integer(&self) -> bool {
-        [self.start, self.end, self.step].iter().all(|value| !value.dtype().is_float())
+        [self.start, self.end, self.step]
+            .iter()
+            .all(|value| !value.dtype().is_float())
     }
 
     /// How many numbers there are.
@@ -39,10 +46,16 @@ impl ArangeOptions {
         let refused = |name, why: String| Err(Error::option("arange", name, why));
         let (start, end, step) = (self.start.to_f64(), self.end.to_f64(), self.step.to_f64());
         if step == 0.0 || step.is_nan() {
-            return refused("step", format!("got {step}, wanted another number than zero"));
+            return refused(
+                "step",
+                format!("got {step}, wanted another number than zero"),
+            );
         }
         if !(start.is_finite() && end.is_finite()) {
-            return refused("start, end", format!("got {start} and {end}, wanted finite numbers"));
+            return refused(
+                "start, end",
+                format!("got {start} and {end}, wanted finite numbers"),
+            );
         }
         if (end - start) * step < 0.0 {
             return refused("step", format!("got {step}, which leads away from {end}"));
@@ -57,7 +70,10 @@ impl ArangeOptions {
         };
         match count {
             Some(count) if count < 1 << 53 => Ok(count),
-            _ => refused("end", format!("got {start} to {end} in steps of {step}: too many numbers")),
+            _ => refused(
+                "end",
+                format!("got {start} to {end} in steps of {step}: too many numbers"),
+            ),
         }
     }
 }
@@ -92,7 +108,13 @@ impl Tensor {
     /// # Errors
     /// `Option` for a step of zero or one that leads away from the end; memory and device errors.
     pub fn arange(options: impl Into<ArangeOptions>, device: Device) -> Result<Tensor> {
-        run_one(&Arange { options: options.into(), device }, &[])
+        run_one(
+            &Arange {
+                options: options.into(),
+                device,
+            },
+            &[],
+        )
     }
 }
 
@@ -102,8 +124,15 @@ impl Op for Arange {
     }
 
     fn infer(&self, _x: &[Meta], plan: &mut Plan) -> Result<()> {
-        let own = if self.options.is_integer() { DType::I64 } else { DType::F32 };
-        plan.output(Shape::from([self.options.count()?]), self.options.dtype.unwrap_or(own));
+        let own = if self.options.is_integer() {
+            DType::I64
+        } else {
+            DType::F32
+        };
+        plan.output(
+            Shape::from([self.options.count()?]),
+            self.options.dtype.unwrap_or(own),
+        );
         Ok(())
     }
 
@@ -123,10 +152,17 @@ impl Op for Arange {
     }
 
     fn ascend(&self, cx: &Launch, _x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let ArangeOptions { start, end, step, .. } = self.options;
+        let ArangeOptions {
+            start, end, step, ..
+        } = self.options;
         let dtype = y[0].dtype();
         if !self.options.is_integer() && !dtype.is_float() {
-            return Err(Error::unsupported("arange", Device::Ascend(cx.device()), dtype, "the kernel steps in the output's dtype"));
+            return Err(Error::unsupported(
+                "arange",
+                Device::Ascend(cx.device()),
+                dtype,
+                "the kernel steps in the output's dtype",
+            ));
         }
         let number = |value: Scalar| AclScalar::of(value, dtype);
         aclnn::arange(cx, number(start), number(end), number(step), &y[0])?;
@@ -135,7 +171,9 @@ impl Op for Arange {
 
     /// Made on the host and moved.
     fn compose(&self, _x: &[Tensor]) -> Result<Outputs> {
-        Ok(smallvec![Tensor::arange(self.options, Device::Cpu)?.to_device(self.device)?])
+        Ok(smallvec![
+            Tensor::arange(self.options, Device::Cpu)?.to_device(self.device)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -151,9 +189,25 @@ impl Op for Arange {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "arange", family: "creation", kernels: &["aclnnArange"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "arange",
+    family: "creation",
+    kernels: &["aclnnArange"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let of = |options| Sample { op: Box::new(Arange { options, device: Device::Cpu }), inputs: vec![], dtypes: &[DType::F32] };
-    vec![of((0..5).into()), of(ArangeOptions::new(1.0, -1.0).step(-0.25)), of(ArangeOptions::new(0, 9).step(2).dtype(DType::I32))]
+    let of = |options| Sample {
+        op: Box::new(Arange {
+            options,
+            device: Device::Cpu,
+        }),
+        inputs: vec![],
+        dtypes: &[DType::F32],
+    };
+    vec![
+        of((0..5).into()),
+        of(ArangeOptions::new(1.0, -1.0).step(-0.25)),
+        of(ArangeOptions::new(0, 9).step(2).dtype(DType::I32)),
+    ]
 }

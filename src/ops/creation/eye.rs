@@ -26,7 +26,14 @@ impl Tensor {
     /// # Errors
     /// Memory and device errors only.
     pub fn eye(shape: [usize; 2], dtype: DType, device: Device) -> Result<Tensor> {
-        run_one(&Eye { shape, dtype, device }, &[])
+        run_one(
+            &Eye {
+                shape,
+                dtype,
+                device,
+            },
+            &[],
+        )
     }
 }
 
@@ -49,7 +56,9 @@ impl Op for Eye {
     }
 
     fn ascend(&self, cx: &Launch, _x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let [rows, columns] = self.shape.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        let [rows, columns] = self
+            .shape
+            .map(|size| i64::try_from(size).unwrap_or(i64::MAX));
         aclnn::eye(cx, rows, columns, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -57,10 +66,19 @@ impl Op for Eye {
     /// In a dtype that the kernel has, then cast.
     fn compose(&self, _x: &[Tensor]) -> Result<Outputs> {
         let wide = match self.dtype {
-            DType::F32 => return Err(Error::unsupported("eye", self.device, self.dtype, "no kernel there takes this dtype")),
+            DType::F32 => {
+                return Err(Error::unsupported(
+                    "eye",
+                    self.device,
+                    self.dtype,
+                    "no kernel there takes this dtype",
+                ));
+            }
             _ => DType::F32,
         };
-        Ok(smallvec![Tensor::eye(self.shape, wide, self.device)?.to_dtype(self.dtype)?])
+        Ok(smallvec![
+            Tensor::eye(self.shape, wide, self.device)?.to_dtype(self.dtype)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -76,9 +94,26 @@ impl Op for Eye {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "eye", family: "creation", kernels: &["aclnnEye"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "eye",
+    family: "creation",
+    kernels: &["aclnnEye"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let of = |shape, dtype| Sample { op: Box::new(Eye { shape, dtype, device: Device::Cpu }), inputs: vec![], dtypes: &[DType::F32] };
-    vec![of([3, 3], DType::F32), of([2, 4], DType::I64), of([3, 0], DType::Bool)]
+    let of = |shape, dtype| Sample {
+        op: Box::new(Eye {
+            shape,
+            dtype,
+            device: Device::Cpu,
+        }),
+        inputs: vec![],
+        dtypes: &[DType::F32],
+    };
+    vec![
+        of([3, 3], DType::F32),
+        of([2, 4], DType::I64),
+        of([3, 0], DType::Bool),
+    ]
 }

@@ -31,7 +31,11 @@ impl Tensor {
     ///
     /// # Errors
     /// `Shape` for more than eight dims, and memory and device errors.
-    pub fn full(shape: impl Into<Shape>, value: impl Into<Scalar>, device: Device) -> Result<Tensor> {
+    pub fn full(
+        shape: impl Into<Shape>,
+        value: impl Into<Scalar>,
+        device: Device,
+    ) -> Result<Tensor> {
         let value = value.into();
         Tensor::full_of(shape, value, value.dtype(), device)
     }
@@ -40,8 +44,21 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::full`].
-    pub fn full_of(shape: impl Into<Shape>, value: impl Into<Scalar>, dtype: DType, device: Device) -> Result<Tensor> {
-        run_one(&Full { shape: shape.into(), dtype, device, value: value.into() }, &[])
+    pub fn full_of(
+        shape: impl Into<Shape>,
+        value: impl Into<Scalar>,
+        dtype: DType,
+        device: Device,
+    ) -> Result<Tensor> {
+        run_one(
+            &Full {
+                shape: shape.into(),
+                dtype,
+                device,
+                value: value.into(),
+            },
+            &[],
+        )
     }
 
     /// A tensor of zeros. PyTorch: `torch.zeros`. NPU: `aclnnInplaceZero`.
@@ -89,7 +106,12 @@ impl Tensor {
     /// # Errors
     /// `Overlap` if this tensor overlaps itself, and device errors.
     pub fn fill_(&mut self, value: impl Into<Scalar>) -> Result<()> {
-        *self = run_one(&Fill { value: value.into() }, &[self])?;
+        *self = run_one(
+            &Fill {
+                value: value.into(),
+            },
+            &[self],
+        )?;
         Ok(())
     }
 
@@ -188,15 +210,34 @@ impl Op for Fill {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "full", family: "creation", kernels: &["aclnnInplaceZero", "aclnnInplaceOne", "aclnnInplaceFillScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "full",
+    family: "creation",
+    kernels: &[
+        "aclnnInplaceZero",
+        "aclnnInplaceOne",
+        "aclnnInplaceFillScalar",
+    ],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let full = |dtype: &DType| Sample {
-        op: Box::new(Full { shape: Shape::from([2, 3]), dtype: *dtype, device: Device::Cpu, value: Scalar::Int(3) }),
+        op: Box::new(Full {
+            shape: Shape::from([2, 3]),
+            dtype: *dtype,
+            device: Device::Cpu,
+            value: Scalar::Int(3),
+        }),
         inputs: vec![],
         dtypes: &[DType::F32],
     };
-    let fill = Sample { op: Box::new(Fill { value: Scalar::Int(2) }), inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)], dtypes: DType::ALL };
+    let fill = Sample {
+        op: Box::new(Fill {
+            value: Scalar::Int(2),
+        }),
+        inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    };
     DType::ALL.iter().map(full).chain([fill]).collect()
 }

@@ -44,7 +44,12 @@ impl Unary for Abs {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "abs", family: "elementwise", kernels: &["aclnnAbs"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "abs",
+    family: "elementwise",
+    kernels: &["aclnnAbs"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Abs, -2.0, 2.0, NUMBERS)]

@@ -47,7 +47,12 @@ impl Unary for Acos {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "acos", family: "elementwise", kernels: &["aclnnAcos"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "acos",
+    family: "elementwise",
+    kernels: &["aclnnAcos"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Acos, -0.9, 0.9, DType::ALL)]

@@ -45,7 +45,12 @@ impl Unary for Acosh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "acosh", family: "elementwise", kernels: &["aclnnAcosh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "acosh",
+    family: "elementwise",
+    kernels: &["aclnnAcosh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Acosh, 1.5, 4.0, DType::ALL)]

@@ -12,7 +12,9 @@ pub struct AddOptions {
 
 impl Default for AddOptions {
     fn default() -> Self {
-        AddOptions { alpha: Scalar::Int(1) }
+        AddOptions {
+            alpha: Scalar::Int(1),
+        }
     }
 }
 
@@ -62,9 +64,17 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::add`], and `DType` for a float `alpha` where the result is an integer.
-    pub fn add_with<'a>(&self, other: impl Into<Operand<'a>>, options: AddOptions) -> Result<Tensor> {
+    pub fn add_with<'a>(
+        &self,
+        other: impl Into<Operand<'a>>,
+        options: AddOptions,
+    ) -> Result<Tensor> {
         let other = other.into();
-        let op = Add { other: other.scalar(), alpha: options.alpha, in_place: false };
+        let op = Add {
+            other: other.scalar(),
+            alpha: options.alpha,
+            in_place: false,
+        };
         match other.tensor() {
             Some(other) => run_one(&op, &[self, other]),
             None => run_one(&op, &[self]),
@@ -83,9 +93,17 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::add_`].
-    pub fn add_with_<'a>(&mut self, other: impl Into<Operand<'a>>, options: AddOptions) -> Result<()> {
+    pub fn add_with_<'a>(
+        &mut self,
+        other: impl Into<Operand<'a>>,
+        options: AddOptions,
+    ) -> Result<()> {
         let other = other.into();
-        let op = Add { other: other.scalar(), alpha: options.alpha, in_place: true };
+        let op = Add {
+            other: other.scalar(),
+            alpha: options.alpha,
+            in_place: true,
+        };
         *self = match other.tensor() {
             Some(other) => run_one(&op, &[self, other])?,
             None => run_one(&op, &[self])?,
@@ -103,7 +121,11 @@ impl Op for Add {
         let dtype = result_type(x, self.other.as_slice());
         let alpha_fits = dtype.is_float() || !self.alpha.dtype().is_float();
         if !alpha_fits {
-            return Err(Error::dtype(self.name(), format!("a float alpha for a result of {dtype}"), "an integer alpha"));
+            return Err(Error::dtype(
+                self.name(),
+                format!("a float alpha for a result of {dtype}"),
+                "an integer alpha",
+            ));
         }
         if self.in_place {
             return super::plan_in_place(self.name(), x, dtype, plan);
@@ -129,7 +151,9 @@ impl Op for Add {
         let alpha = AclScalar::of(self.alpha, y[0].dtype());
         match self.other {
             None => aclnn::add(cx, &x[0], &x[1], alpha, &y[0])?,
-            Some(other) => aclnn::adds(cx, &x[0], AclScalar::of(other, y[0].dtype()), alpha, &y[0])?,
+            Some(other) => {
+                aclnn::adds(cx, &x[0], AclScalar::of(other, y[0].dtype()), alpha, &y[0])?
+            }
         }
         Ok(Counts::EXACT)
     }
@@ -144,11 +168,18 @@ impl Op for Add {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        Ok(smallvec![cx.want(0, || Ok(dy.clone()))?, cx.want(1, || dy.mul(self.alpha))?])
+        Ok(smallvec![
+            cx.want(0, || Ok(dy.clone()))?,
+            cx.want(1, || dy.mul(self.alpha))?
+        ])
     }
 
     fn writes(&self) -> Writes {
-        if self.in_place { Writes::FIRST } else { Writes::NOTHING }
+        if self.in_place {
+            Writes::FIRST
+        } else {
+            Writes::NOTHING
+        }
     }
 
     fn cast(&self) -> CastRule {
@@ -160,14 +191,42 @@ impl Op for Add {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "add", family: "elementwise", kernels: &["aclnnAdd", "aclnnAdds"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "add",
+    family: "elementwise",
+    kernels: &["aclnnAdd", "aclnnAdds"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let add = |other, alpha: Scalar| Box::new(Add { other, alpha, in_place: false });
-    let pair = || vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
+    let add = |other, alpha: Scalar| {
+        Box::new(Add {
+            other,
+            alpha,
+            in_place: false,
+        })
+    };
+    let pair = || {
+        vec![
+            SampleInput::new([3, 4], -2.0, 2.0),
+            SampleInput::new([4], -2.0, 2.0),
+        ]
+    };
     vec![
-        Sample { op: add(None, 1i64.into()), inputs: pair(), dtypes: DType::ALL },
-        Sample { op: add(None, 2i64.into()), inputs: pair(), dtypes: NUMBERS },
-        Sample { op: add(Some(3i64.into()), 1i64.into()), inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)], dtypes: NUMBERS },
+        Sample {
+            op: add(None, 1i64.into()),
+            inputs: pair(),
+            dtypes: DType::ALL,
+        },
+        Sample {
+            op: add(None, 2i64.into()),
+            inputs: pair(),
+            dtypes: NUMBERS,
+        },
+        Sample {
+            op: add(Some(3i64.into()), 1i64.into()),
+            inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)],
+            dtypes: NUMBERS,
+        },
     ]
 }

@@ -23,8 +23,18 @@ impl Tensor {
     ///
     /// # Errors
     /// `DType` if both of the quotient are integers, `Broadcast` if the shapes do not fit, `Device` if the tensors are on two devices.
-    pub fn addcdiv(&self, tensor1: &Tensor, tensor2: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
-        run_one(&Addcdiv { value: value.into() }, &[self, tensor1, tensor2])
+    pub fn addcdiv(
+        &self,
+        tensor1: &Tensor,
+        tensor2: &Tensor,
+        value: impl Into<Scalar>,
+    ) -> Result<Tensor> {
+        run_one(
+            &Addcdiv {
+                value: value.into(),
+            },
+            &[self, tensor1, tensor2],
+        )
     }
 }
 
@@ -35,7 +45,11 @@ impl Op for Addcdiv {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if !x[1].dtype.is_float() && !x[2].dtype.is_float() {
-            return Err(Error::dtype("addcdiv", format!("{} divided by {}", x[1].dtype, x[2].dtype), "a float among the two"));
+            return Err(Error::dtype(
+                "addcdiv",
+                format!("{} divided by {}", x[1].dtype, x[2].dtype),
+                "a float among the two",
+            ));
         }
         let dtype = result_type(x, &[]).to_float();
         super::plan_as("addcdiv", x, dtype, dtype, plan)
@@ -52,14 +66,27 @@ impl Op for Addcdiv {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        aclnn::addcdiv(cx, &x[0], &x[1], &x[2], AclScalar::of(self.value, y[0].dtype()), &y[0])?;
+        aclnn::addcdiv(
+            cx,
+            &x[0],
+            &x[1],
+            &x[2],
+            AclScalar::of(self.value, y[0].dtype()),
+            &y[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (dtype, wide) = (x[0].dtype(), x[0].dtype().compute());
-        let [x, a, b] = [x[0].to_dtype(wide)?, x[1].to_dtype(wide)?, x[2].to_dtype(wide)?];
-        Ok(smallvec![x.add(&a.div(&b)?.mul(self.value)?)?.to_dtype(dtype)?])
+        let [x, a, b] = [
+            x[0].to_dtype(wide)?,
+            x[1].to_dtype(wide)?,
+            x[2].to_dtype(wide)?,
+        ];
+        Ok(smallvec![
+            x.add(&a.div(&b)?.mul(self.value)?)?.to_dtype(dtype)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -88,9 +115,24 @@ impl Op for Addcdiv {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "addcdiv", family: "elementwise", kernels: &["aclnnAddcdiv"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "addcdiv",
+    family: "elementwise",
+    kernels: &["aclnnAddcdiv"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], 1.0, 3.0), SampleInput::new([3, 1], 1.0, 3.0), SampleInput::new([4], 1.0, 3.0)];
-    vec![Sample { op: Box::new(Addcdiv { value: Scalar::Int(2) }), inputs, dtypes: FLOATS }]
+    let inputs = vec![
+        SampleInput::new([3, 4], 1.0, 3.0),
+        SampleInput::new([3, 1], 1.0, 3.0),
+        SampleInput::new([4], 1.0, 3.0),
+    ];
+    vec![Sample {
+        op: Box::new(Addcdiv {
+            value: Scalar::Int(2),
+        }),
+        inputs,
+        dtypes: FLOATS,
+    }]
 }

@@ -23,8 +23,18 @@ impl Tensor {
     ///
     /// # Errors
     /// `Broadcast` if the shapes do not fit, `Device` if the tensors are on two devices.
-    pub fn addcmul(&self, tensor1: &Tensor, tensor2: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
-        run_one(&Addcmul { value: value.into() }, &[self, tensor1, tensor2])
+    pub fn addcmul(
+        &self,
+        tensor1: &Tensor,
+        tensor2: &Tensor,
+        value: impl Into<Scalar>,
+    ) -> Result<Tensor> {
+        run_one(
+            &Addcmul {
+                value: value.into(),
+            },
+            &[self, tensor1, tensor2],
+        )
     }
 }
 
@@ -48,14 +58,32 @@ impl Op for Addcmul {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        aclnn::addcmul(cx, &x[0], &x[1], &x[2], AclScalar::of(self.value, y[0].dtype()), &y[0])?;
+        aclnn::addcmul(
+            cx,
+            &x[0],
+            &x[1],
+            &x[2],
+            AclScalar::of(self.value, y[0].dtype()),
+            &y[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (dtype, wide) = (x[0].dtype(), x[0].dtype().compute());
-        let [x, a, b] = [x[0].to_dtype(wide)?, x[1].to_dtype(wide)?, x[2].to_dtype(wide)?];
-        Ok(smallvec![x.add(&a.mul(&b)?.mul(if wide.is_float() { self.value } else { Scalar::Int(self.value.to_i64()) })?)?.to_dtype(dtype)?])
+        let [x, a, b] = [
+            x[0].to_dtype(wide)?,
+            x[1].to_dtype(wide)?,
+            x[2].to_dtype(wide)?,
+        ];
+        Ok(smallvec![
+            x.add(&a.mul(&b)?.mul(if wide.is_float() {
+                self.value
+            } else {
+                Scalar::Int(self.value.to_i64())
+            })?)?
+            .to_dtype(dtype)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -84,9 +112,24 @@ impl Op for Addcmul {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "addcmul", family: "elementwise", kernels: &["aclnnAddcmul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "addcmul",
+    family: "elementwise",
+    kernels: &["aclnnAddcmul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], -3.0, 3.0), SampleInput::new([3, 1], -3.0, 3.0), SampleInput::new([4], -3.0, 3.0)];
-    vec![Sample { op: Box::new(Addcmul { value: Scalar::Int(2) }), inputs, dtypes: NUMBERS }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -3.0, 3.0),
+        SampleInput::new([3, 1], -3.0, 3.0),
+        SampleInput::new([4], -3.0, 3.0),
+    ];
+    vec![Sample {
+        op: Box::new(Addcmul {
+            value: Scalar::Int(2),
+        }),
+        inputs,
+        dtypes: NUMBERS,
+    }]
 }

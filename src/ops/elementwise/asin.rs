@@ -47,7 +47,12 @@ impl Unary for Asin {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "asin", family: "elementwise", kernels: &["aclnnAsin"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "asin",
+    family: "elementwise",
+    kernels: &["aclnnAsin"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Asin, -0.9, 0.9, DType::ALL)]

@@ -45,7 +45,12 @@ impl Unary for Asinh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "asinh", family: "elementwise", kernels: &["aclnnAsinh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "asinh",
+    family: "elementwise",
+    kernels: &["aclnnAsinh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Asinh, -2.0, 2.0, DType::ALL)]

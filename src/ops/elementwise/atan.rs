@@ -45,7 +45,12 @@ impl Unary for Atan {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "atan", family: "elementwise", kernels: &["aclnnAtan"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "atan",
+    family: "elementwise",
+    kernels: &["aclnnAtan"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Atan, -2.0, 2.0, DType::ALL)]

@@ -53,7 +53,12 @@ impl Binary for Atan2 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "atan2", family: "elementwise", kernels: &["aclnnAtan2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "atan2",
+    family: "elementwise",
+    kernels: &["aclnnAtan2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Atan2, -2.0, 2.0, DType::ALL)

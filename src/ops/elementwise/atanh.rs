@@ -45,7 +45,12 @@ impl Unary for Atanh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "atanh", family: "elementwise", kernels: &["aclnnAtanh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "atanh",
+    family: "elementwise",
+    kernels: &["aclnnAtanh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Atanh, -0.9, 0.9, DType::ALL)]

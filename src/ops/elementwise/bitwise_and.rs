@@ -51,8 +51,25 @@ impl Binary for BitwiseAnd {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_and", family: "elementwise", kernels: &["aclnnBitwiseAndTensor", "aclnnBitwiseAndScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_and",
+    family: "elementwise",
+    kernels: &["aclnnBitwiseAndTensor", "aclnnBitwiseAndScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    samples_of(BitwiseAnd, -2.0, 2.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8, DType::Bool])
+    samples_of(
+        BitwiseAnd,
+        -2.0,
+        2.0,
+        &[
+            DType::I64,
+            DType::I32,
+            DType::I16,
+            DType::I8,
+            DType::U8,
+            DType::Bool,
+        ],
+    )
 }

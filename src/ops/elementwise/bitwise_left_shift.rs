@@ -49,8 +49,18 @@ impl Binary for BitwiseLeftShift {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_left_shift", family: "elementwise", kernels: &["aclnnLeftShift"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_left_shift",
+    family: "elementwise",
+    kernels: &["aclnnLeftShift"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    samples_of(BitwiseLeftShift, 0.0, 5.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8])
+    samples_of(
+        BitwiseLeftShift,
+        0.0,
+        5.0,
+        &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8],
+    )
 }

@@ -44,12 +44,33 @@ impl Unary for BitwiseNot {
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype() == DType::Bool { x.logical_not() } else { Apply(*self).widened(x) }
+        if x.dtype() == DType::Bool {
+            x.logical_not()
+        } else {
+            Apply(*self).widened(x)
+        }
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_not", family: "elementwise", kernels: &["aclnnBitwiseNot"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_not",
+    family: "elementwise",
+    kernels: &["aclnnBitwiseNot"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(BitwiseNot, -2.0, 2.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8, DType::Bool])]
+    vec![sample(
+        BitwiseNot,
+        -2.0,
+        2.0,
+        &[
+            DType::I64,
+            DType::I32,
+            DType::I16,
+            DType::I8,
+            DType::U8,
+            DType::Bool,
+        ],
+    )]
 }

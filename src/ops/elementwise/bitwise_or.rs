@@ -51,8 +51,25 @@ impl Binary for BitwiseOr {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_or", family: "elementwise", kernels: &["aclnnBitwiseOrTensor", "aclnnBitwiseOrScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_or",
+    family: "elementwise",
+    kernels: &["aclnnBitwiseOrTensor", "aclnnBitwiseOrScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    samples_of(BitwiseOr, -2.0, 2.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8, DType::Bool])
+    samples_of(
+        BitwiseOr,
+        -2.0,
+        2.0,
+        &[
+            DType::I64,
+            DType::I32,
+            DType::I16,
+            DType::I8,
+            DType::U8,
+            DType::Bool,
+        ],
+    )
 }

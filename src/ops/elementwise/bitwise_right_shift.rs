@@ -46,14 +46,27 @@ impl Binary for BitwiseRightShift {
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         if x.dtype().size() < 4 {
-            return x.to_dtype(DType::I32)?.bitwise_right_shift(&y.to_dtype(DType::I32)?)?.to_dtype(x.dtype());
+            return x
+                .to_dtype(DType::I32)?
+                .bitwise_right_shift(&y.to_dtype(DType::I32)?)?
+                .to_dtype(x.dtype());
         }
         x.floor_divide(&Tensor::full_of((), 2i64, y.dtype(), y.device())?.pow(y)?)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_right_shift", family: "elementwise", kernels: &["aclnnRightShift"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_right_shift",
+    family: "elementwise",
+    kernels: &["aclnnRightShift"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    samples_of(BitwiseRightShift, 0.0, 5.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8])
+    samples_of(
+        BitwiseRightShift,
+        0.0,
+        5.0,
+        &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8],
+    )
 }

@@ -51,8 +51,25 @@ impl Binary for BitwiseXor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bitwise_xor", family: "elementwise", kernels: &["aclnnBitwiseXorTensor", "aclnnBitwiseXorScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bitwise_xor",
+    family: "elementwise",
+    kernels: &["aclnnBitwiseXorTensor", "aclnnBitwiseXorScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    samples_of(BitwiseXor, -2.0, 2.0, &[DType::I64, DType::I32, DType::I16, DType::I8, DType::U8, DType::Bool])
+    samples_of(
+        BitwiseXor,
+        -2.0,
+        2.0,
+        &[
+            DType::I64,
+            DType::I32,
+            DType::I16,
+            DType::I8,
+            DType::U8,
+            DType::Bool,
+        ],
+    )
 }

@@ -41,7 +41,11 @@ impl Unary for Ceil {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        if x.dtype().is_float() { aclnn::ceil(cx, x, y) } else { aclnn::inplace_copy(cx, y, x) }
+        if x.dtype().is_float() {
+            aclnn::ceil(cx, x, y)
+        } else {
+            aclnn::inplace_copy(cx, y, x)
+        }
     }
 
     fn backward(&self, _cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -49,7 +53,12 @@ impl Unary for Ceil {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "ceil", family: "elementwise", kernels: &["aclnnCeil"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "ceil",
+    family: "elementwise",
+    kernels: &["aclnnCeil"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Ceil, -2.0, 2.0, NUMBERS)]

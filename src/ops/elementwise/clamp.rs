@@ -32,19 +32,28 @@ impl<'a> ClampOptions<'a> {
 impl<'a, T: Into<Scalar>> From<std::ops::RangeInclusive<T>> for ClampOptions<'a> {
     fn from(range: std::ops::RangeInclusive<T>) -> Self {
         let (min, max) = range.into_inner();
-        ClampOptions { min: Some(Operand::Scalar(min.into())), max: Some(Operand::Scalar(max.into())) }
+        ClampOptions {
+            min: Some(Operand::Scalar(min.into())),
+            max: Some(Operand::Scalar(max.into())),
+        }
     }
 }
 
 impl<'a, T: Into<Scalar>> From<std::ops::RangeFrom<T>> for ClampOptions<'a> {
     fn from(range: std::ops::RangeFrom<T>) -> Self {
-        ClampOptions { min: Some(Operand::Scalar(range.start.into())), max: None }
+        ClampOptions {
+            min: Some(Operand::Scalar(range.start.into())),
+            max: None,
+        }
     }
 }
 
 impl<'a, T: Into<Scalar>> From<std::ops::RangeToInclusive<T>> for ClampOptions<'a> {
     fn from(range: std::ops::RangeToInclusive<T>) -> Self {
-        ClampOptions { min: None, max: Some(Operand::Scalar(range.end.into())) }
+        ClampOptions {
+            min: None,
+            max: Some(Operand::Scalar(range.end.into())),
+        }
     }
 }
 
@@ -90,7 +99,10 @@ impl Tensor {
                 Some(Bound::Input(inputs.len() - 1))
             }
         };
-        let op = Clamp { min: bound(options.min), max: bound(options.max) };
+        let op = Clamp {
+            min: bound(options.min),
+            max: bound(options.max),
+        };
         run_one(&op, &inputs)
     }
 }
@@ -101,19 +113,30 @@ impl Clamp {
             Bound::Scalar(value) => Some(value),
             Bound::Input(_) => None,
         };
-        self.min.into_iter().chain(self.max).filter_map(scalar).collect()
+        self.min
+            .into_iter()
+            .chain(self.max)
+            .filter_map(scalar)
+            .collect()
     }
 
     fn operand<'a>(bound: Option<Bound>, cx: &'a GradCx<'_>) -> Result<Option<Operand<'a>>> {
         match bound {
             None => Ok(None),
             Some(Bound::Scalar(value)) => Ok(Some(Operand::Scalar(value))),
-            Some(Bound::Input(index)) => cx.input(index).map(|tensor| Some(Operand::Tensor(tensor))),
+            Some(Bound::Input(index)) => {
+                cx.input(index).map(|tensor| Some(Operand::Tensor(tensor)))
+            }
         }
     }
 
     /// A bound on the host: the input, the number, or (if there is none) a number that bounds nothing.
-    fn host<'a, T: crate::cpu::lane::Lane>(bound: Option<Bound>, value: &'a T, x: &[Host<'a>], shape: &Shape) -> Host<'a> {
+    fn host<'a, T: crate::cpu::lane::Lane>(
+        bound: Option<Bound>,
+        value: &'a T,
+        x: &[Host<'a>],
+        shape: &Shape,
+    ) -> Host<'a> {
         match bound {
             Some(Bound::Input(index)) if index < x.len() => x[index].broadcast(shape),
             _ => Host::splat(value, shape),
@@ -128,7 +151,11 @@ impl Op for Clamp {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if self.min.is_none() && self.max.is_none() {
-            return Err(Error::option("clamp", "min, max", "got neither, wanted at least one bound"));
+            return Err(Error::option(
+                "clamp",
+                "min, max",
+                "got neither, wanted at least one bound",
+            ));
         }
         let dtype = super::plan_promoted("clamp", x, &self.scalars(), plan)?;
         if dtype == DType::Bool {
@@ -164,8 +191,12 @@ impl Op for Clamp {
             (None, Some(Bound::Scalar(max))) => aclnn::clamp_max(cx, &x[0], number(max), &y[0])?,
             (Some(Bound::Input(min)), None) => aclnn::clamp_min_tensor(cx, &x[0], &x[min], &y[0])?,
             (None, Some(Bound::Input(max))) => aclnn::clamp_max_tensor(cx, &x[0], &x[max], &y[0])?,
-            (Some(Bound::Scalar(min)), Some(Bound::Scalar(max))) => aclnn::clamp(cx, &x[0], Some(number(min)), Some(number(max)), &y[0])?,
-            (Some(Bound::Input(min)), Some(Bound::Input(max))) => aclnn::clamp_tensor(cx, &x[0], &x[min], &x[max], &y[0])?,
+            (Some(Bound::Scalar(min)), Some(Bound::Scalar(max))) => {
+                aclnn::clamp(cx, &x[0], Some(number(min)), Some(number(max)), &y[0])?
+            }
+            (Some(Bound::Input(min)), Some(Bound::Input(max))) => {
+                aclnn::clamp_tensor(cx, &x[0], &x[min], &x[max], &y[0])?
+            }
             _ => return Err(super::unary::no_kernel("clamp", cx.device(), y[0].dtype())),
         }
         Ok(Counts::EXACT)
@@ -178,8 +209,11 @@ impl Op for Clamp {
             Bound::Input(index) => Ok(x[index].clone()),
         };
         let clamped = crate::mode::no_grad(|| {
-            let raised = self.min.map_or_else(|| Ok(x[0].clone()), |min| x[0].maximum(&tensor(min)?))?;
-            self.max.map_or_else(|| Ok(raised.clone()), |max| raised.minimum(&tensor(max)?))
+            let raised = self
+                .min
+                .map_or_else(|| Ok(x[0].clone()), |min| x[0].maximum(&tensor(min)?))?;
+            self.max
+                .map_or_else(|| Ok(raised.clone()), |max| raised.minimum(&tensor(max)?))
         });
         Ok(smallvec![clamped?])
     }
@@ -228,7 +262,14 @@ impl Op for Clamp {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "clamp",
     family: "elementwise",
-    kernels: &["aclnnClamp", "aclnnClampMin", "aclnnClampMax", "aclnnClampTensor", "aclnnClampMinTensor", "aclnnClampMaxTensor"],
+    kernels: &[
+        "aclnnClamp",
+        "aclnnClampMin",
+        "aclnnClampMax",
+        "aclnnClampTensor",
+        "aclnnClampMinTensor",
+        "aclnnClampMaxTensor",
+    ],
     samples,
 };
 
@@ -236,7 +277,9 @@ fn samples() -> Vec<Sample> {
     let number = |value: i64| Some(Bound::Scalar(Scalar::Int(value)));
     let of = |min, max, count: usize| Sample {
         op: Box::new(Clamp { min, max }),
-        inputs: (0..count).map(|_| SampleInput::new([3, 4], 0.0, 9.0)).collect(),
+        inputs: (0..count)
+            .map(|_| SampleInput::new([3, 4], 0.0, 9.0))
+            .collect(),
         dtypes: NUMBERS,
     };
     vec![

@@ -41,7 +41,8 @@ impl Binary for Copysign {
     }
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, _z: &Dev<'_>) -> Result<()> {
-        tensors(Self::NAME, cx, x, y).and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
+        tensors(Self::NAME, cx, x, y)
+            .and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
     }
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -56,7 +57,12 @@ impl Binary for Copysign {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "copysign", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "copysign",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Copysign, -2.0, 2.0, DType::ALL)

@@ -45,7 +45,12 @@ impl Unary for Cos {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cos", family: "elementwise", kernels: &["aclnnCos"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cos",
+    family: "elementwise",
+    kernels: &["aclnnCos"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Cos, -2.0, 2.0, DType::ALL)]

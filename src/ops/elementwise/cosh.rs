@@ -46,7 +46,12 @@ impl Unary for Cosh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cosh", family: "elementwise", kernels: &["aclnnCosh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cosh",
+    family: "elementwise",
+    kernels: &["aclnnCosh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Cosh, -2.0, 2.0, DType::ALL)]

@@ -62,7 +62,11 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::div`]; `Option` for an integer divisor of zero (on an NPU only under `check_data`), `DType` for bools.
-    pub fn div_with<'a>(&self, other: impl Into<Operand<'a>>, rounding: Rounding) -> Result<Tensor> {
+    pub fn div_with<'a>(
+        &self,
+        other: impl Into<Operand<'a>>,
+        rounding: Rounding,
+    ) -> Result<Tensor> {
         let other = other.into();
         check_divisor("div", self, other)?;
         combine(DivRounded { rounding }, self, other)
@@ -91,7 +95,11 @@ impl Tensor {
 pub(super) fn check_divisor(op: &'static str, x: &Tensor, y: Operand<'_>) -> Result<()> {
     let Operand::Tensor(y) = y else { return Ok(()) };
     let integers = !x.dtype().is_float() && !y.dtype().is_float();
-    if integers && y.device().is_ascend() && mode::current().has(Modes::CHECK_DATA) && y.to_f64_vec()?.contains(&0.0) {
+    if integers
+        && y.device().is_ascend()
+        && mode::current().has(Modes::CHECK_DATA)
+        && y.to_f64_vec()?.contains(&0.0)
+    {
         return Err(zero_divisor(op));
     }
     Ok(())
@@ -99,11 +107,19 @@ pub(super) fn check_divisor(op: &'static str, x: &Tensor, y: Operand<'_>) -> Res
 
 /// Refuses a zero number as the divisor of integers.
 pub(super) fn check_scalar(op: &'static str, divisor: Option<Scalar>, dtype: DType) -> Result<()> {
-    if dtype.is_int() && divisor.is_some_and(Scalar::is_zero) { Err(zero_divisor(op)) } else { Ok(()) }
+    if dtype.is_int() && divisor.is_some_and(Scalar::is_zero) {
+        Err(zero_divisor(op))
+    } else {
+        Ok(())
+    }
 }
 
 fn zero_divisor(op: &'static str) -> Error {
-    Error::option(op, "other", "got a zero among integer divisors, wanted none")
+    Error::option(
+        op,
+        "other",
+        "got a zero among integer divisors, wanted none",
+    )
 }
 
 /// Runs an integer function of a dividend and a divisor; an error if a divisor is zero.
@@ -121,7 +137,11 @@ pub(super) fn divide<T: crate::cpu::lane::Lane>(
         }
         f(x, y)
     });
-    if zero.into_inner() { Err(zero_divisor(op)) } else { Ok(()) }
+    if zero.into_inner() {
+        Err(zero_divisor(op))
+    } else {
+        Ok(())
+    }
 }
 
 /// The quotient of floats rounded down, as Python's `//`: exact where the quotient is not.
@@ -130,9 +150,17 @@ fn floor_float<T: Real>(x: T, y: T) -> T {
     let rest = x.fmod(y);
     let quotient = x.minus(rest).over(y);
     let below = rest.is_true() && (y < T::ZERO) != (rest < T::ZERO);
-    let quotient = if below { quotient.minus(T::ONE) } else { quotient };
+    let quotient = if below {
+        quotient.minus(T::ONE)
+    } else {
+        quotient
+    };
     let down = Float::floor(quotient);
-    let down = if quotient.minus(down) > T::from_f64(0.5) { down.plus(T::ONE) } else { down };
+    let down = if quotient.minus(down) > T::from_f64(0.5) {
+        down.plus(T::ONE)
+    } else {
+        down
+    };
     let exact = x.over(y);
     if !y.is_true() {
         exact
@@ -162,7 +190,10 @@ impl Binary for Div {
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, y) = (pair.dz()?, pair.y()?);
-        pair.grads(|| dz.div(y), || dz.neg()?.mul(&pair.x_tensor()?.div(y)?.div(y)?))
+        pair.grads(
+            || dz.div(y),
+            || dz.neg()?.mul(&pair.x_tensor()?.div(y)?.div(y)?),
+        )
     }
 }
 
@@ -170,16 +201,30 @@ impl Binary for DivRounded {
     const NAME: &'static str = "div";
     const RULE: Rule = Rule::Numbers;
 
-    fn check(&self, _inputs: &[Meta], _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
+    fn check(
+        &self,
+        _inputs: &[Meta],
+        _left: Option<Scalar>,
+        right: Option<Scalar>,
+        dtype: DType,
+    ) -> Result<()> {
         check_scalar(Self::NAME, right, dtype)
     }
 
     fn cpu(&self, x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>) -> Result<()> {
         match (x.dtype().is_float(), self.rounding) {
-            (true, Rounding::Trunc) => with_float!(x.dtype(), T => map::map2::<T, T, T>(x, y, z, |x, y| (x / y).trunc())),
-            (true, Rounding::Floor) => with_float!(x.dtype(), T => map::map2::<T, T, T>(x, y, z, floor_float)),
-            (false, Rounding::Trunc) => return with_lane!(x.dtype(), T => divide::<T>(Self::NAME, x, y, z, |x, y| x.over(y))),
-            (false, Rounding::Floor) => return with_lane!(x.dtype(), T => divide::<T>(Self::NAME, x, y, z, integer::floor_divide)),
+            (true, Rounding::Trunc) => {
+                with_float!(x.dtype(), T => map::map2::<T, T, T>(x, y, z, |x, y| (x / y).trunc()))
+            }
+            (true, Rounding::Floor) => {
+                with_float!(x.dtype(), T => map::map2::<T, T, T>(x, y, z, floor_float))
+            }
+            (false, Rounding::Trunc) => {
+                return with_lane!(x.dtype(), T => divide::<T>(Self::NAME, x, y, z, |x, y| x.over(y)));
+            }
+            (false, Rounding::Floor) => {
+                return with_lane!(x.dtype(), T => divide::<T>(Self::NAME, x, y, z, integer::floor_divide));
+            }
         }
         Ok(())
     }
@@ -202,13 +247,24 @@ impl Binary for DivRounded {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "div", family: "elementwise", kernels: &["aclnnDiv", "aclnnDivs", "aclnnDivMod", "aclnnDivMods"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "div",
+    family: "elementwise",
+    kernels: &["aclnnDiv", "aclnnDivs", "aclnnDivMod", "aclnnDivMods"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let rounded = |rounding| Sample {
-        op: Box::new(Combine { op: DivRounded { rounding }, left: None, right: None }),
-        inputs: vec![SampleInput::new([3, 1], 1.0, 9.0), SampleInput::new([3, 4], 1.0, 4.0)],
+        op: Box::new(Combine {
+            op: DivRounded { rounding },
+            left: None,
+            right: None,
+        }),
+        inputs: vec![
+            SampleInput::new([3, 1], 1.0, 9.0),
+            SampleInput::new([3, 4], 1.0, 4.0),
+        ],
         dtypes: NUMBERS,
     };
     let mut samples = samples_of(Div, 1.0, 4.0, DType::ALL);

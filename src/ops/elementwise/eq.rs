@@ -47,7 +47,12 @@ impl Binary for Eq {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "eq", family: "elementwise", kernels: &["aclnnEqTensor", "aclnnEqScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "eq",
+    family: "elementwise",
+    kernels: &["aclnnEqTensor", "aclnnEqScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Eq, -2.0, 2.0, DType::ALL)

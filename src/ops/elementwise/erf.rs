@@ -46,7 +46,12 @@ impl Unary for Erf {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "erf", family: "elementwise", kernels: &["aclnnErf"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "erf",
+    family: "elementwise",
+    kernels: &["aclnnErf"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Erf, -2.0, 2.0, DType::ALL)]

@@ -46,7 +46,12 @@ impl Unary for Erfc {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "erfc", family: "elementwise", kernels: &["aclnnErfc"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "erfc",
+    family: "elementwise",
+    kernels: &["aclnnErfc"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Erfc, -2.0, 2.0, DType::ALL)]

@@ -48,7 +48,12 @@ impl Unary for Erfinv {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "erfinv", family: "elementwise", kernels: &["aclnnErfinv"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "erfinv",
+    family: "elementwise",
+    kernels: &["aclnnErfinv"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Erfinv, -0.9, 0.9, DType::ALL)]

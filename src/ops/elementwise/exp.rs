@@ -46,7 +46,12 @@ impl Unary for Exp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "exp", family: "elementwise", kernels: &["aclnnExp"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "exp",
+    family: "elementwise",
+    kernels: &["aclnnExp"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Exp, -2.0, 2.0, DType::ALL)]

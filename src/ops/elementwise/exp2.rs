@@ -50,7 +50,12 @@ impl Unary for Exp2 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "exp2", family: "elementwise", kernels: &["aclnnExp2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "exp2",
+    family: "elementwise",
+    kernels: &["aclnnExp2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Exp2, -2.0, 2.0, DType::ALL)]

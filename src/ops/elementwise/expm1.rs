@@ -50,7 +50,9 @@ impl Unary for Expm1 {
         let x = x.to_dtype(x.dtype().to_float())?;
         let u = x.exp()?;
         let (log, rise) = (u.log()?, u.sub(1i64)?);
-        let value = log.isfinite()?.where_cond(&rise.mul(&x)?.div(&log)?, &rise)?;
+        let value = log
+            .isfinite()?
+            .where_cond(&rise.mul(&x)?.div(&log)?, &rise)?;
         u.eq(1i64)?.where_cond(&x, &value)
     }
 
@@ -59,7 +61,12 @@ impl Unary for Expm1 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "expm1", family: "elementwise", kernels: &["aclnnExpm1"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "expm1",
+    family: "elementwise",
+    kernels: &["aclnnExpm1"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Expm1, -2.0, 2.0, DType::ALL)]

@@ -40,7 +40,11 @@ impl Unary for Floor {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        if x.dtype().is_float() { aclnn::floor(cx, x, y) } else { aclnn::inplace_copy(cx, y, x) }
+        if x.dtype().is_float() {
+            aclnn::floor(cx, x, y)
+        } else {
+            aclnn::inplace_copy(cx, y, x)
+        }
     }
 
     fn backward(&self, _cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -48,7 +52,12 @@ impl Unary for Floor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "floor", family: "elementwise", kernels: &["aclnnFloor"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "floor",
+    family: "elementwise",
+    kernels: &["aclnnFloor"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Floor, -2.0, 2.0, NUMBERS)]

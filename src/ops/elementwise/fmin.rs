@@ -42,21 +42,31 @@ impl Binary for Fmin {
     }
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, _z: &Dev<'_>) -> Result<()> {
-        tensors(Self::NAME, cx, x, y).and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
+        tensors(Self::NAME, cx, x, y)
+            .and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
     }
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        y.isnan()?.where_cond(x, &x.isnan()?.where_cond(y, &x.minimum(y)?)?)
+        y.isnan()?
+            .where_cond(x, &x.isnan()?.where_cond(y, &x.minimum(y)?)?)
     }
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, x, y) = (pair.dz()?, pair.x_tensor()?, pair.y_tensor()?);
         let left = x.le(&y)?.logical_or(&y.isnan()?)?;
-        pair.grads(|| dz.masked_fill(&left.logical_not()?, 0i64), || dz.masked_fill(&left, 0i64))
+        pair.grads(
+            || dz.masked_fill(&left.logical_not()?, 0i64),
+            || dz.masked_fill(&left, 0i64),
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "fmin", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "fmin",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Fmin, -2.0, 2.0, DType::ALL)

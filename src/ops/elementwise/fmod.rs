@@ -35,7 +35,13 @@ impl Binary for Fmod {
     const NAME: &'static str = "fmod";
     const RULE: Rule = Rule::Numbers;
 
-    fn check(&self, _inputs: &[Meta], _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
+    fn check(
+        &self,
+        _inputs: &[Meta],
+        _left: Option<Scalar>,
+        right: Option<Scalar>,
+        dtype: DType,
+    ) -> Result<()> {
         check_scalar(Self::NAME, right, dtype)
     }
 
@@ -57,11 +63,22 @@ impl Binary for Fmod {
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, y) = (pair.dz()?, pair.y()?);
-        pair.grads(|| Ok(dz.clone()), || dz.neg()?.mul(&pair.x_tensor()?.div_with(y, Rounding::Trunc)?))
+        pair.grads(
+            || Ok(dz.clone()),
+            || {
+                dz.neg()?
+                    .mul(&pair.x_tensor()?.div_with(y, Rounding::Trunc)?)
+            },
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "fmod", family: "elementwise", kernels: &["aclnnFmodTensor", "aclnnFmodScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "fmod",
+    family: "elementwise",
+    kernels: &["aclnnFmodTensor", "aclnnFmodScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Fmod, 1.0, 5.0, NUMBERS)

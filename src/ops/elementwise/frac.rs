@@ -57,7 +57,12 @@ impl Unary for Frac {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "frac", family: "elementwise", kernels: &["aclnnFrac"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "frac",
+    family: "elementwise",
+    kernels: &["aclnnFrac"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Frac, -2.0, 2.0, FLOATS)]

@@ -47,7 +47,12 @@ impl Binary for Ge {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "ge", family: "elementwise", kernels: &["aclnnGeTensor", "aclnnGeScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "ge",
+    family: "elementwise",
+    kernels: &["aclnnGeTensor", "aclnnGeScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Ge, -2.0, 2.0, DType::ALL)

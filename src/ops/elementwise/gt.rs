@@ -47,7 +47,12 @@ impl Binary for Gt {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "gt", family: "elementwise", kernels: &["aclnnGtTensor", "aclnnGtScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "gt",
+    family: "elementwise",
+    kernels: &["aclnnGtTensor", "aclnnGtScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Gt, -2.0, 2.0, DType::ALL)

@@ -41,26 +41,41 @@ impl Binary for Hypot {
     }
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, _z: &Dev<'_>) -> Result<()> {
-        tensors(Self::NAME, cx, x, y).and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
+        tensors(Self::NAME, cx, x, y)
+            .and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
     }
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         if x.dtype().is_half() {
-            return x.to_dtype(DType::F32)?.hypot(&y.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
+            return x
+                .to_dtype(DType::F32)?
+                .hypot(&y.to_dtype(DType::F32)?)?
+                .to_dtype(x.dtype());
         }
         let (x, y) = (x.abs()?, y.abs()?);
         let (large, small) = (x.maximum(&y)?, x.minimum(&y)?);
-        let ratio = small.div(&large)?.masked_fill(&small.eq(&large)?, 1i64)?.masked_fill(&large.eq(0i64)?, 0i64)?;
+        let ratio = small
+            .div(&large)?
+            .masked_fill(&small.eq(&large)?, 1i64)?
+            .masked_fill(&large.eq(0i64)?, 0i64)?;
         ratio.square()?.add(1i64)?.sqrt()?.mul(&large)
     }
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, z) = (pair.dz()?, pair.z()?);
-        pair.grads(|| dz.mul(&pair.x_tensor()?.div(z)?), || dz.mul(&pair.y_tensor()?.div(z)?))
+        pair.grads(
+            || dz.mul(&pair.x_tensor()?.div(z)?),
+            || dz.mul(&pair.y_tensor()?.div(z)?),
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "hypot", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "hypot",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Hypot, -2.0, 2.0, FLOATS)

@@ -14,7 +14,11 @@ pub struct IscloseOptions {
 
 impl Default for IscloseOptions {
     fn default() -> Self {
-        IscloseOptions { rtol: 1e-5, atol: 1e-8, equal_nan: false }
+        IscloseOptions {
+            rtol: 1e-5,
+            atol: 1e-8,
+            equal_nan: false,
+        }
     }
 }
 
@@ -73,7 +77,12 @@ impl Tensor {
     /// `DType` if the dtypes differ, `Option` for a negative tolerance, `Broadcast` if the shapes do not fit, `Device` if the
     /// tensors are on two devices.
     pub fn isclose(&self, other: &Tensor, options: impl Into<IscloseOptions>) -> Result<Tensor> {
-        run_one(&Isclose { options: options.into() }, &[self, other])
+        run_one(
+            &Isclose {
+                options: options.into(),
+            },
+            &[self, other],
+        )
     }
 }
 
@@ -81,7 +90,9 @@ impl Tensor {
 fn close<T: Real>(x: T, y: T, rtol: T, atol: T, equal_nan: bool) -> bool {
     let distance = x.minus(y).absolute();
     let allowed = atol.plus(rtol.times(y).absolute());
-    x == y || equal_nan && x.is_nan() && y.is_nan() || Real::is_finite(distance) && distance <= allowed
+    x == y
+        || equal_nan && x.is_nan() && y.is_nan()
+        || Real::is_finite(distance) && distance <= allowed
 }
 
 impl Op for Isclose {
@@ -91,11 +102,19 @@ impl Op for Isclose {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if x[0].dtype != x[1].dtype {
-            return Err(Error::dtype("isclose", format!("{} and {}", x[0].dtype, x[1].dtype), "one dtype"));
+            return Err(Error::dtype(
+                "isclose",
+                format!("{} and {}", x[0].dtype, x[1].dtype),
+                "one dtype",
+            ));
         }
         for (name, value) in [("rtol", self.options.rtol), ("atol", self.options.atol)] {
             if value < 0.0 {
-                return Err(Error::option("isclose", name, format!("got {value}, wanted a number that is not negative")));
+                return Err(Error::option(
+                    "isclose",
+                    name,
+                    format!("got {value}, wanted a number that is not negative"),
+                ));
             }
         }
         super::plan_as("isclose", x, x[0].dtype.to_float(), DType::Bool, plan)
@@ -113,19 +132,33 @@ impl Op for Isclose {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let IscloseOptions { rtol, atol, equal_nan } = self.options;
+        let IscloseOptions {
+            rtol,
+            atol,
+            equal_nan,
+        } = self.options;
         aclnn::is_close(cx, &x[0], &x[1], rtol, atol, equal_nan, &y[0])?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let IscloseOptions { rtol, atol, equal_nan } = self.options;
+        let IscloseOptions {
+            rtol,
+            atol,
+            equal_nan,
+        } = self.options;
         let wide = x[0].dtype().to_float().compute();
         let (x, y) = (x[0].to_dtype(wide)?, x[1].to_dtype(wide)?);
         let distance = x.sub(&y)?.abs()?;
-        let near = distance.le(&y.mul(rtol)?.abs()?.add(atol)?)?.logical_and(&distance.isfinite()?)?;
+        let near = distance
+            .le(&y.mul(rtol)?.abs()?.add(atol)?)?
+            .logical_and(&distance.isfinite()?)?;
         let near = near.logical_or(&x.eq(&y)?)?;
-        Ok(smallvec![if equal_nan { near.logical_or(&x.isnan()?.logical_and(&y.isnan()?)?)? } else { near }])
+        Ok(smallvec![if equal_nan {
+            near.logical_or(&x.isnan()?.logical_and(&y.isnan()?)?)?
+        } else {
+            near
+        }])
     }
 
     fn gradient(&self) -> Gradient {
@@ -137,9 +170,23 @@ impl Op for Isclose {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "isclose", family: "elementwise", kernels: &["aclnnIsClose"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "isclose",
+    family: "elementwise",
+    kernels: &["aclnnIsClose"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 1], -2.0, 2.0), SampleInput::new([3, 4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(Isclose { options: IscloseOptions::new().atol(1.0) }), inputs, dtypes: NUMBERS }]
+    let inputs = vec![
+        SampleInput::new([3, 1], -2.0, 2.0),
+        SampleInput::new([3, 4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(Isclose {
+            options: IscloseOptions::new().atol(1.0),
+        }),
+        inputs,
+        dtypes: NUMBERS,
+    }]
 }

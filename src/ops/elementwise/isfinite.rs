@@ -45,11 +45,20 @@ impl Unary for IsFinite {
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype().is_float() { x.abs()?.lt(f64::INFINITY) } else { Tensor::ones(*x.shape(), DType::Bool, x.device()) }
+        if x.dtype().is_float() {
+            x.abs()?.lt(f64::INFINITY)
+        } else {
+            Tensor::ones(*x.shape(), DType::Bool, x.device())
+        }
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "isfinite", family: "elementwise", kernels: &["aclnnIsFinite"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "isfinite",
+    family: "elementwise",
+    kernels: &["aclnnIsFinite"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(IsFinite, -2.0, 2.0, DType::ALL)]

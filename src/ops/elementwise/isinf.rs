@@ -45,11 +45,20 @@ impl Unary for IsInf {
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype().is_float() { x.abs()?.eq(f64::INFINITY) } else { Tensor::zeros(*x.shape(), DType::Bool, x.device()) }
+        if x.dtype().is_float() {
+            x.abs()?.eq(f64::INFINITY)
+        } else {
+            Tensor::zeros(*x.shape(), DType::Bool, x.device())
+        }
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "isinf", family: "elementwise", kernels: &["aclnnIsInf"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "isinf",
+    family: "elementwise",
+    kernels: &["aclnnIsInf"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(IsInf, -2.0, 2.0, DType::ALL)]

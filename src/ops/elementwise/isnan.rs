@@ -41,7 +41,12 @@ impl Unary for IsNan {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "isnan", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "isnan",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(IsNan, -2.0, 2.0, DType::ALL)]

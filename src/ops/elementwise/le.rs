@@ -47,7 +47,12 @@ impl Binary for Le {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "le", family: "elementwise", kernels: &["aclnnLeTensor", "aclnnLeScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "le",
+    family: "elementwise",
+    kernels: &["aclnnLeTensor", "aclnnLeScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Le, -2.0, 2.0, DType::ALL)

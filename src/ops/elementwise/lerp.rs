@@ -28,7 +28,12 @@ impl Tensor {
     pub fn lerp<'a>(&self, end: &Tensor, weight: impl Into<Operand<'a>>) -> Result<Tensor> {
         match weight.into() {
             Operand::Tensor(weight) => run_one(&Lerp { weight: None }, &[self, end, weight]),
-            Operand::Scalar(weight) => run_one(&Lerp { weight: Some(weight) }, &[self, end]),
+            Operand::Scalar(weight) => run_one(
+                &Lerp {
+                    weight: Some(weight),
+                },
+                &[self, end],
+            ),
         }
     }
 }
@@ -36,8 +41,15 @@ impl Tensor {
 #[inline(always)]
 fn at<T: Real>(x: T, end: T, weight: T) -> T {
     let way = end.minus(x);
-    let (near, far) = (x.plus(weight.times(way)), end.minus(way.times(T::ONE.minus(weight))));
-    if weight.absolute() < T::from_f64(0.5) { near } else { far }
+    let (near, far) = (
+        x.plus(weight.times(way)),
+        end.minus(way.times(T::ONE.minus(weight))),
+    );
+    if weight.absolute() < T::from_f64(0.5) {
+        near
+    } else {
+        far
+    }
 }
 
 impl Op for Lerp {
@@ -48,7 +60,11 @@ impl Op for Lerp {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let dtype = x[0].dtype;
         if let Some(other) = x.iter().find(|other| other.dtype != dtype) {
-            return Err(Error::dtype("lerp", format!("{dtype} and {}", other.dtype), "one dtype"));
+            return Err(Error::dtype(
+                "lerp",
+                format!("{dtype} and {}", other.dtype),
+                "one dtype",
+            ));
         }
         if !dtype.is_float() {
             return Err(Error::dtype("lerp", dtype, "floats"));
@@ -71,7 +87,9 @@ impl Op for Lerp {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         match self.weight {
-            Some(weight) => aclnn::lerps(cx, &x[0], &x[1], AclScalar::of(weight, y[0].dtype()), &y[0])?,
+            Some(weight) => {
+                aclnn::lerps(cx, &x[0], &x[1], AclScalar::of(weight, y[0].dtype()), &y[0])?
+            }
             None => aclnn::lerp(cx, &x[0], &x[1], &x[2], &y[0])?,
         }
         Ok(Counts::EXACT)
@@ -85,8 +103,17 @@ impl Op for Lerp {
             None => x[2].to_dtype(wide)?,
         };
         let way = end.sub(&start)?;
-        let (near, far) = (start.add(&way.mul(&weight)?)?, end.sub(&way.mul(&weight.neg()?.add(1i64)?)?)?);
-        Ok(smallvec![weight.abs()?.lt(0.5)?.where_cond(&near, &far)?.to_dtype(dtype)?])
+        let (near, far) = (
+            start.add(&way.mul(&weight)?)?,
+            end.sub(&way.mul(&weight.neg()?.add(1i64)?)?)?,
+        );
+        Ok(smallvec![
+            weight
+                .abs()?
+                .lt(0.5)?
+                .where_cond(&near, &far)?
+                .to_dtype(dtype)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -118,13 +145,38 @@ impl Op for Lerp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "lerp", family: "elementwise", kernels: &["aclnnLerp", "aclnnLerps"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "lerp",
+    family: "elementwise",
+    kernels: &["aclnnLerp", "aclnnLerps"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let pair = || vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
-    let triple = || pair().into_iter().chain([SampleInput::new([3, 1], 0.0, 1.0)]).collect();
+    let pair = || {
+        vec![
+            SampleInput::new([3, 4], -2.0, 2.0),
+            SampleInput::new([4], -2.0, 2.0),
+        ]
+    };
+    let triple = || {
+        pair()
+            .into_iter()
+            .chain([SampleInput::new([3, 1], 0.0, 1.0)])
+            .collect()
+    };
     vec![
-        Sample { op: Box::new(Lerp { weight: Some(Scalar::Float(0.3)) }), inputs: pair(), dtypes: FLOATS },
-        Sample { op: Box::new(Lerp { weight: None }), inputs: triple(), dtypes: FLOATS },
+        Sample {
+            op: Box::new(Lerp {
+                weight: Some(Scalar::Float(0.3)),
+            }),
+            inputs: pair(),
+            dtypes: FLOATS,
+        },
+        Sample {
+            op: Box::new(Lerp { weight: None }),
+            inputs: triple(),
+            dtypes: FLOATS,
+        },
     ]
 }

@@ -45,7 +45,12 @@ impl Unary for Log {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "log", family: "elementwise", kernels: &["aclnnLog"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "log",
+    family: "elementwise",
+    kernels: &["aclnnLog"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Log, 0.5, 4.0, DType::ALL)]

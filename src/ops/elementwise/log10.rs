@@ -50,7 +50,12 @@ impl Unary for Log10 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "log10", family: "elementwise", kernels: &["aclnnLog10"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "log10",
+    family: "elementwise",
+    kernels: &["aclnnLog10"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Log10, 0.5, 4.0, DType::ALL)]

@@ -46,7 +46,12 @@ impl Unary for Log1p {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "log1p", family: "elementwise", kernels: &["aclnnLog1p"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "log1p",
+    family: "elementwise",
+    kernels: &["aclnnLog1p"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Log1p, -0.5, 4.0, DType::ALL)]

@@ -50,7 +50,12 @@ impl Unary for Log2 {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "log2", family: "elementwise", kernels: &["aclnnLog2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "log2",
+    family: "elementwise",
+    kernels: &["aclnnLog2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Log2, 0.5, 4.0, DType::ALL)]

@@ -34,7 +34,11 @@ impl Tensor {
 fn log_add_exp<T: Real>(x: T, y: T) -> T {
     let (large, small) = (x.larger(y), x.smaller(y));
     let spread = Float::exp(small.minus(large)).ln_1p();
-    if Real::is_infinite(large) && x == y { x } else { large.plus(spread) }
+    if Real::is_infinite(large) && x == y {
+        x
+    } else {
+        large.plus(spread)
+    }
 }
 
 impl Binary for Logaddexp {
@@ -47,12 +51,16 @@ impl Binary for Logaddexp {
     }
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, _z: &Dev<'_>) -> Result<()> {
-        tensors(Self::NAME, cx, x, y).and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
+        tensors(Self::NAME, cx, x, y)
+            .and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
     }
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         if x.dtype().is_half() {
-            return x.to_dtype(DType::F32)?.logaddexp(&y.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
+            return x
+                .to_dtype(DType::F32)?
+                .logaddexp(&y.to_dtype(DType::F32)?)?
+                .to_dtype(x.dtype());
         }
         let (large, small) = (x.maximum(y)?, x.minimum(y)?);
         let sum = large.add(&small.sub(&large)?.exp()?.log1p()?)?;
@@ -66,7 +74,12 @@ impl Binary for Logaddexp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logaddexp", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logaddexp",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Logaddexp, -2.0, 2.0, FLOATS)

@@ -44,7 +44,12 @@ impl Binary for LogicalAnd {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logical_and", family: "elementwise", kernels: &["aclnnLogicalAnd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logical_and",
+    family: "elementwise",
+    kernels: &["aclnnLogicalAnd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(LogicalAnd, -2.0, 2.0, DType::ALL)

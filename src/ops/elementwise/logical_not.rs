@@ -45,7 +45,12 @@ impl Unary for LogicalNot {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logical_not", family: "elementwise", kernels: &["aclnnLogicalNot"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logical_not",
+    family: "elementwise",
+    kernels: &["aclnnLogicalNot"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(LogicalNot, -2.0, 2.0, DType::ALL)]

@@ -44,7 +44,12 @@ impl Binary for LogicalOr {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logical_or", family: "elementwise", kernels: &["aclnnLogicalOr"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logical_or",
+    family: "elementwise",
+    kernels: &["aclnnLogicalOr"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(LogicalOr, -2.0, 2.0, DType::ALL)

@@ -44,7 +44,12 @@ impl Binary for LogicalXor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logical_xor", family: "elementwise", kernels: &["aclnnLogicalXor"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logical_xor",
+    family: "elementwise",
+    kernels: &["aclnnLogicalXor"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(LogicalXor, -2.0, 2.0, DType::ALL)

@@ -35,7 +35,9 @@ impl Formula for Logit {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
         let z = match self.eps {
-            Some(eps) => x.larger(T::from_f64(eps)).smaller(T::ONE.minus(T::from_f64(eps))),
+            Some(eps) => x
+                .larger(T::from_f64(eps))
+                .smaller(T::ONE.minus(T::from_f64(eps))),
             None => x,
         };
         Float::ln(z.over(T::ONE.minus(z)))
@@ -58,7 +60,9 @@ impl Unary for Logit {
         if x.dtype().is_half() {
             return Apply(*self).widened(x);
         }
-        let z = self.eps.map_or_else(|| Ok(x.clone()), |eps| x.clamp(eps..=1.0 - eps))?;
+        let z = self
+            .eps
+            .map_or_else(|| Ok(x.clone()), |eps| x.clamp(eps..=1.0 - eps))?;
         z.div(&z.neg()?.add(1i64)?)?.log()
     }
 
@@ -72,8 +76,16 @@ impl Unary for Logit {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logit", family: "elementwise", kernels: &["aclnnLogit"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logit",
+    family: "elementwise",
+    kernels: &["aclnnLogit"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(Logit { eps: None }, 0.1, 0.9, FLOATS), sample(Logit { eps: Some(0.25) }, 0.0, 1.0, FLOATS)]
+    vec![
+        sample(Logit { eps: None }, 0.1, 0.9, FLOATS),
+        sample(Logit { eps: Some(0.25) }, 0.0, 1.0, FLOATS),
+    ]
 }

@@ -47,7 +47,12 @@ impl Binary for Lt {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "lt", family: "elementwise", kernels: &["aclnnLtTensor", "aclnnLtScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "lt",
+    family: "elementwise",
+    kernels: &["aclnnLtTensor", "aclnnLtScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Lt, -2.0, 2.0, DType::ALL)

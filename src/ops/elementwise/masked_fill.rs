@@ -44,7 +44,11 @@ impl Op for MaskedFill {
         }
         if let Some(value) = x.get(2) {
             if value.shape.rank() != 0 {
-                return Err(Error::shape("masked_fill", format!("a value of shape {}", value.shape), "a value without dims"));
+                return Err(Error::shape(
+                    "masked_fill",
+                    format!("a value of shape {}", value.shape),
+                    "a value without dims",
+                ));
             }
             plan.cast(2, x[0].dtype);
         }
@@ -66,7 +70,12 @@ impl Op for MaskedFill {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         aclnn::inplace_copy(cx, &y[0], &x[0])?;
         match self.value {
-            Some(value) => aclnn::inplace_masked_fill_scalar(cx, &y[0], &x[1], AclScalar::of(value, y[0].dtype()))?,
+            Some(value) => aclnn::inplace_masked_fill_scalar(
+                cx,
+                &y[0],
+                &x[1],
+                AclScalar::of(value, y[0].dtype()),
+            )?,
             None => aclnn::inplace_masked_fill_tensor(cx, &y[0], &x[1], &x[2])?,
         }
         Ok(Counts::EXACT)
@@ -105,15 +114,38 @@ impl Op for MaskedFill {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "masked_fill",
     family: "elementwise",
-    kernels: &["aclnnInplaceMaskedFillScalar", "aclnnInplaceMaskedFillTensor"],
+    kernels: &[
+        "aclnnInplaceMaskedFillScalar",
+        "aclnnInplaceMaskedFillTensor",
+    ],
     samples,
 };
 
 fn samples() -> Vec<Sample> {
-    let inputs = || vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::typed([4], DType::Bool, 0.0, 1.0)];
-    let with_tensor = || inputs().into_iter().chain([SampleInput::new((), -2.0, 2.0)]).collect();
+    let inputs = || {
+        vec![
+            SampleInput::new([3, 4], -2.0, 2.0),
+            SampleInput::typed([4], DType::Bool, 0.0, 1.0),
+        ]
+    };
+    let with_tensor = || {
+        inputs()
+            .into_iter()
+            .chain([SampleInput::new((), -2.0, 2.0)])
+            .collect()
+    };
     vec![
-        Sample { op: Box::new(MaskedFill { value: Some(Scalar::Int(1)) }), inputs: inputs(), dtypes: DType::ALL },
-        Sample { op: Box::new(MaskedFill { value: None }), inputs: with_tensor(), dtypes: DType::ALL },
+        Sample {
+            op: Box::new(MaskedFill {
+                value: Some(Scalar::Int(1)),
+            }),
+            inputs: inputs(),
+            dtypes: DType::ALL,
+        },
+        Sample {
+            op: Box::new(MaskedFill { value: None }),
+            inputs: with_tensor(),
+            dtypes: DType::ALL,
+        },
     ]
 }

@@ -45,11 +45,19 @@ impl Binary for Maximum {
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, x, y) = (pair.dz()?, pair.x_tensor()?, pair.y_tensor()?);
         let shared = x.eq(&y)?.where_cond(&dz.div(2i64)?, dz)?;
-        pair.grads(|| shared.masked_fill(&y.gt(&x)?, 0i64), || shared.masked_fill(&x.gt(&y)?, 0i64))
+        pair.grads(
+            || shared.masked_fill(&y.gt(&x)?, 0i64),
+            || shared.masked_fill(&x.gt(&y)?, 0i64),
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "maximum", family: "elementwise", kernels: &["aclnnMaximum"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "maximum",
+    family: "elementwise",
+    kernels: &["aclnnMaximum"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Maximum, -2.0, 2.0, DType::ALL)

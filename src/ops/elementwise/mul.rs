@@ -28,7 +28,10 @@ impl Tensor {
     /// `Broadcast` if the shapes do not fit, `Device` if the tensors are on two devices.
     pub fn mul<'a>(&self, other: impl Into<Operand<'a>>) -> Result<Tensor> {
         let other = other.into();
-        let op = Mul { other: other.scalar(), in_place: false };
+        let op = Mul {
+            other: other.scalar(),
+            in_place: false,
+        };
         match other.tensor() {
             Some(other) => run_one(&op, &[self, other]),
             None => run_one(&op, &[self]),
@@ -41,7 +44,10 @@ impl Tensor {
     /// As [`Tensor::mul`]; `Broadcast` if `other` is larger than this tensor, `Overlap` if this tensor overlaps itself.
     pub fn mul_<'a>(&mut self, other: impl Into<Operand<'a>>) -> Result<()> {
         let other = other.into();
-        let op = Mul { other: other.scalar(), in_place: true };
+        let op = Mul {
+            other: other.scalar(),
+            in_place: true,
+        };
         *self = match other.tensor() {
             Some(other) => run_one(&op, &[self, other])?,
             None => run_one(&op, &[self])?,
@@ -87,16 +93,27 @@ impl Op for Mul {
         let dy = cx.gradient()?;
         match self.other {
             Some(other) => Ok(smallvec![cx.want(0, || dy.mul(other))?]),
-            None => Ok(smallvec![cx.want(0, || dy.mul(cx.input(1)?))?, cx.want(1, || dy.mul(cx.input(0)?))?]),
+            None => Ok(smallvec![
+                cx.want(0, || dy.mul(cx.input(1)?))?,
+                cx.want(1, || dy.mul(cx.input(0)?))?
+            ]),
         }
     }
 
     fn saves(&self) -> Saves {
-        if self.other.is_some() { Saves::NOTHING } else { Saves::INPUTS }
+        if self.other.is_some() {
+            Saves::NOTHING
+        } else {
+            Saves::INPUTS
+        }
     }
 
     fn writes(&self) -> Writes {
-        if self.in_place { Writes::FIRST } else { Writes::NOTHING }
+        if self.in_place {
+            Writes::FIRST
+        } else {
+            Writes::NOTHING
+        }
     }
 
     fn cast(&self) -> CastRule {
@@ -108,13 +125,34 @@ impl Op for Mul {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mul", family: "elementwise", kernels: &["aclnnMul", "aclnnMuls"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mul",
+    family: "elementwise",
+    kernels: &["aclnnMul", "aclnnMuls"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let mul = |other| Box::new(Mul { other, in_place: false });
-    let pair = vec![SampleInput::new([3, 1], -2.0, 2.0), SampleInput::new([3, 4], -2.0, 2.0)];
+    let mul = |other| {
+        Box::new(Mul {
+            other,
+            in_place: false,
+        })
+    };
+    let pair = vec![
+        SampleInput::new([3, 1], -2.0, 2.0),
+        SampleInput::new([3, 4], -2.0, 2.0),
+    ];
     vec![
-        Sample { op: mul(None), inputs: pair, dtypes: DType::ALL },
-        Sample { op: mul(Some(2i64.into())), inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)], dtypes: NUMBERS },
+        Sample {
+            op: mul(None),
+            inputs: pair,
+            dtypes: DType::ALL,
+        },
+        Sample {
+            op: mul(Some(2i64.into())),
+            inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)],
+            dtypes: NUMBERS,
+        },
     ]
 }

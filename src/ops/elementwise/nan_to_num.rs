@@ -66,7 +66,10 @@ impl Tensor {
     /// # Errors
     /// Memory and device errors only.
     pub fn nan_to_num(&self, options: impl Into<NanToNumOptions>) -> Result<Tensor> {
-        Apply(NanToNum { options: options.into() }).run(self)
+        Apply(NanToNum {
+            options: options.into(),
+        })
+        .run(self)
     }
 }
 
@@ -74,7 +77,11 @@ impl NanToNum {
     /// What stands for NaN, infinity and minus infinity in a dtype.
     fn values(&self, dtype: DType) -> [f64; 3] {
         let largest = dtype.largest();
-        [self.options.nan, self.options.posinf.unwrap_or(largest), self.options.neginf.unwrap_or(-largest)]
+        [
+            self.options.nan,
+            self.options.posinf.unwrap_or(largest),
+            self.options.neginf.unwrap_or(-largest),
+        ]
     }
 }
 
@@ -102,7 +109,9 @@ impl Unary for NanToNum {
         }
         let [nan, posinf, neginf] = self.values(x.dtype());
         let (above, below) = (x.eq(f64::INFINITY)?, x.eq(f64::NEG_INFINITY)?);
-        x.masked_fill(&x.isnan()?, nan)?.masked_fill(&above, posinf)?.masked_fill(&below, neginf)
+        x.masked_fill(&x.isnan()?, nan)?
+            .masked_fill(&above, posinf)?
+            .masked_fill(&below, neginf)
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -110,8 +119,20 @@ impl Unary for NanToNum {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "nan_to_num", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "nan_to_num",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(NanToNum { options: NanToNumOptions::new() }, -2.0, 2.0, DType::ALL)]
+    vec![sample(
+        NanToNum {
+            options: NanToNumOptions::new(),
+        },
+        -2.0,
+        2.0,
+        DType::ALL,
+    )]
 }

@@ -47,7 +47,12 @@ impl Binary for Ne {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "ne", family: "elementwise", kernels: &["aclnnNeTensor", "aclnnNeScalar"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "ne",
+    family: "elementwise",
+    kernels: &["aclnnNeTensor", "aclnnNeScalar"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Ne, -2.0, 2.0, DType::ALL)

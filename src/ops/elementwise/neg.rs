@@ -45,7 +45,12 @@ impl Unary for Neg {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "neg", family: "elementwise", kernels: &["aclnnNeg"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "neg",
+    family: "elementwise",
+    kernels: &["aclnnNeg"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Neg, -2.0, 2.0, NUMBERS)]

@@ -52,11 +52,19 @@ impl Binary for Pow {
     const RULE: Rule = Rule::Numbers;
     const SAVES: Saves = Saves::INPUTS.and_output(0);
 
-    fn check(&self, _inputs: &[Meta], _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
+    fn check(
+        &self,
+        _inputs: &[Meta],
+        _left: Option<Scalar>,
+        right: Option<Scalar>,
+        dtype: DType,
+    ) -> Result<()> {
         match right {
-            Some(Scalar::Int(exponent)) if exponent < 0 && dtype.is_int() => {
-                Err(Error::option("pow", "exponent", format!("got {exponent} for integers, wanted one that is not negative")))
-            }
+            Some(Scalar::Int(exponent)) if exponent < 0 && dtype.is_int() => Err(Error::option(
+                "pow",
+                "exponent",
+                format!("got {exponent} for integers, wanted one that is not negative"),
+            )),
             _ => Ok(()),
         }
     }
@@ -134,7 +142,11 @@ impl Binary for Pow {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "pow",
     family: "elementwise",
-    kernels: &["aclnnPowTensorTensor", "aclnnPowTensorScalar", "aclnnPowScalarTensor"],
+    kernels: &[
+        "aclnnPowTensorTensor",
+        "aclnnPowTensorScalar",
+        "aclnnPowScalarTensor",
+    ],
     samples,
 };
 

@@ -55,7 +55,12 @@ impl Unary for Reciprocal {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "reciprocal", family: "elementwise", kernels: &["aclnnReciprocal"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "reciprocal",
+    family: "elementwise",
+    kernels: &["aclnnReciprocal"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Reciprocal, 0.5, 4.0, DType::ALL)]

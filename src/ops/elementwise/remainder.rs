@@ -44,14 +44,24 @@ impl Tensor {
 #[inline(always)]
 fn float<T: Real>(x: T, y: T) -> T {
     let rest = x.fmod(y);
-    if rest.is_true() && (rest < T::ZERO) != (y < T::ZERO) { rest.plus(y) } else { rest }
+    if rest.is_true() && (rest < T::ZERO) != (y < T::ZERO) {
+        rest.plus(y)
+    } else {
+        rest
+    }
 }
 
 impl Binary for Remainder {
     const NAME: &'static str = "remainder";
     const RULE: Rule = Rule::Numbers;
 
-    fn check(&self, _inputs: &[Meta], _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
+    fn check(
+        &self,
+        _inputs: &[Meta],
+        _left: Option<Scalar>,
+        right: Option<Scalar>,
+        dtype: DType,
+    ) -> Result<()> {
         check_scalar(Self::NAME, right, dtype)
     }
 
@@ -74,11 +84,26 @@ impl Binary for Remainder {
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dz, y) = (pair.dz()?, pair.y()?);
-        pair.grads(|| Ok(dz.clone()), || dz.neg()?.mul(&pair.x_tensor()?.div_with(y, Rounding::Floor)?))
+        pair.grads(
+            || Ok(dz.clone()),
+            || {
+                dz.neg()?
+                    .mul(&pair.x_tensor()?.div_with(y, Rounding::Floor)?)
+            },
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "remainder", family: "elementwise", kernels: &["aclnnRemainderTensorTensor", "aclnnRemainderTensorScalar", "aclnnRemainderScalarTensor"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "remainder",
+    family: "elementwise",
+    kernels: &[
+        "aclnnRemainderTensorTensor",
+        "aclnnRemainderTensorScalar",
+        "aclnnRemainderScalarTensor",
+    ],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Remainder, 1.0, 5.0, NUMBERS)

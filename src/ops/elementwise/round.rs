@@ -1,7 +1,7 @@
 //! `round`: rounded to the nearest integer.
 
-use crate::cpu::real::Real;
 use super::unary::{Apply, Rule, Unary, sample};
+use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -79,8 +79,16 @@ impl Unary for Round {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "round", family: "elementwise", kernels: &["aclnnRound", "aclnnRoundDecimals"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "round",
+    family: "elementwise",
+    kernels: &["aclnnRound", "aclnnRoundDecimals"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![sample(Round { decimals: 0 }, -4.0, 4.0, NUMBERS), sample(Round { decimals: 1 }, -4.0, 4.0, FLOATS)]
+    vec![
+        sample(Round { decimals: 0 }, -4.0, 4.0, NUMBERS),
+        sample(Round { decimals: 1 }, -4.0, 4.0, FLOATS),
+    ]
 }

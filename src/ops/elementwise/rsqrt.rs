@@ -59,7 +59,12 @@ impl Unary for Rsqrt {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "rsqrt", family: "elementwise", kernels: &["aclnnRsqrt"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "rsqrt",
+    family: "elementwise",
+    kernels: &["aclnnRsqrt"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Rsqrt, 0.5, 4.0, DType::ALL)]

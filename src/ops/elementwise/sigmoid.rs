@@ -78,7 +78,12 @@ impl Binary for SigmoidBackward {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sigmoid", family: "elementwise", kernels: &["aclnnSigmoid"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sigmoid",
+    family: "elementwise",
+    kernels: &["aclnnSigmoid"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Sigmoid, -2.0, 2.0, DType::ALL)]

@@ -48,7 +48,12 @@ impl Unary for Sign {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sign", family: "elementwise", kernels: &["aclnnSign"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sign",
+    family: "elementwise",
+    kernels: &["aclnnSign"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Sign, -2.0, 2.0, DType::ALL)]

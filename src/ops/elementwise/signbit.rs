@@ -53,7 +53,12 @@ impl Unary for Signbit {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "signbit", family: "elementwise", kernels: &["aclnnSignbit"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "signbit",
+    family: "elementwise",
+    kernels: &["aclnnSignbit"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Signbit, -2.0, 2.0, DType::ALL)]

@@ -45,7 +45,12 @@ impl Unary for Sin {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sin", family: "elementwise", kernels: &["aclnnSin"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sin",
+    family: "elementwise",
+    kernels: &["aclnnSin"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Sin, -2.0, 2.0, DType::ALL)]

@@ -46,7 +46,12 @@ impl Unary for Sinh {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sinh", family: "elementwise", kernels: &["aclnnSinh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sinh",
+    family: "elementwise",
+    kernels: &["aclnnSinh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Sinh, -2.0, 2.0, DType::ALL)]

@@ -45,7 +45,12 @@ impl Unary for Sqrt {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sqrt", family: "elementwise", kernels: &["aclnnSqrt"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sqrt",
+    family: "elementwise",
+    kernels: &["aclnnSqrt"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Sqrt, 0.5, 4.0, DType::ALL)]

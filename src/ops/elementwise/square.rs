@@ -1,6 +1,6 @@
 //! `square`: the elements times themselves.
 
-use super::unary::{Apply, sample, Rule, Unary};
+use super::unary::{Apply, Rule, Unary, sample};
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,12 @@ impl Unary for Square {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "square", family: "elementwise", kernels: &["aclnnMul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "square",
+    family: "elementwise",
+    kernels: &["aclnnMul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Square, -2.0, 2.0, NUMBERS)]

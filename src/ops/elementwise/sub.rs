@@ -12,7 +12,9 @@ pub struct SubOptions {
 
 impl Default for SubOptions {
     fn default() -> Self {
-        SubOptions { alpha: Scalar::Int(1) }
+        SubOptions {
+            alpha: Scalar::Int(1),
+        }
     }
 }
 
@@ -61,9 +63,16 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::sub`], and `DType` for a float `alpha` where the result is an integer.
-    pub fn sub_with<'a>(&self, other: impl Into<Operand<'a>>, options: SubOptions) -> Result<Tensor> {
+    pub fn sub_with<'a>(
+        &self,
+        other: impl Into<Operand<'a>>,
+        options: SubOptions,
+    ) -> Result<Tensor> {
         let other = other.into();
-        let op = Sub { other: other.scalar(), alpha: options.alpha };
+        let op = Sub {
+            other: other.scalar(),
+            alpha: options.alpha,
+        };
         match other.tensor() {
             Some(other) => run_one(&op, &[self, other]),
             None => run_one(&op, &[self]),
@@ -79,11 +88,19 @@ impl Op for Sub {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let scalar_is_bool = self.other.is_some_and(|other| other.dtype() == DType::Bool);
         if scalar_is_bool || x.iter().any(|x| x.dtype == DType::Bool) {
-            return Err(Error::dtype("sub", DType::Bool, "numbers (logical_xor and logical_not are for bools)"));
+            return Err(Error::dtype(
+                "sub",
+                DType::Bool,
+                "numbers (logical_xor and logical_not are for bools)",
+            ));
         }
         let dtype = plan_promoted("sub", x, self.other.as_slice(), plan)?;
         if self.alpha.dtype().is_float() && !dtype.is_float() {
-            return Err(Error::dtype("sub", format!("a float alpha for a result of {dtype}"), "an integer alpha"));
+            return Err(Error::dtype(
+                "sub",
+                format!("a float alpha for a result of {dtype}"),
+                "an integer alpha",
+            ));
         }
         Ok(())
     }
@@ -106,7 +123,9 @@ impl Op for Sub {
         let alpha = AclScalar::of(self.alpha, y[0].dtype());
         match self.other {
             None => aclnn::sub(cx, &x[0], &x[1], alpha, &y[0])?,
-            Some(other) => aclnn::subs(cx, &x[0], AclScalar::of(other, y[0].dtype()), alpha, &y[0])?,
+            Some(other) => {
+                aclnn::subs(cx, &x[0], AclScalar::of(other, y[0].dtype()), alpha, &y[0])?
+            }
         }
         Ok(Counts::EXACT)
     }
@@ -121,7 +140,10 @@ impl Op for Sub {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        Ok(smallvec![cx.want(0, || Ok(dy.clone()))?, cx.want(1, || dy.neg()?.mul(self.alpha))?])
+        Ok(smallvec![
+            cx.want(0, || Ok(dy.clone()))?,
+            cx.want(1, || dy.neg()?.mul(self.alpha))?
+        ])
     }
 
     fn cast(&self) -> CastRule {
@@ -133,14 +155,36 @@ impl Op for Sub {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sub", family: "elementwise", kernels: &["aclnnSub", "aclnnSubs"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sub",
+    family: "elementwise",
+    kernels: &["aclnnSub", "aclnnSubs"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sub = |other, alpha: Scalar| Box::new(Sub { other, alpha });
-    let pair = || vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
+    let pair = || {
+        vec![
+            SampleInput::new([3, 4], -2.0, 2.0),
+            SampleInput::new([4], -2.0, 2.0),
+        ]
+    };
     vec![
-        Sample { op: sub(None, 1i64.into()), inputs: pair(), dtypes: NUMBERS },
-        Sample { op: sub(None, 2i64.into()), inputs: pair(), dtypes: NUMBERS },
-        Sample { op: sub(Some(3i64.into()), 1i64.into()), inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)], dtypes: NUMBERS },
+        Sample {
+            op: sub(None, 1i64.into()),
+            inputs: pair(),
+            dtypes: NUMBERS,
+        },
+        Sample {
+            op: sub(None, 2i64.into()),
+            inputs: pair(),
+            dtypes: NUMBERS,
+        },
+        Sample {
+            op: sub(Some(3i64.into()), 1i64.into()),
+            inputs: vec![SampleInput::new([2, 5], -2.0, 2.0)],
+            dtypes: NUMBERS,
+        },
     ]
 }

@@ -51,7 +51,12 @@ impl Unary for Tan {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "tan", family: "elementwise", kernels: &["aclnnTan"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "tan",
+    family: "elementwise",
+    kernels: &["aclnnTan"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Tan, -1.0, 1.0, DType::ALL)]

@@ -79,7 +79,12 @@ impl Binary for TanhBackward {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "tanh", family: "elementwise", kernels: &["aclnnTanh"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "tanh",
+    family: "elementwise",
+    kernels: &["aclnnTanh"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Tanh, -2.0, 2.0, DType::ALL)]

@@ -54,7 +54,11 @@ impl Op for ToDtype {
     }
 
     fn gradient(&self) -> Gradient {
-        if self.dtype.is_float() { Gradient::Backward } else { Gradient::Constant }
+        if self.dtype.is_float() {
+            Gradient::Backward
+        } else {
+            Gradient::Constant
+        }
     }
 
     fn saves(&self) -> Saves {
@@ -71,7 +75,12 @@ impl Op for ToDtype {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "to_dtype", family: "elementwise", kernels: &["aclnnCast"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "to_dtype",
+    family: "elementwise",
+    kernels: &["aclnnCast"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let cast = |dtype: &DType| Sample {

@@ -41,11 +41,19 @@ impl Unary for Trunc {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
-        if x.dtype().is_float() { aclnn::trunc(cx, x, y) } else { aclnn::inplace_copy(cx, y, x) }
+        if x.dtype().is_float() {
+            aclnn::trunc(cx, x, y)
+        } else {
+            aclnn::inplace_copy(cx, y, x)
+        }
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
-        if x.dtype().is_half() { Apply(*self).widened(x) } else { x.lt(0i64)?.where_cond(&x.ceil()?, &x.floor()?) }
+        if x.dtype().is_half() {
+            Apply(*self).widened(x)
+        } else {
+            x.lt(0i64)?.where_cond(&x.ceil()?, &x.floor()?)
+        }
     }
 
     fn backward(&self, _cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
@@ -53,7 +61,12 @@ impl Unary for Trunc {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "trunc", family: "elementwise", kernels: &["aclnnTrunc"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "trunc",
+    family: "elementwise",
+    kernels: &["aclnnTrunc"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![sample(Trunc, -2.0, 2.0, NUMBERS)]

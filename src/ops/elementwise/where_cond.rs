@@ -24,9 +24,16 @@ impl Tensor {
     ///
     /// # Errors
     /// `DType` if this tensor is not bool, `Broadcast` if the shapes do not fit, `Device` if the tensors are on two devices.
-    pub fn where_cond<'a, 'b>(&self, input: impl Into<Operand<'a>>, other: impl Into<Operand<'b>>) -> Result<Tensor> {
+    pub fn where_cond<'a, 'b>(
+        &self,
+        input: impl Into<Operand<'a>>,
+        other: impl Into<Operand<'b>>,
+    ) -> Result<Tensor> {
         let (input, other) = (input.into(), other.into());
-        let op = Where { input: input.scalar(), other: other.scalar() };
+        let op = Where {
+            input: input.scalar(),
+            other: other.scalar(),
+        };
         match (input.tensor(), other.tensor()) {
             (Some(input), Some(other)) => run_one(&op, &[self, input, other]),
             (Some(one), None) | (None, Some(one)) => run_one(&op, &[self, one]),
@@ -37,7 +44,8 @@ impl Tensor {
 
 impl Where {
     fn dtype(&self, x: &[Meta]) -> DType {
-        let scalars: smallvec::SmallVec<[Scalar; 2]> = self.input.into_iter().chain(self.other).collect();
+        let scalars: smallvec::SmallVec<[Scalar; 2]> =
+            self.input.into_iter().chain(self.other).collect();
         result_type(x.get(1..).unwrap_or_default(), &scalars)
     }
 
@@ -57,7 +65,12 @@ impl Op for Where {
             return Err(Error::dtype("where", x[0].dtype, "a bool condition"));
         }
         let dtype = self.dtype(x);
-        for (index, _) in x.iter().enumerate().skip(1).filter(|(_, input)| input.dtype != dtype) {
+        for (index, _) in x
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, input)| input.dtype != dtype)
+        {
             plan.cast(index, dtype);
         }
         plan.output(broadcast("where", x)?, dtype);
@@ -83,7 +96,12 @@ impl Op for Where {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let [condition, input, other] = x else {
-            return Err(Error::unsupported("where", Device::Ascend(cx.device()), y[0].dtype(), "the kernel takes tensors only"));
+            return Err(Error::unsupported(
+                "where",
+                Device::Ascend(cx.device()),
+                y[0].dtype(),
+                "the kernel takes tensors only",
+            ));
         };
         aclnn::s_where(cx, condition, input, other, &y[0])?;
         Ok(Counts::EXACT)
@@ -96,11 +114,16 @@ impl Op for Where {
         let fill = |value: Scalar| Tensor::full_of((), value, dtype, device);
         if self.input.is_some() || self.other.is_some() {
             let input = self.input.map_or_else(|| Ok(x[1].clone()), fill)?;
-            let other = self.other.map_or_else(|| Ok(x[self.other_index()].clone()), fill)?;
+            let other = self
+                .other
+                .map_or_else(|| Ok(x[self.other_index()].clone()), fill)?;
             return Ok(smallvec![x[0].where_cond(&input, &other)?]);
         }
         let wide = crate::ops::elementwise::unary::wider("where", &x[1])?;
-        Ok(smallvec![x[0].where_cond(&x[1].to_dtype(wide)?, &x[2].to_dtype(wide)?)?.to_dtype(dtype)?])
+        Ok(smallvec![
+            x[0].where_cond(&x[1].to_dtype(wide)?, &x[2].to_dtype(wide)?)?
+                .to_dtype(dtype)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -132,12 +155,21 @@ impl Op for Where {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "where", family: "elementwise", kernels: &["aclnnSWhere"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "where",
+    family: "elementwise",
+    kernels: &["aclnnSWhere"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let condition = || SampleInput::typed([3, 1], DType::Bool, 0.0, 1.0);
     let value = |shape: [usize; 2]| SampleInput::new(shape, -2.0, 2.0);
-    let of = |input, other, inputs| Sample { op: Box::new(Where { input, other }), inputs, dtypes: DType::ALL };
+    let of = |input, other, inputs| Sample {
+        op: Box::new(Where { input, other }),
+        inputs,
+        dtypes: DType::ALL,
+    };
     vec![
         of(None, None, vec![condition(), value([3, 4]), value([1, 4])]),
         of(Some(Scalar::Int(1)), None, vec![condition(), value([3, 4])]),

@@ -40,7 +40,11 @@ impl Tensor {
 #[inline(always)]
 fn at<T: Real>(x: T, y: T) -> T {
     let value = x.times(Float::ln(y));
-    if y.is_nan() || x.is_true() { value } else { T::ZERO }
+    if y.is_nan() || x.is_true() {
+        value
+    } else {
+        T::ZERO
+    }
 }
 
 impl Binary for Xlogy {
@@ -53,7 +57,8 @@ impl Binary for Xlogy {
     }
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, _z: &Dev<'_>) -> Result<()> {
-        tensors(Self::NAME, cx, x, y).and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
+        tensors(Self::NAME, cx, x, y)
+            .and_then(|(x, _)| Err(no_kernel(Self::NAME, cx.device(), x.dtype())))
     }
 
     fn compose(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -66,13 +71,19 @@ impl Binary for Xlogy {
         let dz = pair.dz()?;
         let dx = || {
             let (x, y) = (pair.x_tensor()?, pair.y_tensor()?);
-            dz.xlogy(&y)?.masked_fill(&x.eq(0i64)?.logical_and(&y.le(0i64)?)?, 0i64)
+            dz.xlogy(&y)?
+                .masked_fill(&x.eq(0i64)?.logical_and(&y.le(0i64)?)?, 0i64)
         };
         pair.grads(dx, || dz.mul(&pair.x_tensor()?.div(pair.y()?)?))
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "xlogy", family: "elementwise", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "xlogy",
+    family: "elementwise",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Xlogy, 1.0, 3.0, DType::ALL)

@@ -60,18 +60,37 @@ impl Tensor {
     /// # Errors
     /// `Index` for an index out of range or negative (on the NPU under [`check_data`](crate::check_data) only), `DType` for
     /// one that is not an integer, `Shape` for a table that has not two dims, `Option` for a padding row that is not there.
-    pub fn embedding(&self, index: &Tensor, options: impl Into<EmbeddingOptions>) -> Result<Tensor> {
-        run_one(&Embedding { options: options.into() }, &[self, index])
+    pub fn embedding(
+        &self,
+        index: &Tensor,
+        options: impl Into<EmbeddingOptions>,
+    ) -> Result<Tensor> {
+        run_one(
+            &Embedding {
+                options: options.into(),
+            },
+            &[self, index],
+        )
     }
 }
 
 impl Embedding {
     fn padding(&self, rows: usize) -> Result<Option<usize>> {
-        let Some(row) = self.options.padding else { return Ok(None) };
-        let wrapped = if row < 0 { row.saturating_add(rows as i64) } else { row };
+        let Some(row) = self.options.padding else {
+            return Ok(None);
+        };
+        let wrapped = if row < 0 {
+            row.saturating_add(rows as i64)
+        } else {
+            row
+        };
         match usize::try_from(wrapped) {
             Ok(row) if row < rows => Ok(Some(row)),
-            _ => Err(Error::option(self.name(), "padding_index", format!("got {row}, wanted one of {rows} rows"))),
+            _ => Err(Error::option(
+                self.name(),
+                "padding_index",
+                format!("got {row}, wanted one of {rows} rows"),
+            )),
         }
     }
 }
@@ -93,8 +112,10 @@ impl Op for Embedding {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let index = host_indices(self.name(), &x[1], x[0].shape().size(0), Negative::Refused)?;
-        let paths = Paths::of(x[0].layout()).with_indices(0, index.iter().map(|index| *index as usize));
-        let flat = Layout::contiguous([index.len(), x[0].shape().size(1)]).with_offset(y[0].layout().offset());
+        let paths =
+            Paths::of(x[0].layout()).with_indices(0, index.iter().map(|index| *index as usize));
+        let flat = Layout::contiguous([index.len(), x[0].shape().size(1)])
+            .with_offset(y[0].layout().offset());
         gather(&x[0], &paths, 0, &mut y[0].with_layout(flat));
         Ok(Counts::EXACT)
     }
@@ -115,8 +136,14 @@ impl Op for Embedding {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let rows = cx.meta(0)?.shape.size(0);
-        let op = EmbeddingBackward { rows, padding: self.padding(rows)? };
-        Ok(smallvec![cx.want(0, || run_one(&op, &[&cx.gradient()?.contiguous()?, cx.input(1)?]))?])
+        let op = EmbeddingBackward {
+            rows,
+            padding: self.padding(rows)?,
+        };
+        Ok(smallvec![cx.want(0, || run_one(
+            &op,
+            &[&cx.gradient()?.contiguous()?, cx.input(1)?]
+        ))?])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -138,11 +165,28 @@ impl Op for EmbeddingBackward {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let index = host_indices(self.name(), &x[1], self.rows, Negative::Refused)?;
         let width = y[0].shape().size(1);
-        let row = |index: &i64| if Some(*index as usize) == self.padding { NOWHERE } else { *index as usize * width };
-        let Some(flat) = x[0].layout().reshape(&[index.len(), width].into()) else {
-            return Err(Error::unsupported(self.name(), Device::Cpu, x[0].dtype(), "a gradient whose rows do not merge"));
+        let row = |index: &i64| {
+            if Some(*index as usize) == self.padding {
+                NOWHERE
+            } else {
+                *index as usize * width
+            }
         };
-        let paths = Paths { dims: smallvec![Path::Offsets(index.iter().map(row).collect()), Path::Stride(width, 1)], base: 0 };
+        let Some(flat) = x[0].layout().reshape(&[index.len(), width].into()) else {
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Cpu,
+                x[0].dtype(),
+                "a gradient whose rows do not merge",
+            ));
+        };
+        let paths = Paths {
+            dims: smallvec![
+                Path::Offsets(index.iter().map(row).collect()),
+                Path::Stride(width, 1)
+            ],
+            base: 0,
+        };
         with_lane!(x[0].dtype(), T => {
             map::fill(&mut y[0], T::ZERO);
             in_lanes::<T>(&mut y[0], |target| scatter(&x[0].with_layout(flat), &paths, target, |sum, x| sum.plus(x)));
@@ -158,7 +202,10 @@ impl Op for EmbeddingBackward {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let width = x[0].dims().last().copied().unwrap_or(1);
-        let (gradient, index) = (x[0].reshape([x[1].elements(), width])?, x[1].reshape([x[1].elements()])?);
+        let (gradient, index) = (
+            x[0].reshape([x[1].elements(), width])?,
+            x[1].reshape([x[1].elements()])?,
+        );
         let zeros = Tensor::zeros([self.rows, width], x[0].dtype(), x[0].device())?;
         let mut sum = zeros.index_add(0, &index, &gradient, ())?;
         if let Some(row) = self.padding {
@@ -180,9 +227,18 @@ impl Op for EmbeddingBackward {
         let mut table = cx.gradient()?.clone();
         if let Some(row) = self.padding {
             table = table.copy()?;
-            table.slice_assign_(0, row as i64..row as i64 + 1, &Tensor::zeros((), table.dtype(), table.device())?)?;
+            table.slice_assign_(
+                0,
+                row as i64..row as i64 + 1,
+                &Tensor::zeros((), table.dtype(), table.device())?,
+            )?;
         }
-        Ok(smallvec![cx.want(0, || table.embedding(cx.input(1)?, ())?.reshape(cx.meta(0)?.shape))?, None])
+        Ok(smallvec![
+            cx.want(0, || table
+                .embedding(cx.input(1)?, ())?
+                .reshape(cx.meta(0)?.shape))?,
+            None
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -190,11 +246,24 @@ impl Op for EmbeddingBackward {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "embedding", family: "index", kernels: &["aclnnEmbedding", "aclnnEmbeddingDenseBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "embedding",
+    family: "index",
+    kernels: &["aclnnEmbedding", "aclnnEmbeddingDenseBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = || vec![SampleInput::new([5, 3], -2.0, 2.0), SampleInput::typed([2, 4], DType::I64, 0.0, 4.9)];
-    let one = |options| Sample { op: Box::new(Embedding { options }), inputs: inputs(), dtypes: DType::ALL };
+    let inputs = || {
+        vec![
+            SampleInput::new([5, 3], -2.0, 2.0),
+            SampleInput::typed([2, 4], DType::I64, 0.0, 4.9),
+        ]
+    };
+    let one = |options| Sample {
+        op: Box::new(Embedding { options }),
+        inputs: inputs(),
+        dtypes: DType::ALL,
+    };
     vec![one(EmbeddingOptions::new())]
 }

@@ -39,7 +39,11 @@ impl Tensor {
 
 /// A tensor without dims as one of one dim.
 pub(super) fn lifted(x: &Tensor) -> Result<Tensor> {
-    if x.rank() == 0 { x.reshape([1]) } else { Ok(x.clone()) }
+    if x.rank() == 0 {
+        x.reshape([1])
+    } else {
+        Ok(x.clone())
+    }
 }
 
 /// The dim, after checking that an index fits a tensor: as many dims, none larger but `dim`.
@@ -47,9 +51,15 @@ pub(super) fn index_fits(op: &'static str, dim: i64, x: &Meta, index: &Meta) -> 
     let dim = x.shape.axis(op, dim)?;
     index_dtype(op, index)?;
     let larger = |other: usize| other != dim && index.shape.size(other) > x.shape.size(other);
-    if !index.shape.is_empty() && (index.shape.rank() != x.shape.rank() || (0..x.shape.rank()).any(larger)) {
+    if !index.shape.is_empty()
+        && (index.shape.rank() != x.shape.rank() || (0..x.shape.rank()).any(larger))
+    {
         let got = format!("an index of {} for a tensor of {}", index.shape, x.shape);
-        return Err(Error::shape(op, got, "as many dims, none larger but the one that is indexed"));
+        return Err(Error::shape(
+            op,
+            got,
+            "as many dims, none larger but the one that is indexed",
+        ));
     }
     Ok(dim)
 }
@@ -67,7 +77,12 @@ impl Op for Gather {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
+        let index = host_indices(
+            self.name(),
+            &x[1],
+            x[0].shape().size(dim),
+            Negative::Refused,
+        )?;
         if !index.is_empty() {
             gather_along(&x[0], dim, &index, &mut y[0]);
         }
@@ -92,7 +107,11 @@ impl Op for Gather {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
         let zeros = Tensor::zeros(cx.meta(0)?.shape, dy.dtype(), dy.device())?;
-        Ok(smallvec![cx.want(0, || zeros.scatter_add(self.dim, cx.input(1)?, dy))?])
+        Ok(smallvec![cx.want(0, || zeros.scatter_add(
+            self.dim,
+            cx.input(1)?,
+            dy
+        ))?])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -100,9 +119,21 @@ impl Op for Gather {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "gather", family: "index", kernels: &["aclnnGather"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "gather",
+    family: "index",
+    kernels: &["aclnnGather"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([2, 3, 4], -2.0, 2.0), SampleInput::typed([2, 5, 3], DType::I64, 0.0, 2.9)];
-    vec![Sample { op: Box::new(Gather { dim: 1 }), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([2, 3, 4], -2.0, 2.0),
+        SampleInput::typed([2, 5, 3], DType::I64, 0.0, 2.9),
+    ];
+    vec![Sample {
+        op: Box::new(Gather { dim: 1 }),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

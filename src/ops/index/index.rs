@@ -48,17 +48,35 @@ impl Tensor {
 }
 
 /// The indices without full slices and with masks as their coordinates; and their dims.
-pub(super) fn resolved(op: &'static str, x: &Tensor, indices: &[Option<&Tensor>]) -> Result<(Dims, Vec<Tensor>)> {
+pub(super) fn resolved(
+    op: &'static str,
+    x: &Tensor,
+    indices: &[Option<&Tensor>],
+) -> Result<(Dims, Vec<Tensor>)> {
     let (mut dims, mut found, mut dim) = (Dims::new(), Vec::new(), 0usize);
     for index in indices {
-        let width = index.map_or(1, |index| if index.dtype() == DType::Bool { index.rank() } else { 1 });
+        let width = index.map_or(1, |index| {
+            if index.dtype() == DType::Bool {
+                index.rank()
+            } else {
+                1
+            }
+        });
         if dim + width > x.rank() {
-            return Err(Error::Axis { op, axis: (dim + width) as i64 - 1, rank: x.rank() });
+            return Err(Error::Axis {
+                op,
+                axis: (dim + width) as i64 - 1,
+                rank: x.rank(),
+            });
         }
         match index {
             Some(mask) if mask.dtype() == DType::Bool => {
                 if mask.rank() == 0 || mask.dims() != &x.dims()[dim..dim + width] {
-                    return Err(Error::shape(op, format!("a mask of {} for {}", mask.shape(), x.shape()), "the sizes of the dims it covers"));
+                    return Err(Error::shape(
+                        op,
+                        format!("a mask of {} for {}", mask.shape(), x.shape()),
+                        "the sizes of the dims it covers",
+                    ));
                 }
                 let places = mask.nonzero()?;
                 for column in 0..width {
@@ -93,29 +111,59 @@ impl Placement {
     pub fn new(op: &'static str, x: &Shape, dims: &Dims, indices: &[Meta]) -> Result<Self> {
         let common = crate::dispatch::broadcast(op, indices)?;
         let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        let lead = if neighbours { dims.first().copied().unwrap_or(0) } else { 0 };
-        let kept: Vec<usize> = (0..x.rank()).filter(|dim| !dims.contains(dim)).map(|dim| x.size(dim)).collect();
+        let lead = if neighbours {
+            dims.first().copied().unwrap_or(0)
+        } else {
+            0
+        };
+        let kept: Vec<usize> = (0..x.rank())
+            .filter(|dim| !dims.contains(dim))
+            .map(|dim| x.size(dim))
+            .collect();
         let (before, after) = kept.split_at(lead.min(kept.len()));
-        let shape: Shape = before.iter().chain(common.dims()).chain(after).copied().collect();
+        let shape: Shape = before
+            .iter()
+            .chain(common.dims())
+            .chain(after)
+            .copied()
+            .collect();
         shape.check(op)?;
-        Ok(Placement { common, lead, shape })
+        Ok(Placement {
+            common,
+            lead,
+            shape,
+        })
     }
 
     /// The result's shape with the dims of the indices merged to one.
     pub fn merged(&self) -> Shape {
         let dims = self.shape.dims();
         let after = &dims[self.lead + self.common.rank()..];
-        dims[..self.lead].iter().chain([&self.common.elements()]).chain(after).copied().collect()
+        dims[..self.lead]
+            .iter()
+            .chain([&self.common.elements()])
+            .chain(after)
+            .copied()
+            .collect()
     }
 }
 
 /// The paths from the merged result to elements of a layout of the indexed tensor.
-pub(super) fn paths(op: &'static str, layout: &Layout, dims: &Dims, place: &Placement, indices: &[Host<'_>]) -> Result<Paths> {
+pub(super) fn paths(
+    op: &'static str,
+    layout: &Layout,
+    dims: &Dims,
+    place: &Placement,
+    indices: &[Host<'_>],
+) -> Result<Paths> {
     let mut offsets = vec![0usize; place.common.elements()];
     for (dim, index) in dims.iter().zip(indices) {
         let (size, stride) = layout.pairs().nth(*dim).unwrap_or((0, 0));
         let index = host_indices(op, &index.broadcast(&place.common), size, Negative::FromEnd)?;
-        offsets.iter_mut().zip(index.iter()).for_each(|(offset, index)| *offset += *index as usize * stride);
+        offsets
+            .iter_mut()
+            .zip(index.iter())
+            .for_each(|(offset, index)| *offset += *index as usize * stride);
     }
     let mut paths = Paths::of(layout);
     let mut dim = 0;
@@ -123,12 +171,20 @@ pub(super) fn paths(op: &'static str, layout: &Layout, dims: &Dims, place: &Plac
         dim += 1;
         !dims.contains(&(dim - 1))
     });
-    paths.dims.insert(place.lead.min(paths.dims.len()), Path::Offsets(offsets));
+    paths
+        .dims
+        .insert(place.lead.min(paths.dims.len()), Path::Offsets(offsets));
     Ok(paths)
 }
 
 /// The list that CANN wants: an entry for each dim, empty where it is not indexed; and the check of the data.
-pub(super) fn device_list<'a>(cx: &Launch, x: &Dev<'_>, dims: &Dims, indices: &[Dev<'a>], skip: Dev<'a>) -> Result<Vec<Dev<'a>>> {
+pub(super) fn device_list<'a>(
+    cx: &Launch,
+    x: &Dev<'_>,
+    dims: &Dims,
+    indices: &[Dev<'a>],
+    skip: Dev<'a>,
+) -> Result<Vec<Dev<'a>>> {
     let mut list = vec![skip; dims.last().map_or(0, |last| last + 1)];
     for (dim, index) in dims.iter().zip(indices) {
         on_device(cx, index, x.shape().size(*dim), Negative::FromEnd)?;
@@ -138,7 +194,10 @@ pub(super) fn device_list<'a>(cx: &Launch, x: &Dev<'_>, dims: &Dims, indices: &[
 }
 
 /// The indices of a call as the method takes them.
-pub(super) fn as_given<'a>(dims: &Dims, indices: impl Iterator<Item = Result<&'a Tensor>>) -> Result<Vec<Option<&'a Tensor>>> {
+pub(super) fn as_given<'a>(
+    dims: &Dims,
+    indices: impl Iterator<Item = Result<&'a Tensor>>,
+) -> Result<Vec<Option<&'a Tensor>>> {
     let mut given = vec![None; dims.last().map_or(0, |last| last + 1)];
     for (dim, index) in dims.iter().zip(indices) {
         given[*dim] = Some(index?);
@@ -152,12 +211,21 @@ impl Op for Index {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        plan.output(Placement::new(self.name(), &x[0].shape, &self.dims, &x[1..])?.shape, x[0].dtype);
+        plan.output(
+            Placement::new(self.name(), &x[0].shape, &self.dims, &x[1..])?.shape,
+            x[0].dtype,
+        );
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let metas: Vec<Meta> = x.iter().map(|x| Meta { shape: *x.shape(), dtype: x.dtype() }).collect();
+        let metas: Vec<Meta> = x
+            .iter()
+            .map(|x| Meta {
+                shape: *x.shape(),
+                dtype: x.dtype(),
+            })
+            .collect();
         let place = Placement::new(self.name(), x[0].shape(), &self.dims, &metas[1..])?;
         let paths = paths(self.name(), x[0].layout(), &self.dims, &place, &x[1..])?;
         let merged = Layout::contiguous(place.merged()).with_offset(y[0].layout().offset());
@@ -195,13 +263,28 @@ impl Op for Index {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "index", family: "index", kernels: &["aclnnIndex"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index",
+    family: "index",
+    kernels: &["aclnnIndex"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |dims: &[usize]| {
-        let indices = [SampleInput::typed([3, 1], DType::I64, 0.0, 1.9), SampleInput::typed([2], DType::I64, -2.0, 1.9)];
-        let inputs = [SampleInput::new([2, 3, 2], -2.0, 2.0)].into_iter().chain(indices).collect();
-        Sample { op: Box::new(Index { dims: dims.into() }), inputs, dtypes: DType::ALL }
+        let indices = [
+            SampleInput::typed([3, 1], DType::I64, 0.0, 1.9),
+            SampleInput::typed([2], DType::I64, -2.0, 1.9),
+        ];
+        let inputs = [SampleInput::new([2, 3, 2], -2.0, 2.0)]
+            .into_iter()
+            .chain(indices)
+            .collect();
+        Sample {
+            op: Box::new(Index { dims: dims.into() }),
+            inputs,
+            dtypes: DType::ALL,
+        }
     };
     vec![one(&[1, 2]), one(&[0, 2])]
 }

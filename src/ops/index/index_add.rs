@@ -14,7 +14,9 @@ pub struct IndexAddOptions {
 
 impl Default for IndexAddOptions {
     fn default() -> Self {
-        IndexAddOptions { alpha: Scalar::Int(1) }
+        IndexAddOptions {
+            alpha: Scalar::Int(1),
+        }
     }
 }
 
@@ -62,11 +64,26 @@ impl Tensor {
     ///
     /// # Errors
     /// `Axis`, `Index`, `Shape` and `DType` as [`Tensor::index_select`], and if the source does not fit.
-    pub fn index_add(&self, dim: i64, index: &Tensor, source: &Tensor, options: impl Into<IndexAddOptions>) -> Result<Tensor> {
+    pub fn index_add(
+        &self,
+        dim: i64,
+        index: &Tensor,
+        source: &Tensor,
+        options: impl Into<IndexAddOptions>,
+    ) -> Result<Tensor> {
         if self.rank() == 0 {
-            return self.reshape([1])?.index_add(dim, index, &source.reshape([1])?, options)?.reshape(());
+            return self
+                .reshape([1])?
+                .index_add(dim, index, &source.reshape([1])?, options)?
+                .reshape(());
         }
-        run_one(&IndexAdd { dim, alpha: options.into().alpha }, &[self, index, source])
+        run_one(
+            &IndexAdd {
+                dim,
+                alpha: options.into().alpha,
+            },
+            &[self, index, source],
+        )
     }
 }
 
@@ -75,11 +92,22 @@ pub(super) fn slices_fit(op: &'static str, dim: i64, x: &[Meta]) -> Result<usize
     let dim = x[0].shape.axis(op, dim)?;
     let count = one_dim(op, &x[1])?;
     if x[2].dtype != x[0].dtype {
-        return Err(Error::dtype(op, format!("a source of {} for a tensor of {}", x[2].dtype, x[0].dtype), "equal dtypes"));
+        return Err(Error::dtype(
+            op,
+            format!("a source of {} for a tensor of {}", x[2].dtype, x[0].dtype),
+            "equal dtypes",
+        ));
     }
     if x[2].shape != x[0].shape.with(dim, count) {
-        let got = format!("a source of {} and {count} indices for a tensor of {}", x[2].shape, x[0].shape);
-        return Err(Error::shape(op, got, "one slice of the source for each index"));
+        let got = format!(
+            "a source of {} and {count} indices for a tensor of {}",
+            x[2].shape, x[0].shape
+        );
+        return Err(Error::shape(
+            op,
+            got,
+            "one slice of the source for each index",
+        ));
     }
     Ok(dim)
 }
@@ -92,7 +120,11 @@ impl Op for IndexAdd {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         slices_fit(self.name(), self.dim, x)?;
         if self.alpha.dtype().category() > x[0].dtype.category() {
-            return Err(Error::dtype(self.name(), format!("a float alpha for {}", x[0].dtype), "an integer alpha"));
+            return Err(Error::dtype(
+                self.name(),
+                format!("a float alpha for {}", x[0].dtype),
+                "an integer alpha",
+            ));
         }
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
@@ -100,8 +132,14 @@ impl Op for IndexAdd {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(dim, index.iter().map(|index| *index as usize));
+        let index = host_indices(
+            self.name(),
+            &x[1],
+            x[0].shape().size(dim),
+            Negative::Refused,
+        )?;
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
+            .with_indices(dim, index.iter().map(|index| *index as usize));
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => {
             let alpha = T::from_scalar(self.alpha);
@@ -121,7 +159,15 @@ impl Op for IndexAdd {
             aclnn::inplace_copy(cx, &y[0], &x[0])?;
             return Ok(Counts::EXACT);
         }
-        aclnn::index_add(cx, &x[0], dim as i64, &x[1], &x[2], AclScalar::of(self.alpha, x[0].dtype()), &y[0])?;
+        aclnn::index_add(
+            cx,
+            &x[0],
+            dim as i64,
+            &x[1],
+            &x[2],
+            AclScalar::of(self.alpha, x[0].dtype()),
+            &y[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -137,9 +183,17 @@ impl Op for IndexAdd {
         let dy = cx.gradient()?;
         let slices = || {
             let slices = dy.index_select(self.dim, cx.input(1)?)?;
-            if self.alpha.is_one() { Ok(slices) } else { slices.mul(self.alpha) }
+            if self.alpha.is_one() {
+                Ok(slices)
+            } else {
+                slices.mul(self.alpha)
+            }
         };
-        Ok(smallvec![cx.want(0, || Ok(dy.clone()))?, None, cx.want(2, slices)?])
+        Ok(smallvec![
+            cx.want(0, || Ok(dy.clone()))?,
+            None,
+            cx.want(2, slices)?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -147,10 +201,25 @@ impl Op for IndexAdd {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "index_add", family: "index", kernels: &["aclnnIndexAdd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index_add",
+    family: "index",
+    kernels: &["aclnnIndexAdd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs =
-        vec![SampleInput::new([2, 3, 4], -2.0, 2.0), SampleInput::typed([5], DType::I64, 0.0, 2.9), SampleInput::new([2, 5, 4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(IndexAdd { dim: 1, alpha: Scalar::Int(2) }), inputs, dtypes: NUMBERS }]
+    let inputs = vec![
+        SampleInput::new([2, 3, 4], -2.0, 2.0),
+        SampleInput::typed([5], DType::I64, 0.0, 2.9),
+        SampleInput::new([2, 5, 4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(IndexAdd {
+            dim: 1,
+            alpha: Scalar::Int(2),
+        }),
+        inputs,
+        dtypes: NUMBERS,
+    }]
 }

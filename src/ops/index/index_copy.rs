@@ -31,7 +31,10 @@ impl Tensor {
     /// `Axis`, `Index`, `Shape` and `DType` as [`Tensor::index_add`].
     pub fn index_copy(&self, dim: i64, index: &Tensor, source: &Tensor) -> Result<Tensor> {
         if self.rank() == 0 {
-            return self.reshape([1])?.index_copy(dim, index, &source.reshape([1])?)?.reshape(());
+            return self
+                .reshape([1])?
+                .index_copy(dim, index, &source.reshape([1])?)?
+                .reshape(());
         }
         run_one(&IndexCopy { dim }, &[self, index, source])
     }
@@ -50,8 +53,14 @@ impl Op for IndexCopy {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(dim, index.iter().map(|index| *index as usize));
+        let index = host_indices(
+            self.name(),
+            &x[1],
+            x[0].shape().size(dim),
+            Negative::Refused,
+        )?;
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
+            .with_indices(dim, index.iter().map(|index| *index as usize));
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => in_lanes::<T>(&mut y[0], |target| scatter(&x[2], &paths, target, |_, x| x)));
         Ok(Counts::EXACT)
@@ -70,7 +79,11 @@ impl Op for IndexCopy {
     /// By `index_put` with full slices before the dim.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let dim = x[0].shape().axis(self.name(), self.dim)? as i64;
-        let rows = x[0].movedim(dim, 0)?.index_put(&[Some(&x[1].reshape([x[1].elements()])?)], &x[2].movedim(dim, 0)?, ())?;
+        let rows = x[0].movedim(dim, 0)?.index_put(
+            &[Some(&x[1].reshape([x[1].elements()])?)],
+            &x[2].movedim(dim, 0)?,
+            (),
+        )?;
         Ok(smallvec![rows.movedim(0, dim)?])
     }
 
@@ -85,7 +98,11 @@ impl Op for IndexCopy {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
         let kept = || dy.index_fill(self.dim, cx.input(1)?, 0i64);
-        Ok(smallvec![cx.want(0, kept)?, None, cx.want(2, || dy.index_select(self.dim, cx.input(1)?))?])
+        Ok(smallvec![
+            cx.want(0, kept)?,
+            None,
+            cx.want(2, || dy.index_select(self.dim, cx.input(1)?))?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -93,11 +110,22 @@ impl Op for IndexCopy {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "index_copy", family: "index", kernels: &["aclnnInplaceCopy", "aclnnInplaceIndexCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index_copy",
+    family: "index",
+    kernels: &["aclnnInplaceCopy", "aclnnInplaceIndexCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs =
-        vec![SampleInput::new([2, 3, 4], -2.0, 2.0), SampleInput::typed([1], DType::I64, 0.0, 2.9), SampleInput::new([2, 1, 4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(IndexCopy { dim: 1 }), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([2, 3, 4], -2.0, 2.0),
+        SampleInput::typed([1], DType::I64, 0.0, 2.9),
+        SampleInput::new([2, 1, 4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(IndexCopy { dim: 1 }),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

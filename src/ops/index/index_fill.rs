@@ -30,9 +30,18 @@ impl Tensor {
     /// `Axis`, `Index`, `Shape` and `DType` as [`Tensor::index_select`].
     pub fn index_fill(&self, dim: i64, index: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
         if self.rank() == 0 {
-            return self.reshape([1])?.index_fill(dim, index, value)?.reshape(());
+            return self
+                .reshape([1])?
+                .index_fill(dim, index, value)?
+                .reshape(());
         }
-        run_one(&IndexFill { dim, value: value.into() }, &[self, index])
+        run_one(
+            &IndexFill {
+                dim,
+                value: value.into(),
+            },
+            &[self, index],
+        )
     }
 }
 
@@ -50,8 +59,14 @@ impl Op for IndexFill {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::FromEnd)?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(dim, index.iter().map(|index| *index as usize));
+        let index = host_indices(
+            self.name(),
+            &x[1],
+            x[0].shape().size(dim),
+            Negative::FromEnd,
+        )?;
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
+            .with_indices(dim, index.iter().map(|index| *index as usize));
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => {
             let value = T::from_scalar(self.value);
@@ -68,7 +83,14 @@ impl Op for IndexFill {
             aclnn::inplace_copy(cx, &y[0], &x[0])?;
             return Ok(Counts::EXACT);
         }
-        aclnn::index_fill(cx, &x[0], dim as i64, &x[1], AclScalar::of(self.value, x[0].dtype()), &y[0])?;
+        aclnn::index_fill(
+            cx,
+            &x[0],
+            dim as i64,
+            &x[1],
+            AclScalar::of(self.value, x[0].dtype()),
+            &y[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -76,7 +98,9 @@ impl Op for IndexFill {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let dim = x[0].shape().axis(self.name(), self.dim)? as i64;
         let value = Tensor::full_of((), self.value, x[0].dtype(), x[0].device())?;
-        let rows = x[0].movedim(dim, 0)?.index_put(&[Some(&x[1])], &value, ())?;
+        let rows = x[0]
+            .movedim(dim, 0)?
+            .index_put(&[Some(&x[1])], &value, ())?;
         Ok(smallvec![rows.movedim(0, dim)?])
     }
 
@@ -89,7 +113,11 @@ impl Op for IndexFill {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![cx.want(0, || cx.gradient()?.index_fill(self.dim, cx.input(1)?, 0i64))?])
+        Ok(smallvec![cx.want(0, || cx.gradient()?.index_fill(
+            self.dim,
+            cx.input(1)?,
+            0i64
+        ))?])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -97,9 +125,24 @@ impl Op for IndexFill {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "index_fill", family: "index", kernels: &["aclnnIndexFill"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index_fill",
+    family: "index",
+    kernels: &["aclnnIndexFill"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([2, 3, 4], -2.0, 2.0), SampleInput::typed([2], DType::I64, -3.0, 2.9)];
-    vec![Sample { op: Box::new(IndexFill { dim: 1, value: Scalar::Int(1) }), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([2, 3, 4], -2.0, 2.0),
+        SampleInput::typed([2], DType::I64, -3.0, 2.9),
+    ];
+    vec![Sample {
+        op: Box::new(IndexFill {
+            dim: 1,
+            value: Scalar::Int(1),
+        }),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

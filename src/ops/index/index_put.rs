@@ -55,10 +55,21 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::index`]; `DType` for values of another dtype, `Shape` if they do not broadcast.
-    pub fn index_put(&self, indices: &[Option<&Tensor>], values: &Tensor, options: impl Into<IndexPutOptions>) -> Result<Tensor> {
+    pub fn index_put(
+        &self,
+        indices: &[Option<&Tensor>],
+        values: &Tensor,
+        options: impl Into<IndexPutOptions>,
+    ) -> Result<Tensor> {
         let (dims, indices) = resolved("index_put", self, indices)?;
         let inputs: Vec<&Tensor> = [self, values].into_iter().chain(&indices).collect();
-        run_one(&IndexPut { dims, accumulate: options.into().accumulate }, &inputs)
+        run_one(
+            &IndexPut {
+                dims,
+                accumulate: options.into().accumulate,
+            },
+            &inputs,
+        )
     }
 }
 
@@ -84,7 +95,11 @@ impl Op for IndexPut {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if x[1].dtype != x[0].dtype {
-            return Err(Error::dtype(self.name(), format!("values of {} for a tensor of {}", x[1].dtype, x[0].dtype), "equal dtypes"));
+            return Err(Error::dtype(
+                self.name(),
+                format!("values of {} for a tensor of {}", x[1].dtype, x[0].dtype),
+                "equal dtypes",
+            ));
         }
         let place = Placement::new(self.name(), &x[0].shape, &self.dims, &x[2..])?;
         Layout::contiguous(x[1].shape).expand(self.name(), &place.shape)?;
@@ -93,9 +108,21 @@ impl Op for IndexPut {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let metas: Vec<Meta> = x.iter().map(|x| Meta { shape: *x.shape(), dtype: x.dtype() }).collect();
+        let metas: Vec<Meta> = x
+            .iter()
+            .map(|x| Meta {
+                shape: *x.shape(),
+                dtype: x.dtype(),
+            })
+            .collect();
         let place = Placement::new(self.name(), x[0].shape(), &self.dims, &metas[2..])?;
-        let paths = paths(self.name(), &Layout::contiguous(*x[0].shape()), &self.dims, &place, &x[2..])?;
+        let paths = paths(
+            self.name(),
+            &Layout::contiguous(*x[0].shape()),
+            &self.dims,
+            &place,
+            &x[2..],
+        )?;
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => with_merged::<T>(&x[1], &place, |values| {
             in_lanes::<T>(&mut y[0], |target| match self.accumulate {
@@ -112,7 +139,12 @@ impl Op for IndexPut {
             return Ok(Counts::EXACT);
         }
         if self.dims.is_empty() {
-            return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[0].dtype(), "full slices alone are no index"));
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                x[0].dtype(),
+                "full slices alone are no index",
+            ));
         }
         let skip = cx.temporary([0], DType::I64)?;
         let list = device_list(cx, &x[0], &self.dims, &x[2..], skip.dev())?;
@@ -123,9 +155,18 @@ impl Op for IndexPut {
     /// Without an index: a plain copy or sum.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         if !self.dims.is_empty() {
-            return Err(Error::unsupported(self.name(), x[0].device(), x[0].dtype(), "the op is not composed of others"));
+            return Err(Error::unsupported(
+                self.name(),
+                x[0].device(),
+                x[0].dtype(),
+                "the op is not composed of others",
+            ));
         }
-        let whole = if self.accumulate { x[0].add(&x[1])? } else { x[1].expand(*x[0].shape())?.copy()? };
+        let whole = if self.accumulate {
+            x[0].add(&x[1])?
+        } else {
+            x[1].expand(*x[0].shape())?.copy()?
+        };
         Ok(smallvec![whole])
     }
 
@@ -144,7 +185,10 @@ impl Op for IndexPut {
             true => Ok(dy.clone()),
             false => dy.index_put(&indices, &Tensor::zeros((), dy.dtype(), dy.device())?, ()),
         };
-        Ok(smallvec![cx.want(0, kept)?, cx.want(1, || dy.index(&indices))?])
+        Ok(smallvec![
+            cx.want(0, kept)?,
+            cx.want(1, || dy.index(&indices))?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -152,14 +196,32 @@ impl Op for IndexPut {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "index_put", family: "index", kernels: &["aclnnInplaceCopy", "aclnnIndexPutImpl"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index_put",
+    family: "index",
+    kernels: &["aclnnInplaceCopy", "aclnnIndexPutImpl"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |accumulate, count: usize| {
-        let indices = [SampleInput::typed([count], DType::I64, 0.0, 1.9), SampleInput::typed([1], DType::I64, -2.0, 1.9)];
-        let inputs = [SampleInput::new([2, 3, 2], -2.0, 2.0), SampleInput::new([count, 3], -2.0, 2.0)];
-        let op = Box::new(IndexPut { dims: smallvec![0, 2], accumulate });
-        Sample { op, inputs: inputs.into_iter().chain(indices).collect(), dtypes: NUMBERS }
+        let indices = [
+            SampleInput::typed([count], DType::I64, 0.0, 1.9),
+            SampleInput::typed([1], DType::I64, -2.0, 1.9),
+        ];
+        let inputs = [
+            SampleInput::new([2, 3, 2], -2.0, 2.0),
+            SampleInput::new([count, 3], -2.0, 2.0),
+        ];
+        let op = Box::new(IndexPut {
+            dims: smallvec![0, 2],
+            accumulate,
+        });
+        Sample {
+            op,
+            inputs: inputs.into_iter().chain(indices).collect(),
+            dtypes: NUMBERS,
+        }
     };
     vec![one(true, 4), one(false, 1)]
 }

@@ -41,7 +41,11 @@ pub(super) fn one_dim(op: &'static str, index: &Meta) -> Result<usize> {
     index_dtype(op, index)?;
     match index.shape.rank() {
         0 | 1 => Ok(index.shape.elements()),
-        _ => Err(Error::shape(op, format!("an index of {}", index.shape), "an index of at most one dim")),
+        _ => Err(Error::shape(
+            op,
+            format!("an index of {}", index.shape),
+            "an index of at most one dim",
+        )),
     }
 }
 
@@ -52,14 +56,23 @@ impl Op for IndexSelect {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let dim = x[0].shape.axis(self.name(), self.dim)?;
-        plan.output(x[0].shape.with(dim, one_dim(self.name(), &x[1])?), x[0].dtype);
+        plan.output(
+            x[0].shape.with(dim, one_dim(self.name(), &x[1])?),
+            x[0].dtype,
+        );
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(self.name(), &x[1], x[0].shape().size(dim), Negative::Refused)?;
-        let paths = Paths::of(x[0].layout()).with_indices(dim, index.iter().map(|index| *index as usize));
+        let index = host_indices(
+            self.name(),
+            &x[1],
+            x[0].shape().size(dim),
+            Negative::Refused,
+        )?;
+        let paths =
+            Paths::of(x[0].layout()).with_indices(dim, index.iter().map(|index| *index as usize));
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }
@@ -67,7 +80,11 @@ impl Op for IndexSelect {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
         on_device(cx, &x[1], x[0].shape().size(dim), Negative::Refused)?;
-        let index = x[1].with_layout(x[1].layout().reshape(&[x[1].elements()].into()).unwrap_or(*x[1].layout()));
+        let index = x[1].with_layout(
+            x[1].layout()
+                .reshape(&[x[1].elements()].into())
+                .unwrap_or(*x[1].layout()),
+        );
         aclnn::index_select(cx, &x[0], dim as i64, &index, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -83,7 +100,12 @@ impl Op for IndexSelect {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
         let zeros = Tensor::zeros(cx.meta(0)?.shape, dy.dtype(), dy.device())?;
-        Ok(smallvec![cx.want(0, || zeros.index_add(self.dim, cx.input(1)?, dy, ()))?])
+        Ok(smallvec![cx.want(0, || zeros.index_add(
+            self.dim,
+            cx.input(1)?,
+            dy,
+            ()
+        ))?])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -91,10 +113,24 @@ impl Op for IndexSelect {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "index_select", family: "index", kernels: &["aclnnIndexSelect"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "index_select",
+    family: "index",
+    kernels: &["aclnnIndexSelect"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = |shape: [usize; 3]| vec![SampleInput::new(shape, -2.0, 2.0), SampleInput::typed([5], DType::I64, 0.0, 2.9)];
-    let one = |dim, shape| Sample { op: Box::new(IndexSelect { dim }), inputs: inputs(shape), dtypes: DType::ALL };
+    let inputs = |shape: [usize; 3]| {
+        vec![
+            SampleInput::new(shape, -2.0, 2.0),
+            SampleInput::typed([5], DType::I64, 0.0, 2.9),
+        ]
+    };
+    let one = |dim, shape| Sample {
+        op: Box::new(IndexSelect { dim }),
+        inputs: inputs(shape),
+        dtypes: DType::ALL,
+    };
     vec![one(1, [2, 3, 4]), one(-1, [2, 4, 3])]
 }

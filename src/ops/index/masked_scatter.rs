@@ -30,7 +30,14 @@ impl Tensor {
     /// `Option` for too few elements (on the NPU under [`check_data`](crate::check_data) only), `DType`, `Broadcast`.
     pub fn masked_scatter(&self, mask: &Tensor, source: &Tensor) -> Result<Tensor> {
         let shape = self.shape().broadcast("masked_scatter", mask.shape())?;
-        run_one(&MaskedScatter, &[&self.expand(shape)?, &mask.expand(shape)?, &source.reshape([source.elements()])?])
+        run_one(
+            &MaskedScatter,
+            &[
+                &self.expand(shape)?,
+                &mask.expand(shape)?,
+                &source.reshape([source.elements()])?,
+            ],
+        )
     }
 }
 
@@ -39,7 +46,11 @@ impl MaskedScatter {
         if wanted <= given {
             return Ok(());
         }
-        Err(Error::option(self.name(), "source", format!("got {given} elements, wanted {wanted}, one for each place of the mask")))
+        Err(Error::option(
+            self.name(),
+            "source",
+            format!("got {given} elements, wanted {wanted}, one for each place of the mask"),
+        ))
     }
 }
 
@@ -51,7 +62,11 @@ impl Op for MaskedScatter {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         wants_mask(self.name(), &x[1])?;
         if x[2].dtype != x[0].dtype {
-            return Err(Error::dtype(self.name(), format!("a source of {} for a tensor of {}", x[2].dtype, x[0].dtype), "equal dtypes"));
+            return Err(Error::dtype(
+                self.name(),
+                format!("a source of {} for a tensor of {}", x[2].dtype, x[0].dtype),
+                "equal dtypes",
+            ));
         }
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
@@ -61,7 +76,10 @@ impl Op for MaskedScatter {
         let positions = positions(&x[1]);
         self.enough(positions.len(), x[2].elements())?;
         let source = x[2].with_layout(x[2].layout().slice(0, 0, positions.len(), 1));
-        let paths = Paths { dims: smallvec![Path::Offsets(positions)], base: 0 };
+        let paths = Paths {
+            dims: smallvec![Path::Offsets(positions)],
+            base: 0,
+        };
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => in_lanes::<T>(&mut y[0], |target| scatter(&source, &paths, target, |_, x| x)));
         Ok(Counts::EXACT)
@@ -69,7 +87,10 @@ impl Op for MaskedScatter {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         if current().has(Modes::CHECK_DATA) {
-            let set = read_back(cx, &x[1])?.iter().filter(|set| **set != 0).count();
+            let set = read_back(cx, &x[1])?
+                .iter()
+                .filter(|set| **set != 0)
+                .count();
             self.enough(set, x[2].elements())?;
         }
         aclnn::inplace_copy(cx, &y[0], &x[0])?;
@@ -95,7 +116,11 @@ impl Op for MaskedScatter {
             let used = dy.masked_select(mask)?;
             used.place(shape, Layout::contiguous(*used.shape()))
         };
-        Ok(smallvec![cx.want(0, || dy.masked_scatter(mask, &dy.zeros_like()?))?, None, cx.want(2, source)?])
+        Ok(smallvec![
+            cx.want(0, || dy.masked_scatter(mask, &dy.zeros_like()?))?,
+            None,
+            cx.want(2, source)?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -103,11 +128,23 @@ impl Op for MaskedScatter {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "masked_scatter", family: "index", kernels: &["aclnnInplaceCopy", "aclnnInplaceMaskedScatter"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "masked_scatter",
+    family: "index",
+    kernels: &["aclnnInplaceCopy", "aclnnInplaceMaskedScatter"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let mask = SampleInput::typed([3, 4], DType::Bool, 0.0, 1.9);
-    let inputs = vec![SampleInput::new([3, 4], -2.0, 2.0), mask, SampleInput::new([12], -2.0, 2.0)];
-    vec![Sample { op: Box::new(MaskedScatter), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -2.0, 2.0),
+        mask,
+        SampleInput::new([12], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(MaskedScatter),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

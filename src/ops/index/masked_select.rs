@@ -34,12 +34,25 @@ impl Tensor {
 
 /// Refuses a mask that is not of truth values.
 pub(super) fn wants_mask(op: &'static str, mask: &Meta) -> Result<()> {
-    if mask.dtype == DType::Bool { Ok(()) } else { Err(Error::dtype(op, format!("{} for a mask", mask.dtype), "bool")) }
+    if mask.dtype == DType::Bool {
+        Ok(())
+    } else {
+        Err(Error::dtype(
+            op,
+            format!("{} for a mask", mask.dtype),
+            "bool",
+        ))
+    }
 }
 
 /// The row-major positions where a mask is true.
 pub(super) fn positions(mask: &Host<'_>) -> Vec<usize> {
-    mask.to_vec::<bool>().iter().enumerate().filter(|(_, set)| **set).map(|(position, _)| position).collect()
+    mask.to_vec::<bool>()
+        .iter()
+        .enumerate()
+        .filter(|(_, set)| **set)
+        .map(|(position, _)| position)
+        .collect()
 }
 
 impl Op for MaskedSelect {
@@ -59,9 +72,17 @@ impl Op for MaskedSelect {
         let offsets = if x[0].layout().is_contiguous() {
             positions
         } else {
-            positions.into_iter().map(|position| crate::cpu::reduce::offset_at(&x[0].layout().with_offset(0), position)).collect()
+            positions
+                .into_iter()
+                .map(|position| {
+                    crate::cpu::reduce::offset_at(&x[0].layout().with_offset(0), position)
+                })
+                .collect()
         };
-        let paths = Paths { dims: smallvec![Path::Offsets(offsets)], base: x[0].layout().offset() };
+        let paths = Paths {
+            dims: smallvec![Path::Offsets(offsets)],
+            base: x[0].layout().offset(),
+        };
         let kept = y[0].layout().slice(0, 0, count, 1);
         gather(&x[0], &paths, 0, &mut y[0].with_layout(kept));
         Ok(Counts::of(count))
@@ -72,7 +93,15 @@ impl Op for MaskedSelect {
             return Ok(Counts::of(0));
         }
         let told = Cell::new(*y[0].shape());
-        aclnn::masked_select(cx, &x[0], &x[1], Told { dev: &y[0], shape: &told })?;
+        aclnn::masked_select(
+            cx,
+            &x[0],
+            &x[1],
+            Told {
+                dev: &y[0],
+                shape: &told,
+            },
+        )?;
         Ok(Counts::of(told.get().size(0)))
     }
 
@@ -87,7 +116,9 @@ impl Op for MaskedSelect {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
         let zeros = Tensor::zeros(cx.meta(0)?.shape, dy.dtype(), dy.device())?;
-        Ok(smallvec![cx.want(0, || zeros.masked_scatter(cx.input(1)?, dy))?])
+        Ok(smallvec![
+            cx.want(0, || zeros.masked_scatter(cx.input(1)?, dy))?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -95,9 +126,21 @@ impl Op for MaskedSelect {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "masked_select", family: "index", kernels: &["aclnnMaskedSelect"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "masked_select",
+    family: "index",
+    kernels: &["aclnnMaskedSelect"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::typed([3, 4], DType::Bool, 0.0, 1.9)];
-    vec![Sample { op: Box::new(MaskedSelect), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -2.0, 2.0),
+        SampleInput::typed([3, 4], DType::Bool, 0.0, 1.9),
+    ];
+    vec![Sample {
+        op: Box::new(MaskedSelect),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

@@ -27,7 +27,13 @@ impl Tensor {
     /// Memory and device errors only.
     pub fn nonzero(&self) -> Result<Tensor> {
         if self.elements() == 0 || self.rank() == 0 {
-            let count = self.reshape([self.elements()])?.to_dtype(DType::Bool)?.to_vec::<bool>()?.iter().filter(|set| **set).count();
+            let count = self
+                .reshape([self.elements()])?
+                .to_dtype(DType::Bool)?
+                .to_vec::<bool>()?
+                .iter()
+                .filter(|set| **set)
+                .count();
             return Tensor::zeros([count, self.rank()], DType::I64, self.device());
         }
         run_one(&Nonzero, &[self])
@@ -40,7 +46,11 @@ impl Op for Nonzero {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        plan.output_at_most(Shape::from([x[0].shape.elements(), x[0].shape.rank()]), DType::I64, 0);
+        plan.output_at_most(
+            Shape::from([x[0].shape.elements(), x[0].shape.rank()]),
+            DType::I64,
+            0,
+        );
         Ok(())
     }
 
@@ -50,7 +60,9 @@ impl Op for Nonzero {
         if let Some(mut set) = HostMut::from_slice(&mut set, &shape) {
             map::copy(&x[0], &mut set);
         }
-        let Some(rows) = y[0].as_mut_slice::<i64>() else { return Ok(Counts::of(0)) };
+        let Some(rows) = y[0].as_mut_slice::<i64>() else {
+            return Ok(Counts::of(0));
+        };
         let strides = Layout::contiguous(shape);
         let mut count = 0;
         let mut slots = rows.chunks_exact_mut(shape.rank().max(1));
@@ -71,7 +83,14 @@ impl Op for Nonzero {
             return Ok(Counts::of(0));
         }
         let told = Cell::new(*y[0].shape());
-        aclnn::nonzero(cx, &x[0], Told { dev: &y[0], shape: &told })?;
+        aclnn::nonzero(
+            cx,
+            &x[0],
+            Told {
+                dev: &y[0],
+                shape: &told,
+            },
+        )?;
         Ok(Counts::of(told.get().size(0)))
     }
 
@@ -84,8 +103,17 @@ impl Op for Nonzero {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "nonzero", family: "index", kernels: &["aclnnNonzero"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "nonzero",
+    family: "index",
+    kernels: &["aclnnNonzero"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![Sample { op: Box::new(Nonzero), inputs: vec![SampleInput::new([3, 4], -1.0, 1.9)], dtypes: DType::ALL }]
+    vec![Sample {
+        op: Box::new(Nonzero),
+        inputs: vec![SampleInput::new([3, 4], -1.0, 1.9)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -32,7 +32,12 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::gather`]; `Shape` or `DType` if the source does not fit.
-    pub fn scatter<'a>(&self, dim: i64, index: &Tensor, source: impl Into<Operand<'a>>) -> Result<Tensor> {
+    pub fn scatter<'a>(
+        &self,
+        dim: i64,
+        index: &Tensor,
+        source: impl Into<Operand<'a>>,
+    ) -> Result<Tensor> {
         let source = source.into();
         if self.rank() == 0 || index.rank() == 0 {
             let (x, at) = (lifted(self)?, lifted(index)?);
@@ -42,7 +47,10 @@ impl Tensor {
             };
             return y.reshape(*self.shape());
         }
-        let op = Scatter { dim, value: source.scalar() };
+        let op = Scatter {
+            dim,
+            value: source.scalar(),
+        };
         match source.tensor() {
             Some(source) => run_one(&op, &[self, index, source]),
             None => run_one(&op, &[self, index]),
@@ -53,13 +61,27 @@ impl Tensor {
 /// The dim, after checking that index and source fit a tensor: `x` is [self, index, source?].
 pub(super) fn source_fits(op: &'static str, dim: i64, x: &[Meta]) -> Result<usize> {
     let at = index_fits(op, dim, &x[0], &x[1])?;
-    let Some(source) = x.get(2) else { return Ok(at) };
+    let Some(source) = x.get(2) else {
+        return Ok(at);
+    };
     if source.dtype != x[0].dtype {
-        return Err(Error::dtype(op, format!("a source of {} for a tensor of {}", source.dtype, x[0].dtype), "equal dtypes"));
+        return Err(Error::dtype(
+            op,
+            format!(
+                "a source of {} for a tensor of {}",
+                source.dtype, x[0].dtype
+            ),
+            "equal dtypes",
+        ));
     }
     let smaller = |dim: usize| source.shape.size(dim) < x[1].shape.size(dim);
-    if !x[1].shape.is_empty() && (source.shape.rank() != x[1].shape.rank() || (0..x[1].shape.rank()).any(smaller)) {
-        let got = format!("a source of {} for an index of {}", source.shape, x[1].shape);
+    if !x[1].shape.is_empty()
+        && (source.shape.rank() != x[1].shape.rank() || (0..x[1].shape.rank()).any(smaller))
+    {
+        let got = format!(
+            "a source of {} for an index of {}",
+            source.shape, x[1].shape
+        );
         return Err(Error::shape(op, got, "a source that is at least as large"));
     }
     Ok(at)
@@ -68,7 +90,11 @@ pub(super) fn source_fits(op: &'static str, dim: i64, x: &[Meta]) -> Result<usiz
 /// The part of a source that an index of this shape uses.
 pub(super) fn corner(source: &Layout, shape: &Shape) -> Layout {
     let cut = |layout: Layout, (dim, size): (usize, &usize)| layout.slice(dim, 0, *size, 1);
-    if shape.rank() == source.shape().rank() { shape.dims().iter().enumerate().fold(*source, cut) } else { *source }
+    if shape.rank() == source.shape().rank() {
+        shape.dims().iter().enumerate().fold(*source, cut)
+    } else {
+        *source
+    }
 }
 
 /// The gradient of a source: that of the places its elements went to; zeros beyond the index's corner.
@@ -78,7 +104,11 @@ pub(super) fn source_gradient(cx: &GradCx<'_>, gathered: Tensor) -> Result<Tenso
         return Ok(gathered);
     }
     let corner = corner(&Layout::contiguous(shape), gathered.shape());
-    if gathered.elements() == 0 { Tensor::zeros(shape, gathered.dtype(), gathered.device()) } else { gathered.place(shape, corner) }
+    if gathered.elements() == 0 {
+        Tensor::zeros(shape, gathered.dtype(), gathered.device())
+    } else {
+        gathered.place(shape, corner)
+    }
 }
 
 impl Op for Scatter {
@@ -150,13 +180,40 @@ impl Op for Scatter {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "scatter", family: "index", kernels: &["aclnnScatter", "aclnnScatterValue"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "scatter",
+    family: "index",
+    kernels: &["aclnnScatter", "aclnnScatterValue"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = || vec![SampleInput::new([2, 3, 4], -2.0, 2.0), SampleInput::typed([2, 1, 3], DType::I64, 0.0, 2.9)];
-    let source = inputs().into_iter().chain([SampleInput::new([2, 1, 4], -2.0, 2.0)]).collect();
+    let inputs = || {
+        vec![
+            SampleInput::new([2, 3, 4], -2.0, 2.0),
+            SampleInput::typed([2, 1, 3], DType::I64, 0.0, 2.9),
+        ]
+    };
+    let source = inputs()
+        .into_iter()
+        .chain([SampleInput::new([2, 1, 4], -2.0, 2.0)])
+        .collect();
     vec![
-        Sample { op: Box::new(Scatter { dim: 1, value: None }), inputs: source, dtypes: DType::ALL },
-        Sample { op: Box::new(Scatter { dim: 1, value: Some(1i64.into()) }), inputs: inputs(), dtypes: DType::ALL },
+        Sample {
+            op: Box::new(Scatter {
+                dim: 1,
+                value: None,
+            }),
+            inputs: source,
+            dtypes: DType::ALL,
+        },
+        Sample {
+            op: Box::new(Scatter {
+                dim: 1,
+                value: Some(1i64.into()),
+            }),
+            inputs: inputs(),
+            dtypes: DType::ALL,
+        },
     ]
 }

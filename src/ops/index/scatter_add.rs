@@ -31,7 +31,9 @@ impl Tensor {
     /// As [`Tensor::scatter`].
     pub fn scatter_add(&self, dim: i64, index: &Tensor, source: &Tensor) -> Result<Tensor> {
         if self.rank() == 0 || index.rank() == 0 {
-            return lifted(self)?.scatter_add(dim, &lifted(index)?, &lifted(source)?)?.reshape(*self.shape());
+            return lifted(self)?
+                .scatter_add(dim, &lifted(index)?, &lifted(source)?)?
+                .reshape(*self.shape());
         }
         run_one(&ScatterAdd { dim }, &[self, index, source])
     }
@@ -83,7 +85,11 @@ impl Op for ScatterAdd {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
         let source = || source_gradient(cx, dy.gather(self.dim, cx.input(1)?)?);
-        Ok(smallvec![cx.want(0, || Ok(dy.clone()))?, None, cx.want(2, source)?])
+        Ok(smallvec![
+            cx.want(0, || Ok(dy.clone()))?,
+            None,
+            cx.want(2, source)?
+        ])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -91,10 +97,23 @@ impl Op for ScatterAdd {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "scatter_add", family: "index", kernels: &["aclnnScatterAdd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "scatter_add",
+    family: "index",
+    kernels: &["aclnnScatterAdd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let index = SampleInput::typed([2, 5, 3], DType::I64, 0.0, 2.9);
-    let inputs = vec![SampleInput::new([2, 3, 4], -2.0, 2.0), index, SampleInput::new([2, 6, 3], -2.0, 2.0)];
-    vec![Sample { op: Box::new(ScatterAdd { dim: 1 }), inputs, dtypes: NUMBERS }]
+    let inputs = vec![
+        SampleInput::new([2, 3, 4], -2.0, 2.0),
+        index,
+        SampleInput::new([2, 6, 3], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(ScatterAdd { dim: 1 }),
+        inputs,
+        dtypes: NUMBERS,
+    }]
 }

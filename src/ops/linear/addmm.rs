@@ -14,7 +14,10 @@ pub struct AddmmOptions {
 
 impl Default for AddmmOptions {
     fn default() -> Self {
-        AddmmOptions { beta: Scalar::Int(1), alpha: Scalar::Int(1) }
+        AddmmOptions {
+            beta: Scalar::Int(1),
+            alpha: Scalar::Int(1),
+        }
     }
 }
 
@@ -71,8 +74,19 @@ impl Tensor {
     /// # Errors
     /// `Shape` for factors that are not matrices that fit, or if this tensor does not broadcast; `DType` for unequal dtypes,
     /// or float factors for integers.
-    pub fn addmm(&self, x: &Tensor, y: &Tensor, options: impl Into<AddmmOptions>) -> Result<Tensor> {
-        run_one(&AddProduct { batched: false, options: options.into() }, &[self, x, y])
+    pub fn addmm(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        options: impl Into<AddmmOptions>,
+    ) -> Result<Tensor> {
+        run_one(
+            &AddProduct {
+                batched: false,
+                options: options.into(),
+            },
+            &[self, x, y],
+        )
     }
 }
 
@@ -90,15 +104,28 @@ impl Op for AddProduct {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let (op, rank) = (self.name(), if self.batched { 3 } else { 2 });
         let dtype = super::same_dtype(op, x)?;
-        let fit = x[1].shape.rank() == rank && x[2].shape.rank() == rank && (!self.batched || x[1].shape.size(0) == x[2].shape.size(0));
+        let fit = x[1].shape.rank() == rank
+            && x[2].shape.rank() == rank
+            && (!self.batched || x[1].shape.size(0) == x[2].shape.size(0));
         if !fit {
-            return Err(Error::shape(op, format!("{} and {}", x[1].shape, x[2].shape), format!("two tensors of {rank} dims that fit")));
+            return Err(Error::shape(
+                op,
+                format!("{} and {}", x[1].shape, x[2].shape),
+                format!("two tensors of {rank} dims that fit"),
+            ));
         }
         let result = Frame::of(op, &x[1].shape, &x[2].shape, [false, false])?.result();
         Layout::contiguous(x[0].shape).expand(op, &result)?;
         let factors = [self.options.beta, self.options.alpha];
-        if factors.iter().any(|factor| factor.dtype().category() > dtype.category()) {
-            return Err(Error::dtype(op, format!("float factors for {dtype}"), "integer factors"));
+        if factors
+            .iter()
+            .any(|factor| factor.dtype().category() > dtype.category())
+        {
+            return Err(Error::dtype(
+                op,
+                format!("float factors for {dtype}"),
+                "integer factors",
+            ));
         }
         plan.output(result, dtype);
         Ok(())
@@ -122,11 +149,28 @@ impl Op for AddProduct {
         }
         let scalar = |value| AclScalar::of(value, dtype);
         if !beta.is_zero() {
-            let run = if self.batched { aclnn::baddbmm } else { aclnn::addmm };
-            run(cx, &x[0], &x[1], &x[2], scalar(beta), scalar(alpha), &y[0], KEEP)?;
+            let run = if self.batched {
+                aclnn::baddbmm
+            } else {
+                aclnn::addmm
+            };
+            run(
+                cx,
+                &x[0],
+                &x[1],
+                &x[2],
+                scalar(beta),
+                scalar(alpha),
+                &y[0],
+                KEEP,
+            )?;
             return Ok(Counts::EXACT);
         }
-        if self.batched { aclnn::batch_matmul(cx, &x[1], &x[2], &y[0], KEEP)? } else { aclnn::mm(cx, &x[1], &x[2], &y[0], KEEP)? };
+        if self.batched {
+            aclnn::batch_matmul(cx, &x[1], &x[2], &y[0], KEEP)?
+        } else {
+            aclnn::mm(cx, &x[1], &x[2], &y[0], KEEP)?
+        };
         if !alpha.is_one() {
             aclnn::muls(cx, &y[0], scalar(alpha), &y[0])?;
         }
@@ -151,7 +195,13 @@ impl Op for AddProduct {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, y, dz) = (cx.input(1)?, cx.input(2)?, cx.gradient()?);
-        let scaled = |product: Tensor| if self.options.alpha.is_one() { Ok(product) } else { product.mul(self.options.alpha) };
+        let scaled = |product: Tensor| {
+            if self.options.alpha.is_one() {
+                Ok(product)
+            } else {
+                product.mul(self.options.alpha)
+            }
+        };
         let flipped = super::matmul::Product::run;
         Ok(smallvec![
             cx.want(0, || dz.mul(self.options.beta))?,
@@ -169,13 +219,31 @@ impl Op for AddProduct {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "addmm", family: "linear", kernels: &["aclnnAddmm", "aclnnMm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "addmm",
+    family: "linear",
+    kernels: &["aclnnAddmm", "aclnnMm"],
+    samples,
+};
 
 /// Samples with the shapes of the three inputs.
 pub(super) fn samples_of(batched: bool, shapes: [&[usize]; 3]) -> Vec<Sample> {
-    let inputs = || shapes.iter().map(|shape| SampleInput::new(*shape, -2.0, 2.0)).collect();
-    let sample = |options, dtypes| Sample { op: Box::new(AddProduct { batched, options }), inputs: inputs(), dtypes };
-    vec![sample(AddmmOptions::new(), NUMBERS), sample(AddmmOptions::new().beta(0.5).alpha(-1.5), FLOATS), sample(AddmmOptions::new().beta(0).alpha(2), NUMBERS)]
+    let inputs = || {
+        shapes
+            .iter()
+            .map(|shape| SampleInput::new(*shape, -2.0, 2.0))
+            .collect()
+    };
+    let sample = |options, dtypes| Sample {
+        op: Box::new(AddProduct { batched, options }),
+        inputs: inputs(),
+        dtypes,
+    };
+    vec![
+        sample(AddmmOptions::new(), NUMBERS),
+        sample(AddmmOptions::new().beta(0.5).alpha(-1.5), FLOATS),
+        sample(AddmmOptions::new().beta(0).alpha(2), NUMBERS),
+    ]
 }
 
 fn samples() -> Vec<Sample> {

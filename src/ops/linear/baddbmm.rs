@@ -21,12 +21,28 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::addmm`], for factors of three dims.
-    pub fn baddbmm(&self, x: &Tensor, y: &Tensor, options: impl Into<AddmmOptions>) -> Result<Tensor> {
-        run_one(&AddProduct { batched: true, options: options.into() }, &[self, x, y])
+    pub fn baddbmm(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        options: impl Into<AddmmOptions>,
+    ) -> Result<Tensor> {
+        run_one(
+            &AddProduct {
+                batched: true,
+                options: options.into(),
+            },
+            &[self, x, y],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "baddbmm", family: "linear", kernels: &["aclnnBaddbmm", "aclnnBatchMatMul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "baddbmm",
+    family: "linear",
+    kernels: &["aclnnBaddbmm", "aclnnBatchMatMul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(true, [&[3, 1], &[2, 3, 4], &[2, 4, 2]])

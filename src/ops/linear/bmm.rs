@@ -26,7 +26,12 @@ impl Tensor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "bmm", family: "linear", kernels: &["aclnnBatchMatMul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bmm",
+    family: "linear",
+    kernels: &["aclnnBatchMatMul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::product_samples(Form::Bmm, &[(&[2, 3, 4], &[2, 4, 2])])

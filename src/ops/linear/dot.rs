@@ -25,7 +25,12 @@ impl Tensor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "dot", family: "linear", kernels: &["aclnnMatmul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "dot",
+    family: "linear",
+    kernels: &["aclnnMatmul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::product_samples(Form::Dot, &[(&[4], &[4])])

@@ -54,13 +54,23 @@ impl Op for Linear {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let dtype = super::same_dtype("linear", x)?;
         if x[1].shape.rank() > 2 {
-            return Err(Error::shape("linear", format!("a weight of {}", x[1].shape), "a weight of one or two dims"));
+            return Err(Error::shape(
+                "linear",
+                format!("a weight of {}", x[1].shape),
+                "a weight of one or two dims",
+            ));
         }
         let result = Frame::of("linear", &x[0].shape, &x[1].shape, FLIP)?.result();
         if let Some(bias) = x.get(2)
-            && (Layout::contiguous(bias.shape).expand("linear", &result).is_err())
+            && (Layout::contiguous(bias.shape)
+                .expand("linear", &result)
+                .is_err())
         {
-            return Err(Error::shape("linear", format!("a bias of {} for a result of {result}", bias.shape), "a bias that broadcasts"));
+            return Err(Error::shape(
+                "linear",
+                format!("a bias of {} for a result of {result}", bias.shape),
+                "a bias that broadcasts",
+            ));
         }
         plan.output(result, dtype);
         Ok(())
@@ -71,7 +81,11 @@ impl Op for Linear {
         let [a, b, c] = frame.layouts("linear", x[0].layout(), x[1].layout(), FLIP)?;
         let (a, b) = (x[0].with_layout(a), x[1].with_layout(b));
         let bias = x.get(2).map(|bias| bias.broadcast(y[0].shape()));
-        let bias = bias.and_then(|bias| bias.layout().reshape(c.shape()).map(|layout| bias.with_layout(layout)));
+        let bias = bias.and_then(|bias| {
+            bias.layout()
+                .reshape(c.shape())
+                .map(|layout| bias.with_layout(layout))
+        });
         let mut z = y[0].with_layout(c);
         with_lane!(z.dtype(), T => products::<T>(&a, &b, &mut z, T::ONE, bias.as_ref().map(|bias| (bias, T::ONE))));
         Ok(Counts::EXACT)
@@ -79,10 +93,20 @@ impl Op for Linear {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let why = "the kernels take a matrix of rows and a weight of two dims that are not empty";
-        let refuse = || Error::unsupported("linear", Device::Ascend(cx.device()), y[0].dtype(), why);
-        let flat = x[0].layout().reshape(&rows(x[0].shape())).filter(|_| x[0].elements() > 0 && x[1].shape().rank() == 2);
-        let (a, b) = (x[0].with_layout(flat.ok_or_else(refuse)?), super::lay(&x[1], true));
-        let out = y[0].layout().reshape(&Shape::from([a.shape().size(0), b.shape().size(1)])).ok_or_else(refuse)?;
+        let refuse =
+            || Error::unsupported("linear", Device::Ascend(cx.device()), y[0].dtype(), why);
+        let flat = x[0]
+            .layout()
+            .reshape(&rows(x[0].shape()))
+            .filter(|_| x[0].elements() > 0 && x[1].shape().rank() == 2);
+        let (a, b) = (
+            x[0].with_layout(flat.ok_or_else(refuse)?),
+            super::lay(&x[1], true),
+        );
+        let out = y[0]
+            .layout()
+            .reshape(&Shape::from([a.shape().size(0), b.shape().size(1)]))
+            .ok_or_else(refuse)?;
         let out = y[0].with_layout(out);
         match x.get(2) {
             None => aclnn::mm(cx, &a, &b, &out, KEEP)?,
@@ -115,10 +139,19 @@ impl Op for Linear {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, weight, dy) = (cx.input(0)?, cx.input(1)?, cx.gradient()?);
         let shape = rows(x.shape());
-        let columns = if weight.rank() == 1 { 1 } else { weight.shape().size(0) };
+        let columns = if weight.rank() == 1 {
+            1
+        } else {
+            weight.shape().size(0)
+        };
         let flat = dy.reshape([shape.size(0), columns])?;
-        let dx = cx.want(0, || flat.matmul(&weight.reshape([columns, shape.size(1)])?)?.reshape(*x.shape()))?;
-        let dw = cx.want(1, || Product::run([true, false], &flat, &x.reshape(shape)?)?.reshape(*weight.shape()))?;
+        let dx = cx.want(0, || {
+            flat.matmul(&weight.reshape([columns, shape.size(1)])?)?
+                .reshape(*x.shape())
+        })?;
+        let dw = cx.want(1, || {
+            Product::run([true, false], &flat, &x.reshape(shape)?)?.reshape(*weight.shape())
+        })?;
         let mut grads: Grads = smallvec![dx, dw];
         if cx.len() > 2 {
             grads.push(cx.want(2, || Ok(dy.clone()))?);
@@ -135,11 +168,20 @@ impl Op for Linear {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "linear", family: "linear", kernels: &["aclnnMm", "aclnnAddmm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "linear",
+    family: "linear",
+    kernels: &["aclnnMm", "aclnnAddmm"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let input = |shape: &[usize]| SampleInput::new(shape, -2.0, 2.0);
-    let sample = |inputs| Sample { op: Box::new(Linear), inputs, dtypes: NUMBERS };
+    let sample = |inputs| Sample {
+        op: Box::new(Linear),
+        inputs,
+        dtypes: NUMBERS,
+    };
     vec![
         sample(vec![input(&[3, 4]), input(&[2, 4])]),
         sample(vec![input(&[2, 3, 4]), input(&[5, 4]), input(&[5])]),

@@ -23,12 +23,21 @@ pub(super) struct Product {
 
 impl Product {
     pub(super) fn of(form: Form) -> Self {
-        Product { form, flip: [false, false] }
+        Product {
+            form,
+            flip: [false, false],
+        }
     }
 
     /// `x y`, either of them transposed.
     pub(super) fn run(flip: [bool; 2], x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        run_one(&Product { form: Form::Matmul, flip }, &[x, y])
+        run_one(
+            &Product {
+                form: Form::Matmul,
+                flip,
+            },
+            &[x, y],
+        )
     }
 }
 
@@ -79,12 +88,20 @@ impl Op for Product {
         if let Some((first, second, want)) = ranks
             && (left.rank(), right.rank()) != (first, second)
         {
-            return Err(Error::shape(self.name(), format!("{left} and {right}"), want));
+            return Err(Error::shape(
+                self.name(),
+                format!("{left} and {right}"),
+                want,
+            ));
         }
         super::same_dtype(self.name(), x)?;
         let frame = Frame::of(self.name(), &left, &right, self.flip)?;
         if self.form == Form::Bmm && left.size(0) != right.size(0) {
-            return Err(Error::shape(self.name(), format!("{left} and {right}"), "as many matrices on both sides"));
+            return Err(Error::shape(
+                self.name(),
+                format!("{left} and {right}"),
+                "as many matrices on both sides",
+            ));
         }
         plan.output(frame.result(), x[0].dtype);
         Ok(())
@@ -106,7 +123,12 @@ impl Op for Product {
         let (a, b) = (lay(&x[0], self.flip[0]), lay(&x[1], self.flip[1]));
         if a.shape().rank().max(b.shape().rank()) > 6 {
             let why = "the kernel takes at most six dims";
-            return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), a.dtype(), why));
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                a.dtype(),
+                why,
+            ));
         }
         match self.form {
             Form::Mm => aclnn::mm(cx, &a, &b, &y[0], KEEP)?,
@@ -119,9 +141,16 @@ impl Op for Product {
     /// Sums of elementwise products: for dtypes that the kernel does not take.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let frame = Frame::of(self.name(), x[0].shape(), x[1].shape(), self.flip)?;
-        let (a, b) = (transposed(&x[0], self.flip[0])?, transposed(&x[1], self.flip[1])?);
+        let (a, b) = (
+            transposed(&x[0], self.flip[0])?,
+            transposed(&x[1], self.flip[1])?,
+        );
         let rows = |a: &Tensor| a.reshape(a.shape().inserted(a.rank(), 1));
-        let a = if a.rank() == 1 { a.reshape([1, frame.inner, 1])? } else { rows(&a)? };
+        let a = if a.rank() == 1 {
+            a.reshape([1, frame.inner, 1])?
+        } else {
+            rows(&a)?
+        };
         let b = if b.rank() == 1 { rows(&b)? } else { b };
         let b = b.reshape(b.shape().inserted(b.rank().saturating_sub(2), 1))?;
         let sum = a.mul(&b)?.sum(-2)?.to_dtype(x[0].dtype())?;
@@ -137,8 +166,16 @@ impl Op for Product {
         let (x, y, dz) = (cx.input(0)?, cx.input(1)?, cx.gradient()?);
         let frame = Frame::of(self.name(), x.shape(), y.shape(), self.flip)?;
         let mut dz = dz.reshape(frame.full())?;
-        let mut a = if x.rank() == 1 { x.reshape([1, frame.inner])? } else { x.clone() };
-        let b = if y.rank() == 1 { y.reshape([frame.inner, 1])? } else { y.clone() };
+        let mut a = if x.rank() == 1 {
+            x.reshape([1, frame.inner])?
+        } else {
+            x.clone()
+        };
+        let b = if y.rank() == 1 {
+            y.reshape([frame.inner, 1])?
+        } else {
+            y.clone()
+        };
         let [left, right] = [self.flip[0] && x.rank() > 1, self.flip[1] && y.rank() > 1];
         let fold = b.rank() == 2 && a.rank() > 2 && !left;
         if fold {
@@ -147,13 +184,29 @@ impl Op for Product {
             dz = dz.reshape([rows, frame.columns.unwrap_or(1)])?;
         }
         let dx = cx.want(0, || {
-            let dx = if left { Product::run([right, true], &b, &dz) } else { Product::run([false, !right], &dz, &b) }?;
-            let batched = if fold { *x.shape() } else { frame.batched(x.shape()) };
+            let dx = if left {
+                Product::run([right, true], &b, &dz)
+            } else {
+                Product::run([false, !right], &dz, &b)
+            }?;
+            let batched = if fold {
+                *x.shape()
+            } else {
+                frame.batched(x.shape())
+            };
             dx.reshape(batched)
         })?;
         let dy = cx.want(1, || {
-            let dy = if right { Product::run([true, left], &dz, &a) } else { Product::run([!left, false], &a, &dz) }?;
-            let batched = if fold { *y.shape() } else { frame.batched(y.shape()) };
+            let dy = if right {
+                Product::run([true, left], &dz, &a)
+            } else {
+                Product::run([!left, false], &a, &dz)
+            }?;
+            let batched = if fold {
+                *y.shape()
+            } else {
+                frame.batched(y.shape())
+            };
             dy.reshape(batched)
         })?;
         Ok(smallvec![dx, dy])
@@ -168,8 +221,22 @@ impl Op for Product {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "matmul", family: "linear", kernels: &["aclnnMatmul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "matmul",
+    family: "linear",
+    kernels: &["aclnnMatmul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::product_samples(Form::Matmul, &[(&[3, 4], &[4, 2]), (&[2, 3, 4], &[4, 2]), (&[2, 1, 3, 4], &[5, 4, 2]), (&[4], &[2, 4, 3]), (&[4], &[4])])
+    super::product_samples(
+        Form::Matmul,
+        &[
+            (&[3, 4], &[4, 2]),
+            (&[2, 3, 4], &[4, 2]),
+            (&[2, 1, 3, 4], &[5, 4, 2]),
+            (&[4], &[2, 4, 3]),
+            (&[4], &[4]),
+        ],
+    )
 }

@@ -25,7 +25,12 @@ impl Tensor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mm", family: "linear", kernels: &["aclnnMm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mm",
+    family: "linear",
+    kernels: &["aclnnMm"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::product_samples(Form::Mm, &[(&[3, 4], &[4, 2])])

@@ -25,7 +25,12 @@ impl Tensor {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mv", family: "linear", kernels: &["aclnnMatmul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mv",
+    family: "linear",
+    kernels: &["aclnnMatmul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::product_samples(Form::Mv, &[(&[3, 4], &[4])])

@@ -28,7 +28,10 @@ impl Tensor {
 
 fn layouts(x: &Layout, y: &Layout) -> Result<[Layout; 2]> {
     let shape = Shape::from([x.elements(), y.elements()]);
-    Ok([x.unsqueeze(1).expand("outer", &shape)?, y.unsqueeze(0).expand("outer", &shape)?])
+    Ok([
+        x.unsqueeze(1).expand("outer", &shape)?,
+        y.unsqueeze(0).expand("outer", &shape)?,
+    ])
 }
 
 impl Op for Outer {
@@ -38,7 +41,11 @@ impl Op for Outer {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let ([rows], [columns]) = (x[0].shape.dims(), x[1].shape.dims()) else {
-            return Err(Error::shape("outer", format!("{} and {}", x[0].shape, x[1].shape), "two vectors"));
+            return Err(Error::shape(
+                "outer",
+                format!("{} and {}", x[0].shape, x[1].shape),
+                "two vectors",
+            ));
         };
         let dtype = result_type(x, &[]);
         plan.cast(0, dtype);
@@ -55,7 +62,10 @@ impl Op for Outer {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let (a, b) = (x[0].with_layout(x[0].layout().unsqueeze(1)), x[1].with_layout(x[1].layout().unsqueeze(0)));
+        let (a, b) = (
+            x[0].with_layout(x[0].layout().unsqueeze(1)),
+            x[1].with_layout(x[1].layout().unsqueeze(0)),
+        );
         aclnn::mul(cx, &a, &b, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -66,7 +76,10 @@ impl Op for Outer {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dz = cx.gradient()?;
-        Ok(smallvec![cx.want(0, || dz.matmul(cx.input(1)?))?, cx.want(1, || cx.input(0)?.matmul(dz))?])
+        Ok(smallvec![
+            cx.want(0, || dz.matmul(cx.input(1)?))?,
+            cx.want(1, || cx.input(0)?.matmul(dz))?
+        ])
     }
 
     fn cast(&self) -> CastRule {
@@ -78,9 +91,21 @@ impl Op for Outer {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "outer", family: "linear", kernels: &["aclnnMul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "outer",
+    family: "linear",
+    kernels: &["aclnnMul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(Outer), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([3], -2.0, 2.0),
+        SampleInput::new([4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(Outer),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

@@ -61,7 +61,11 @@ impl Tensor {
     /// # Errors
     /// `Shape` for unequal shapes, `DType` for integers and bools, `Option` for an input outside 0 to 1 (on the NPU only
     /// under [`check_data`](crate::check_data)).
-    pub fn binary_cross_entropy<'a>(&self, target: &Tensor, options: impl Into<BinaryCrossEntropyOptions<'a>>) -> Result<Tensor> {
+    pub fn binary_cross_entropy<'a>(
+        &self,
+        target: &Tensor,
+        options: impl Into<BinaryCrossEntropyOptions<'a>>,
+    ) -> Result<Tensor> {
         let BinaryCrossEntropyOptions { reduction, weight } = options.into();
         let op = BinaryCrossEntropy { reduction };
         match weight {
@@ -97,16 +101,26 @@ impl Op for BinaryCrossEntropy {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let dtype = x[0].dtype();
         // The tape records this op, not its parts: their gradient is not that of the clamped logarithms.
-        let wide: Vec<Tensor> = x.iter().map(|x| x.detach().to_dtype(widened(dtype))).collect::<Result<_>>()?;
+        let wide: Vec<Tensor> = x
+            .iter()
+            .map(|x| x.detach().to_dtype(widened(dtype)))
+            .collect::<Result<_>>()?;
         let (x, target) = (&wide[0], &wide[1]);
         if x.device().is_cpu() || mode::current().has(Modes::CHECK_DATA) {
             let inside = x.ge(0i64)?.logical_and(&x.le(1i64)?)?.all(())?;
             if !inside.item::<bool>()? {
-                return Err(Error::option(self.name(), "input", "got elements outside 0 to 1"));
+                return Err(Error::option(
+                    self.name(),
+                    "input",
+                    "got elements outside 0 to 1",
+                ));
             }
         }
         let other = target.neg()?.add(1i64)?;
-        let losses = target.mul(&logarithm(x)?)?.add(&other.mul(&logarithm(&x.neg()?.add(1i64)?)?)?)?.neg()?;
+        let losses = target
+            .mul(&logarithm(x)?)?
+            .add(&other.mul(&logarithm(&x.neg()?.add(1i64)?)?)?)?
+            .neg()?;
         let losses = match wide.get(2) {
             Some(weight) => losses.mul(weight)?,
             None => losses,
@@ -121,20 +135,35 @@ impl Op for BinaryCrossEntropy {
     /// `dx = w (x - t) / max(x (1 - x), 1e-12)`, `dt = w (ln(1 - x) - ln x)`.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, target) = (cx.input(0)?, cx.input(1)?);
-        let shape = if cx.len() > 2 { x.shape().broadcast(self.name(), &cx.meta(2)?.shape)? } else { *x.shape() };
+        let shape = if cx.len() > 2 {
+            x.shape().broadcast(self.name(), &cx.meta(2)?.shape)?
+        } else {
+            *x.shape()
+        };
         let dy = match self.reduction {
             Reduction::Mean => cx.gradient()?.div(shape.elements() as f64)?,
             _ => cx.gradient()?.clone(),
         };
         let dy = dy.expand(shape)?;
-        let weighted = if cx.len() > 2 { dy.mul(cx.input(2)?)? } else { dy.clone() };
+        let weighted = if cx.len() > 2 {
+            dy.mul(cx.input(2)?)?
+        } else {
+            dy.clone()
+        };
         let rest = x.neg()?.add(1i64)?;
         let mut grads: Grads = smallvec![
-            cx.want(0, || weighted.mul(&x.sub(target)?)?.div(&x.mul(&rest)?.clamp(1e-12..)?))?,
+            cx.want(0, || weighted
+                .mul(&x.sub(target)?)?
+                .div(&x.mul(&rest)?.clamp(1e-12..)?))?,
             cx.want(1, || weighted.mul(&logarithm(&rest)?.sub(&logarithm(x)?)?))?,
         ];
         if cx.len() > 2 {
-            let losses = || target.mul(&logarithm(x)?)?.add(&target.neg()?.add(1i64)?.mul(&logarithm(&rest)?)?)?.neg();
+            let losses = || {
+                target
+                    .mul(&logarithm(x)?)?
+                    .add(&target.neg()?.add(1i64)?.mul(&logarithm(&rest)?)?)?
+                    .neg()
+            };
             grads.push(cx.want(2, || dy.mul(&losses()?))?);
         }
         Ok(grads)
@@ -149,7 +178,12 @@ impl Op for BinaryCrossEntropy {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "binary_cross_entropy", family: "loss", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "binary_cross_entropy",
+    family: "loss",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |reduction, inputs| Sample {

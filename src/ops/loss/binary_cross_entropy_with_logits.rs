@@ -1,6 +1,6 @@
 //! `binary_cross_entropy_with_logits`: minus the log-likelihood of yes-or-no targets under logits.
 
-use super::{Elementwise, Formula, Reduction, samples_of, same_shape};
+use super::{Elementwise, Formula, Reduction, same_shape, samples_of};
 use crate::ops::prelude::*;
 
 /// Settings of [`Tensor::binary_cross_entropy_with_logits`]. Made from `()`, from a [`Reduction`], or built up.
@@ -66,10 +66,24 @@ impl Tensor {
     ///
     /// # Errors
     /// `Shape` for unequal shapes, `Broadcast` for weights that do not fit, `DType` for integers and bools.
-    pub fn binary_cross_entropy_with_logits<'a>(&self, target: &Tensor, options: impl Into<LogitsOptions<'a>>) -> Result<Tensor> {
-        let LogitsOptions { reduction, weight, positive } = options.into();
-        let formula = Logits { weight: weight.is_some(), positive: positive.is_some() };
-        let inputs: smallvec::SmallVec<[&Tensor; 4]> = [Some(self), Some(target), weight, positive].into_iter().flatten().collect();
+    pub fn binary_cross_entropy_with_logits<'a>(
+        &self,
+        target: &Tensor,
+        options: impl Into<LogitsOptions<'a>>,
+    ) -> Result<Tensor> {
+        let LogitsOptions {
+            reduction,
+            weight,
+            positive,
+        } = options.into();
+        let formula = Logits {
+            weight: weight.is_some(),
+            positive: positive.is_some(),
+        };
+        let inputs: smallvec::SmallVec<[&Tensor; 4]> = [Some(self), Some(target), weight, positive]
+            .into_iter()
+            .flatten()
+            .collect();
         run_one(&Elementwise { formula, reduction }, &inputs)
     }
 }
@@ -96,10 +110,27 @@ impl Formula for Logits {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "binary_cross_entropy_with_logits", family: "loss", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "binary_cross_entropy_with_logits",
+    family: "loss",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let mut samples = samples_of(&Logits { weight: false, positive: false }, 2);
-    samples.extend(samples_of(&Logits { weight: true, positive: true }, 4));
+    let mut samples = samples_of(
+        &Logits {
+            weight: false,
+            positive: false,
+        },
+        2,
+    );
+    samples.extend(samples_of(
+        &Logits {
+            weight: true,
+            positive: true,
+        },
+        4,
+    ));
     samples
 }

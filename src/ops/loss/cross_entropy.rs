@@ -18,7 +18,12 @@ pub struct CrossEntropyOptions<'a> {
 impl<'a> CrossEntropyOptions<'a> {
     /// The mean, without weights or smoothing; labels of -100 are ignored.
     pub fn new() -> Self {
-        CrossEntropyOptions { reduction: Reduction::Mean, weight: None, ignore: -100, smoothing: 0.0 }
+        CrossEntropyOptions {
+            reduction: Reduction::Mean,
+            weight: None,
+            ignore: -100,
+            smoothing: 0.0,
+        }
     }
 
     /// How the losses become the result.
@@ -87,9 +92,22 @@ impl Tensor {
     /// # Errors
     /// `Shape` for a target or weights that do not fit, `DType` for other dtypes, `Option` for a smoothing outside 0 to 1,
     /// `Index` for a label out of range (on the NPU only under [`check_data`](crate::check_data)).
-    pub fn cross_entropy<'a>(&self, target: &Tensor, options: impl Into<CrossEntropyOptions<'a>>) -> Result<Tensor> {
-        let CrossEntropyOptions { reduction, weight, ignore, smoothing } = options.into();
-        let op = CrossEntropy { reduction, ignore, smoothing };
+    pub fn cross_entropy<'a>(
+        &self,
+        target: &Tensor,
+        options: impl Into<CrossEntropyOptions<'a>>,
+    ) -> Result<Tensor> {
+        let CrossEntropyOptions {
+            reduction,
+            weight,
+            ignore,
+            smoothing,
+        } = options.into();
+        let op = CrossEntropy {
+            reduction,
+            ignore,
+            smoothing,
+        };
         match weight {
             Some(weight) => run_one(&op, &[self, target, weight]),
             None => run_one(&op, &[self, target]),
@@ -99,36 +117,56 @@ impl Tensor {
 
 impl CrossEntropy {
     /// The losses of labels, and what their mean divides by.
-    fn labels(&self, logarithms: &Tensor, target: &Tensor, weight: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn labels(
+        &self,
+        logarithms: &Tensor,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
         let Labelled { picked, factor } = label(logarithms, target, weight, self.ignore)?;
         let ignored = target.eq(self.ignore)?;
         let mut losses = picked.mul(&factor)?.neg()?;
         if self.smoothing != 0.0 {
             let dim = class_dim(logarithms.shape());
             let classes = logarithms.shape().size(dim) as f64;
-            let spread = weighted(logarithms, weight)?.sum(dim as i64)?.mul(-self.smoothing / classes)?;
+            let spread = weighted(logarithms, weight)?
+                .sum(dim as i64)?
+                .mul(-self.smoothing / classes)?;
             losses = losses.mul(1.0 - self.smoothing)?.add(&spread)?;
         }
         Ok((ignored.where_cond(0.0, &losses)?, factor.sum(())?))
     }
 
     /// The losses of probabilities.
-    fn probabilities(&self, logarithms: &Tensor, target: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+    fn probabilities(
+        &self,
+        logarithms: &Tensor,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let dim = class_dim(logarithms.shape());
         let mut target = target.to_dtype(logarithms.dtype())?;
         if self.smoothing != 0.0 {
             let classes = logarithms.shape().size(dim) as f64;
-            target = target.mul(1.0 - self.smoothing)?.add(self.smoothing / classes)?;
+            target = target
+                .mul(1.0 - self.smoothing)?
+                .add(self.smoothing / classes)?;
         }
-        weighted(&logarithms.mul(&target)?, weight)?.sum(dim as i64)?.neg()
+        weighted(&logarithms.mul(&target)?, weight)?
+            .sum(dim as i64)?
+            .neg()
     }
 }
 
 /// Each class times its weight.
 fn weighted(x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
-    let Some(weight) = weight else { return Ok(x.clone()) };
+    let Some(weight) = weight else {
+        return Ok(x.clone());
+    };
     let dim = class_dim(x.shape());
-    let shape: Shape = (0..x.rank()).map(|own| if own == dim { x.shape().size(dim) } else { 1 }).collect();
+    let shape: Shape = (0..x.rank())
+        .map(|own| if own == dim { x.shape().size(dim) } else { 1 })
+        .collect();
     x.mul(&weight.to_dtype(x.dtype())?.reshape(shape)?)
 }
 
@@ -140,7 +178,11 @@ impl Op for CrossEntropy {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let (input, target) = (x[0], x[1]);
         if !(0.0..=1.0).contains(&self.smoothing) {
-            return Err(Error::option("cross_entropy", "label_smoothing", format!("got {}, wanted 0 to 1", self.smoothing)));
+            return Err(Error::option(
+                "cross_entropy",
+                "label_smoothing",
+                format!("got {}, wanted 0 to 1", self.smoothing),
+            ));
         }
         if target.dtype.is_float() && target.shape == input.shape && input.shape.rank() > 0 {
             crate::ops::norm::float_only("cross_entropy", input.dtype)?;
@@ -148,7 +190,11 @@ impl Op for CrossEntropy {
         } else {
             check_labels("cross_entropy", x)?;
         }
-        plan.output(self.reduction.shape(&input.shape.without(class_dim(&input.shape))), input.dtype);
+        plan.output(
+            self.reduction
+                .shape(&input.shape.without(class_dim(&input.shape))),
+            input.dtype,
+        );
         Ok(())
     }
 
@@ -182,15 +228,31 @@ impl Op for CrossEntropy {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "cross_entropy", family: "loss", kernels: &["aclnnLogSoftmax", "aclnnGather"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cross_entropy",
+    family: "loss",
+    kernels: &["aclnnLogSoftmax", "aclnnGather"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |reduction, smoothing, labels: bool, weight: usize| {
-        let target = if labels { SampleInput::typed([3, 2], DType::I64, 0.0, 4.0) } else { SampleInput::new([3, 4, 2], 0.0, 1.0) };
+        let target = if labels {
+            SampleInput::typed([3, 2], DType::I64, 0.0, 4.0)
+        } else {
+            SampleInput::new([3, 4, 2], 0.0, 1.0)
+        };
         let mut inputs = vec![SampleInput::new([3, 4, 2], -2.0, 2.0), target];
         inputs.resize(2 + weight, SampleInput::new([4], 0.5, 2.0));
-        Sample { op: Box::new(CrossEntropy { reduction, ignore: 1, smoothing }), inputs, dtypes: FLOATS }
+        Sample {
+            op: Box::new(CrossEntropy {
+                reduction,
+                ignore: 1,
+                smoothing,
+            }),
+            inputs,
+            dtypes: FLOATS,
+        }
     };
     vec![
         sample(Reduction::Mean, 0.0, true, 0),

@@ -14,7 +14,10 @@ pub struct HuberOptions {
 impl HuberOptions {
     /// The mean, with a delta of 1.
     pub fn new() -> Self {
-        HuberOptions { reduction: Reduction::Mean, delta: 1.0 }
+        HuberOptions {
+            reduction: Reduction::Mean,
+            delta: 1.0,
+        }
     }
 
     /// How the losses become the result.
@@ -66,7 +69,13 @@ impl Tensor {
     /// `Broadcast` for shapes that do not fit, `DType` for integers and bools, `Option` for a delta that is not positive.
     pub fn huber_loss(&self, target: &Tensor, options: impl Into<HuberOptions>) -> Result<Tensor> {
         let HuberOptions { reduction, delta } = options.into();
-        run_one(&Elementwise { formula: Huber { delta }, reduction }, &[self, target])
+        run_one(
+            &Elementwise {
+                formula: Huber { delta },
+                reduction,
+            },
+            &[self, target],
+        )
     }
 }
 
@@ -74,17 +83,32 @@ impl Formula for Huber {
     const NAME: &'static str = "huber_loss";
 
     fn check(&self, _x: &[Meta]) -> Result<()> {
-        if self.delta > 0.0 { Ok(()) } else { Err(Error::option(Self::NAME, "delta", format!("got {}, wanted more than 0", self.delta))) }
+        if self.delta > 0.0 {
+            Ok(())
+        } else {
+            Err(Error::option(
+                Self::NAME,
+                "delta",
+                format!("got {}, wanted more than 0", self.delta),
+            ))
+        }
     }
 
     fn losses(&self, x: &[Tensor]) -> Result<Tensor> {
         let distance = x[0].sub(&x[1])?.abs()?;
         let beyond = distance.sub(0.5 * self.delta)?.mul(self.delta)?;
-        distance.le(self.delta)?.where_cond(&distance.square()?.mul(0.5)?, &beyond)
+        distance
+            .le(self.delta)?
+            .where_cond(&distance.square()?.mul(0.5)?, &beyond)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "huber_loss", family: "loss", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "huber_loss",
+    family: "loss",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(&Huber { delta: 0.5 }, 2)

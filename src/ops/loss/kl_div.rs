@@ -79,13 +79,22 @@ impl Tensor {
     /// # Errors
     /// `Broadcast` for shapes that do not fit, `DType` for integers and bools.
     pub fn kl_div(&self, target: &Tensor, options: impl Into<KlDivOptions>) -> Result<Tensor> {
-        let KlDivOptions { reduction, logarithmic } = options.into();
+        let KlDivOptions {
+            reduction,
+            logarithmic,
+        } = options.into();
         let own = match reduction {
             KlReduction::None => Reduction::None,
             KlReduction::Mean => Reduction::Mean,
             KlReduction::Sum | KlReduction::BatchMean => Reduction::Sum,
         };
-        let sum = run_one(&Elementwise { formula: Divergence { logarithmic }, reduction: own }, &[self, target])?;
+        let sum = run_one(
+            &Elementwise {
+                formula: Divergence { logarithmic },
+                reduction: own,
+            },
+            &[self, target],
+        )?;
         match reduction {
             KlReduction::BatchMean => sum.div(self.dims().first().map_or(1.0, |size| *size as f64)),
             _ => Ok(sum),
@@ -97,7 +106,9 @@ impl Formula for Divergence {
     const NAME: &'static str = "kl_div";
 
     fn losses(&self, x: &[Tensor]) -> Result<Tensor> {
-        let [x, target] = x else { return Err(Error::NoGradient { op: Self::NAME }) };
+        let [x, target] = x else {
+            return Err(Error::NoGradient { op: Self::NAME });
+        };
         if self.logarithmic {
             return target.exp()?.mul(&target.sub(x)?);
         }
@@ -108,13 +119,23 @@ impl Formula for Divergence {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
         if !self.logarithmic {
             let why = "the kernel does not promise 0 for a target of 0";
-            return Err(Error::unsupported(Self::NAME, Device::Ascend(cx.device()), y.dtype(), why));
+            return Err(Error::unsupported(
+                Self::NAME,
+                Device::Ascend(cx.device()),
+                y.dtype(),
+                why,
+            ));
         }
         aclnn::kl_div(cx, &x[0], &x[1], reduction.code(), true, y)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "kl_div", family: "loss", kernels: &["aclnnKlDiv"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "kl_div",
+    family: "loss",
+    kernels: &["aclnnKlDiv"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let mut samples = samples_of(&Divergence { logarithmic: false }, 2);

@@ -24,7 +24,13 @@ impl Tensor {
     /// # Errors
     /// `Broadcast` for shapes that do not fit, `DType` for integers and bools.
     pub fn l1_loss(&self, target: &Tensor, reduction: impl Into<Reduction>) -> Result<Tensor> {
-        run_one(&Elementwise { formula: Absolute, reduction: reduction.into() }, &[self, target])
+        run_one(
+            &Elementwise {
+                formula: Absolute,
+                reduction: reduction.into(),
+            },
+            &[self, target],
+        )
     }
 }
 
@@ -40,7 +46,12 @@ impl Formula for Absolute {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "l1_loss", family: "loss", kernels: &["aclnnL1Loss"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "l1_loss",
+    family: "loss",
+    kernels: &["aclnnL1Loss"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(&Absolute, 2)

@@ -25,7 +25,13 @@ impl Tensor {
     /// # Errors
     /// `Broadcast` for shapes that do not fit, `DType` for integers and bools.
     pub fn mse_loss(&self, target: &Tensor, reduction: impl Into<Reduction>) -> Result<Tensor> {
-        run_one(&Elementwise { formula: Squared, reduction: reduction.into() }, &[self, target])
+        run_one(
+            &Elementwise {
+                formula: Squared,
+                reduction: reduction.into(),
+            },
+            &[self, target],
+        )
     }
 }
 
@@ -41,7 +47,12 @@ impl Formula for Squared {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mse_loss", family: "loss", kernels: &["aclnnMseLoss"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mse_loss",
+    family: "loss",
+    kernels: &["aclnnMseLoss"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(&Squared, 2)

@@ -16,7 +16,11 @@ pub struct NllLossOptions<'a> {
 impl<'a> NllLossOptions<'a> {
     /// The mean, without weights; labels of -100 are ignored.
     pub fn new() -> Self {
-        NllLossOptions { reduction: Reduction::Mean, weight: None, ignore: -100 }
+        NllLossOptions {
+            reduction: Reduction::Mean,
+            weight: None,
+            ignore: -100,
+        }
     }
 
     /// How the losses become the result.
@@ -74,8 +78,16 @@ impl Tensor {
     /// # Errors
     /// `Shape` for labels or weights that do not fit, `DType` for other dtypes, `Index` for a label out of range (on the NPU only
     /// under [`check_data`](crate::check_data)).
-    pub fn nll_loss<'a>(&self, target: &Tensor, options: impl Into<NllLossOptions<'a>>) -> Result<Tensor> {
-        let NllLossOptions { reduction, weight, ignore } = options.into();
+    pub fn nll_loss<'a>(
+        &self,
+        target: &Tensor,
+        options: impl Into<NllLossOptions<'a>>,
+    ) -> Result<Tensor> {
+        let NllLossOptions {
+            reduction,
+            weight,
+            ignore,
+        } = options.into();
         let op = NllLoss { reduction, ignore };
         match weight {
             Some(weight) => run_one(&op, &[self, target, weight]),
@@ -97,11 +109,19 @@ pub(super) fn check_labels(op: &'static str, x: &[Meta]) -> Result<()> {
         return Err(Error::shape(op, input.shape, "at least a class dim"));
     }
     if target.dtype.is_float() || target.dtype == DType::Bool {
-        return Err(Error::dtype(op, format!("labels of {}", target.dtype), "integer labels"));
+        return Err(Error::dtype(
+            op,
+            format!("labels of {}", target.dtype),
+            "integer labels",
+        ));
     }
     let labels = input.shape.without(class_dim(&input.shape));
     if target.shape != labels {
-        return Err(Error::shape(op, format!("labels of {} for an input of {}", target.shape, input.shape), labels));
+        return Err(Error::shape(
+            op,
+            format!("labels of {} for an input of {}", target.shape, input.shape),
+            labels,
+        ));
     }
     check_weight(op, x)
 }
@@ -110,10 +130,14 @@ pub(super) fn check_labels(op: &'static str, x: &[Meta]) -> Result<()> {
 pub(super) fn check_weight(op: &'static str, x: &[Meta]) -> Result<()> {
     let classes = x[0].shape.size(class_dim(&x[0].shape));
     match x.get(2) {
-        Some(weight) if weight.shape != Shape::from([classes]) => {
-            Err(Error::shape(op, format!("weights of {}", weight.shape), format!("one for each of {classes} classes")))
+        Some(weight) if weight.shape != Shape::from([classes]) => Err(Error::shape(
+            op,
+            format!("weights of {}", weight.shape),
+            format!("one for each of {classes} classes"),
+        )),
+        Some(weight) if !weight.dtype.is_float() => {
+            Err(Error::dtype(op, weight.dtype, "a float dtype"))
         }
-        Some(weight) if !weight.dtype.is_float() => Err(Error::dtype(op, weight.dtype, "a float dtype")),
         _ => Ok(()),
     }
 }
@@ -125,17 +149,27 @@ pub(super) struct Labelled {
 }
 
 /// Picks along the class dim; ignored labels get the factor 0.
-pub(super) fn label(x: &Tensor, target: &Tensor, weight: Option<&Tensor>, ignore: i64) -> Result<Labelled> {
+pub(super) fn label(
+    x: &Tensor,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+    ignore: i64,
+) -> Result<Labelled> {
     let dim = class_dim(x.shape()) as i64;
     let target = target.to_dtype(DType::I64)?;
     let ignored = target.eq(ignore)?;
     let safe = ignored.where_cond(0i64, &target)?;
-    let picked = x.gather(dim, &safe.unsqueeze(dim)?)?.reshape(*target.shape())?;
+    let picked = x
+        .gather(dim, &safe.unsqueeze(dim)?)?
+        .reshape(*target.shape())?;
     let factor = match weight {
         Some(weight) => weight.to_dtype(x.dtype())?.take(&safe)?,
         None => picked.detach().ones_like()?,
     };
-    Ok(Labelled { picked, factor: ignored.where_cond(0.0, &factor)? })
+    Ok(Labelled {
+        picked,
+        factor: ignored.where_cond(0.0, &factor)?,
+    })
 }
 
 impl Op for NllLoss {
@@ -175,13 +209,32 @@ impl Op for NllLoss {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "nll_loss", family: "loss", kernels: &["aclnnGather"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "nll_loss",
+    family: "loss",
+    kernels: &["aclnnGather"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |reduction, weight: usize| {
-        let mut inputs = vec![SampleInput::new([3, 4, 2], -2.0, -0.1), SampleInput::typed([3, 2], DType::I64, 0.0, 4.0)];
+        let mut inputs = vec![
+            SampleInput::new([3, 4, 2], -2.0, -0.1),
+            SampleInput::typed([3, 2], DType::I64, 0.0, 4.0),
+        ];
         inputs.resize(2 + weight, SampleInput::new([4], 0.5, 2.0));
-        Sample { op: Box::new(NllLoss { reduction, ignore: 1 }), inputs, dtypes: FLOATS }
+        Sample {
+            op: Box::new(NllLoss {
+                reduction,
+                ignore: 1,
+            }),
+            inputs,
+            dtypes: FLOATS,
+        }
     };
-    vec![sample(Reduction::None, 0), sample(Reduction::Mean, 1), sample(Reduction::Sum, 1)]
+    vec![
+        sample(Reduction::None, 0),
+        sample(Reduction::Mean, 1),
+        sample(Reduction::Sum, 1),
+    ]
 }

@@ -14,7 +14,10 @@ pub struct SmoothL1Options {
 impl SmoothL1Options {
     /// The mean, with a beta of 1.
     pub fn new() -> Self {
-        SmoothL1Options { reduction: Reduction::Mean, beta: 1.0 }
+        SmoothL1Options {
+            reduction: Reduction::Mean,
+            beta: 1.0,
+        }
     }
 
     /// How the losses become the result.
@@ -64,9 +67,19 @@ impl Tensor {
     ///
     /// # Errors
     /// `Broadcast` for shapes that do not fit, `DType` for integers and bools, `Option` for a negative beta.
-    pub fn smooth_l1_loss(&self, target: &Tensor, options: impl Into<SmoothL1Options>) -> Result<Tensor> {
+    pub fn smooth_l1_loss(
+        &self,
+        target: &Tensor,
+        options: impl Into<SmoothL1Options>,
+    ) -> Result<Tensor> {
         let SmoothL1Options { reduction, beta } = options.into();
-        run_one(&Elementwise { formula: Smooth { beta }, reduction }, &[self, target])
+        run_one(
+            &Elementwise {
+                formula: Smooth { beta },
+                reduction,
+            },
+            &[self, target],
+        )
     }
 }
 
@@ -74,7 +87,15 @@ impl Formula for Smooth {
     const NAME: &'static str = "smooth_l1_loss";
 
     fn check(&self, _x: &[Meta]) -> Result<()> {
-        if self.beta >= 0.0 { Ok(()) } else { Err(Error::option(Self::NAME, "beta", format!("got {}, wanted 0 or more", self.beta))) }
+        if self.beta >= 0.0 {
+            Ok(())
+        } else {
+            Err(Error::option(
+                Self::NAME,
+                "beta",
+                format!("got {}, wanted 0 or more", self.beta),
+            ))
+        }
     }
 
     fn losses(&self, x: &[Tensor]) -> Result<Tensor> {
@@ -83,7 +104,9 @@ impl Formula for Smooth {
             return Ok(distance);
         }
         let square = distance.square()?.mul(0.5 / self.beta)?;
-        distance.lt(self.beta)?.where_cond(&square, &distance.sub(0.5 * self.beta)?)
+        distance
+            .lt(self.beta)?
+            .where_cond(&square, &distance.sub(0.5 * self.beta)?)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
@@ -91,7 +114,12 @@ impl Formula for Smooth {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "smooth_l1_loss", family: "loss", kernels: &["aclnnSmoothL1Loss"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "smooth_l1_loss",
+    family: "loss",
+    kernels: &["aclnnSmoothL1Loss"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(&Smooth { beta: 0.5 }, 2)

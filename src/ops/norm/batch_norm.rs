@@ -18,7 +18,14 @@ pub struct BatchNormOptions<'a> {
 
 impl Default for BatchNormOptions<'_> {
     fn default() -> Self {
-        BatchNormOptions { running: None, weight: None, bias: None, training: false, momentum: 0.1, epsilon: 1e-5 }
+        BatchNormOptions {
+            running: None,
+            weight: None,
+            bias: None,
+            training: false,
+            momentum: 0.1,
+            epsilon: 1e-5,
+        }
     }
 }
 
@@ -112,13 +119,35 @@ impl Tensor {
     /// `Shape` for fewer than two dims or a `[c]` of another length; `Option` for no running statistics outside training, or one
     /// value per channel in it; `DType` for integers and bools.
     pub fn batch_norm<'a>(&self, options: impl Into<BatchNormOptions<'a>>) -> Result<BatchNorm> {
-        let BatchNormOptions { running, weight, bias, training, momentum, epsilon } = options.into();
-        let op = BatchNormOp { running: running.is_some(), weight: weight.is_some(), bias: bias.is_some(), training, momentum, epsilon };
+        let BatchNormOptions {
+            running,
+            weight,
+            bias,
+            training,
+            momentum,
+            epsilon,
+        } = options.into();
+        let op = BatchNormOp {
+            running: running.is_some(),
+            weight: weight.is_some(),
+            bias: bias.is_some(),
+            training,
+            momentum,
+            epsilon,
+        };
         let (mean, variance) = running.unzip();
-        let inputs: smallvec::SmallVec<[&Tensor; 5]> = [Some(self), weight, bias, mean, variance].into_iter().flatten().collect();
+        let inputs: smallvec::SmallVec<[&Tensor; 5]> = [Some(self), weight, bias, mean, variance]
+            .into_iter()
+            .flatten()
+            .collect();
         let mut outputs = run(&op, &inputs)?.into_iter();
-        let output = outputs.next().ok_or(Error::NoGradient { op: "batch_norm" })?;
-        Ok(BatchNorm { output, running: outputs.next().zip(outputs.next()) })
+        let output = outputs
+            .next()
+            .ok_or(Error::NoGradient { op: "batch_norm" })?;
+        Ok(BatchNorm {
+            output,
+            running: outputs.next().zip(outputs.next()),
+        })
     }
 }
 
@@ -141,16 +170,28 @@ impl Op for BatchNormOp {
             return Err(Error::shape("batch_norm", shape, "at least two dims"));
         }
         if !self.training && !self.running {
-            return Err(Error::option("batch_norm", "running", "got none outside training, wanted a running mean and variance"));
+            return Err(Error::option(
+                "batch_norm",
+                "running",
+                "got none outside training, wanted a running mean and variance",
+            ));
         }
         for own in x.iter().skip(1) {
             super::affine_dtype("batch_norm", x[0].dtype, own.dtype)?;
             if own.shape != Shape::from([shape.size(1)]) {
-                return Err(Error::shape("batch_norm", format!("{} for {} channels", own.shape, shape.size(1)), "one value per channel"));
+                return Err(Error::shape(
+                    "batch_norm",
+                    format!("{} for {} channels", own.shape, shape.size(1)),
+                    "one value per channel",
+                ));
             }
         }
         if self.training && shape.elements() == shape.size(1) {
-            return Err(Error::option("batch_norm", "training", format!("got one value per channel in {shape}, wanted more")));
+            return Err(Error::option(
+                "batch_norm",
+                "training",
+                format!("got one value per channel in {shape}, wanted more"),
+            ));
         }
         plan.output(shape, x[0].dtype);
         if self.training && self.running {
@@ -167,16 +208,28 @@ impl Op for BatchNormOp {
         let running = x.get(self.running_at()).zip(x.get(self.running_at() + 1));
         let dims: Vec<i64> = (0..shape.rank() as i64).filter(|dim| *dim != 1).collect();
         let (variance, mean) = match running {
-            Some((mean, variance)) if !self.training => (channels(variance, &shape)?, channels(mean, &shape)?),
+            Some((mean, variance)) if !self.training => {
+                (channels(variance, &shape)?, channels(mean, &shape)?)
+            }
             _ => input.var_mean(VarOptions::new().dim(dims).correction(0.0).keepdim())?,
         };
-        let unit = input.sub(&mean)?.mul(&variance.add(self.epsilon)?.rsqrt()?)?;
-        let mut outputs: Outputs = smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?];
+        let unit = input
+            .sub(&mean)?
+            .mul(&variance.add(self.epsilon)?.rsqrt()?)?;
+        let mut outputs: Outputs =
+            smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?];
         if let (Some((old_mean, old_variance)), true) = (running, self.training) {
             let count = (shape.elements() / shape.size(1).max(1)) as f64;
             let moved = |old: &Tensor, new: &Tensor, scale: f64| {
-                let new = new.detach().reshape([shape.size(1)])?.mul(scale * self.momentum)?;
-                old.detach().to_dtype(new.dtype())?.mul(1.0 - self.momentum)?.add(&new)?.to_dtype(old.dtype())
+                let new = new
+                    .detach()
+                    .reshape([shape.size(1)])?
+                    .mul(scale * self.momentum)?;
+                old.detach()
+                    .to_dtype(new.dtype())?
+                    .mul(1.0 - self.momentum)?
+                    .add(&new)?
+                    .to_dtype(old.dtype())
             };
             outputs.push(moved(old_mean, &mean, 1.0)?);
             outputs.push(moved(old_variance, &variance, count / (count - 1.0))?);
@@ -197,14 +250,37 @@ impl Op for BatchNormOp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "batch_norm", family: "norm", kernels: &["aclnnVarMean"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "batch_norm",
+    family: "norm",
+    kernels: &["aclnnVarMean"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |training: bool, running: bool, affine: bool| {
-        let op = BatchNormOp { running, weight: affine, bias: affine, training, momentum: 0.1, epsilon: 1e-5 };
+        let op = BatchNormOp {
+            running,
+            weight: affine,
+            bias: affine,
+            training,
+            momentum: 0.1,
+            epsilon: 1e-5,
+        };
         let mut inputs = super::affine_samples(&[2, 4, 3], affine, affine);
-        inputs.resize(inputs.len() + 2 * usize::from(running), SampleInput::new([4], 0.5, 2.0));
-        Sample { op: Box::new(op), inputs, dtypes: FLOATS }
+        inputs.resize(
+            inputs.len() + 2 * usize::from(running),
+            SampleInput::new([4], 0.5, 2.0),
+        );
+        Sample {
+            op: Box::new(op),
+            inputs,
+            dtypes: FLOATS,
+        }
     };
-    vec![sample(true, false, false), sample(false, true, true), sample(true, true, true)]
+    vec![
+        sample(true, false, false),
+        sample(false, true, true),
+        sample(true, true, true),
+    ]
 }

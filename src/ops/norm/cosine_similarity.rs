@@ -26,8 +26,17 @@ impl Tensor {
     ///
     /// # Errors
     /// `Broadcast` for shapes that do not fit, `Axis` for a dim out of range, `DType` for integers and bools.
-    pub fn cosine_similarity(&self, other: &Tensor, options: impl Into<NormalizeOptions>) -> Result<Tensor> {
-        run_one(&CosineSimilarity { options: options.into() }, &[self, other])
+    pub fn cosine_similarity(
+        &self,
+        other: &Tensor,
+        options: impl Into<NormalizeOptions>,
+    ) -> Result<Tensor> {
+        run_one(
+            &CosineSimilarity {
+                options: options.into(),
+            },
+            &[self, other],
+        )
     }
 }
 
@@ -51,7 +60,10 @@ impl Op for CosineSimilarity {
         let shape = x[0].shape().broadcast("cosine_similarity", x[1].shape())?;
         let wide = |x: &Tensor| x.to_dtype(widened(x.dtype()))?.expand(shape);
         let (a, b, dim) = (wide(&x[0])?, wide(&x[1])?, self.options.dim);
-        let length = |x: &Tensor| x.norm(NormOptions::new().dim(dim))?.clamp(self.options.epsilon.unwrap_or(1e-8)..);
+        let length = |x: &Tensor| {
+            x.norm(NormOptions::new().dim(dim))?
+                .clamp(self.options.epsilon.unwrap_or(1e-8)..)
+        };
         let cosine = a.mul(&b)?.sum(dim)?.div(&length(&a)?.mul(&length(&b)?)?)?;
         Ok(smallvec![cosine.to_dtype(x[0].dtype())?])
     }
@@ -77,6 +89,13 @@ pub(super) const INFO: OpInfo = OpInfo {
 };
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(CosineSimilarity { options: ().into() }), inputs, dtypes: FLOATS }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -2.0, 2.0),
+        SampleInput::new([4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(CosineSimilarity { options: ().into() }),
+        inputs,
+        dtypes: FLOATS,
+    }]
 }

@@ -31,9 +31,18 @@ impl Tensor {
     /// # Errors
     /// `Shape` for fewer than two dims, channels that do not divide, or weight or bias of another length; `Option` for a
     /// number of groups below 1; `DType` for integers and bools.
-    pub fn group_norm<'a>(&self, groups: i64, options: impl Into<AffineOptions<'a>>) -> Result<Tensor> {
+    pub fn group_norm<'a>(
+        &self,
+        groups: i64,
+        options: impl Into<AffineOptions<'a>>,
+    ) -> Result<Tensor> {
         let options = options.into();
-        let op = GroupNorm { groups, epsilon: options.epsilon, weight: options.weight.is_some(), bias: options.bias.is_some() };
+        let op = GroupNorm {
+            groups,
+            epsilon: options.epsilon,
+            weight: options.weight.is_some(),
+            bias: options.bias.is_some(),
+        };
         run_one(&op, &options.inputs(self))
     }
 }
@@ -49,10 +58,22 @@ impl Op for GroupNorm {
         if shape.rank() < 2 {
             return Err(Error::shape("group_norm", shape, "at least two dims"));
         }
-        let groups = usize::try_from(self.groups).ok().filter(|groups| *groups > 0);
-        let groups = groups.ok_or_else(|| Error::option("group_norm", "groups", format!("got {}, wanted 1 or more", self.groups)))?;
+        let groups = usize::try_from(self.groups)
+            .ok()
+            .filter(|groups| *groups > 0);
+        let groups = groups.ok_or_else(|| {
+            Error::option(
+                "group_norm",
+                "groups",
+                format!("got {}, wanted 1 or more", self.groups),
+            )
+        })?;
         if !shape.size(1).is_multiple_of(groups) {
-            return Err(Error::shape("group_norm", format!("{} channels", shape.size(1)), format!("a multiple of {groups}")));
+            return Err(Error::shape(
+                "group_norm",
+                format!("{} channels", shape.size(1)),
+                format!("a multiple of {groups}"),
+            ));
         }
         plan_affine("group_norm", x, plan)
     }
@@ -61,9 +82,15 @@ impl Op for GroupNorm {
         let shape = *x[0].shape();
         let groups = usize::try_from(self.groups).unwrap_or(1).max(1);
         let line = shape.size(1) / groups * shape.dims().iter().skip(2).product::<usize>();
-        let lines = x[0].to_dtype(widened(x[0].dtype()))?.reshape([shape.size(0), groups, line])?;
-        let unit = lines.layer_norm(super::LayerNormOptions::new(line).epsilon(self.epsilon))?.reshape(shape)?;
-        Ok(smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?])
+        let lines = x[0]
+            .to_dtype(widened(x[0].dtype()))?
+            .reshape([shape.size(0), groups, line])?;
+        let unit = lines
+            .layer_norm(super::LayerNormOptions::new(line).epsilon(self.epsilon))?
+            .reshape(shape)?;
+        Ok(smallvec![
+            affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -79,11 +106,21 @@ impl Op for GroupNorm {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "group_norm", family: "norm", kernels: &["aclnnLayerNorm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "group_norm",
+    family: "norm",
+    kernels: &["aclnnLayerNorm"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |weight: bool, bias: bool| Sample {
-        op: Box::new(GroupNorm { groups: 2, epsilon: 1e-5, weight, bias }),
+        op: Box::new(GroupNorm {
+            groups: 2,
+            epsilon: 1e-5,
+            weight,
+            bias,
+        }),
         inputs: super::affine_samples(&[2, 4, 3], weight, bias),
         dtypes: FLOATS,
     };

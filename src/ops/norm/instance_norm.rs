@@ -32,7 +32,11 @@ impl Tensor {
     /// `DType` for integers and bools.
     pub fn instance_norm<'a>(&self, options: impl Into<AffineOptions<'a>>) -> Result<Tensor> {
         let options = options.into();
-        let op = InstanceNorm { epsilon: options.epsilon, weight: options.weight.is_some(), bias: options.bias.is_some() };
+        let op = InstanceNorm {
+            epsilon: options.epsilon,
+            weight: options.weight.is_some(),
+            bias: options.bias.is_some(),
+        };
         run_one(&op, &options.inputs(self))
     }
 }
@@ -49,7 +53,11 @@ impl Op for InstanceNorm {
             return Err(Error::shape("instance_norm", shape, "at least two dims"));
         }
         if shape.dims().iter().skip(2).product::<usize>() == 1 {
-            return Err(Error::option("instance_norm", "input", format!("got one element per channel in {shape}, wanted more")));
+            return Err(Error::option(
+                "instance_norm",
+                "input",
+                format!("got one element per channel in {shape}, wanted more"),
+            ));
         }
         plan_affine("instance_norm", x, plan)
     }
@@ -57,9 +65,15 @@ impl Op for InstanceNorm {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let shape = *x[0].shape();
         let line = shape.dims().iter().skip(2).product::<usize>();
-        let lines = x[0].to_dtype(widened(x[0].dtype()))?.reshape([shape.size(0), shape.size(1), line])?;
-        let unit = lines.layer_norm(super::LayerNormOptions::new(line).epsilon(self.epsilon))?.reshape(shape)?;
-        Ok(smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?])
+        let lines =
+            x[0].to_dtype(widened(x[0].dtype()))?
+                .reshape([shape.size(0), shape.size(1), line])?;
+        let unit = lines
+            .layer_norm(super::LayerNormOptions::new(line).epsilon(self.epsilon))?
+            .reshape(shape)?;
+        Ok(smallvec![
+            affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -75,11 +89,20 @@ impl Op for InstanceNorm {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "instance_norm", family: "norm", kernels: &["aclnnLayerNorm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "instance_norm",
+    family: "norm",
+    kernels: &["aclnnLayerNorm"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |weight: bool, bias: bool| Sample {
-        op: Box::new(InstanceNorm { epsilon: 1e-5, weight, bias }),
+        op: Box::new(InstanceNorm {
+            epsilon: 1e-5,
+            weight,
+            bias,
+        }),
         inputs: super::affine_samples(&[2, 4, 3], weight, bias),
         dtypes: FLOATS,
     };

@@ -16,7 +16,12 @@ pub struct LayerNormOptions<'a> {
 impl<'a> LayerNormOptions<'a> {
     /// Over the last dims, which have these sizes; no weight, no bias, epsilon 1e-5.
     pub fn new(shape: impl Into<Shape>) -> Self {
-        LayerNormOptions { shape: shape.into(), weight: None, bias: None, epsilon: 1e-5 }
+        LayerNormOptions {
+            shape: shape.into(),
+            weight: None,
+            bias: None,
+            epsilon: 1e-5,
+        }
     }
 
     /// The factor of each normalised element.
@@ -63,14 +68,29 @@ impl Tensor {
     /// # Errors
     /// `Shape` if the last dims are others or weight or bias do not have them, `DType` for integers and bools.
     pub fn layer_norm<'a>(&self, options: impl Into<LayerNormOptions<'a>>) -> Result<Tensor> {
-        let LayerNormOptions { shape, weight, bias, epsilon } = options.into();
-        let op = LineNorm { form: Form::Layer, shape, epsilon: Some(epsilon), weight: false, bias: false };
+        let LayerNormOptions {
+            shape,
+            weight,
+            bias,
+            epsilon,
+        } = options.into();
+        let op = LineNorm {
+            form: Form::Layer,
+            shape,
+            epsilon: Some(epsilon),
+            weight: false,
+            bias: false,
+        };
         op.run(self, weight, bias)
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "layer_norm", family: "norm", kernels: &["aclnnLayerNorm", "aclnnLayerNormBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "layer_norm",
+    family: "norm",
+    kernels: &["aclnnLayerNorm", "aclnnLayerNormBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Form::Layer)

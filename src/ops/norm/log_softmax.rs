@@ -28,7 +28,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `DType` for integers and bools.
     pub fn log_softmax(&self, options: impl Into<SoftmaxOptions>) -> Result<Tensor> {
-        run_one(&LogSoftmax { options: options.into() }, &[self])
+        run_one(
+            &LogSoftmax {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -69,7 +74,12 @@ impl Op for LogSoftmax {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(gradient(true, self.options.dim, cx.gradient()?, cx.output(0)?)?)])
+        Ok(smallvec![Some(gradient(
+            true,
+            self.options.dim,
+            cx.gradient()?,
+            cx.output(0)?
+        )?)])
     }
 
     fn cast(&self) -> CastRule {
@@ -81,12 +91,18 @@ impl Op for LogSoftmax {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "log_softmax", family: "norm", kernels: &["aclnnLogSoftmax", "aclnnLogSoftmaxBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "log_softmax",
+    family: "norm",
+    kernels: &["aclnnLogSoftmax", "aclnnLogSoftmaxBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |dim: i64, shape: &[usize]| Sample {
-        op: Box::new(LogSoftmax { options: dim.into() }),
+        op: Box::new(LogSoftmax {
+            options: dim.into(),
+        }),
         inputs: vec![SampleInput::new(shape, -2.0, 2.0)],
         dtypes: FLOATS,
     };

@@ -17,7 +17,11 @@ pub struct NormalizeOptions {
 
 impl Default for NormalizeOptions {
     fn default() -> Self {
-        NormalizeOptions { dim: 1, power: 2.0, epsilon: None }
+        NormalizeOptions {
+            dim: 1,
+            power: 2.0,
+            epsilon: None,
+        }
     }
 }
 
@@ -79,7 +83,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `DType` for integers and bools.
     pub fn normalize(&self, options: impl Into<NormalizeOptions>) -> Result<Tensor> {
-        run_one(&Normalize { options: options.into() }, &[self])
+        run_one(
+            &Normalize {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -97,7 +106,12 @@ impl Op for Normalize {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let wide = x[0].to_dtype(widened(x[0].dtype()))?;
-        let norm = wide.norm(NormOptions::new().dim(self.options.dim).power(self.options.power).keepdim())?;
+        let norm = wide.norm(
+            NormOptions::new()
+                .dim(self.options.dim)
+                .power(self.options.power)
+                .keepdim(),
+        )?;
         let unit = wide.div(&norm.clamp(self.options.epsilon.unwrap_or(1e-12)..)?)?;
         Ok(smallvec![unit.to_dtype(x[0].dtype())?])
     }
@@ -115,10 +129,21 @@ impl Op for Normalize {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "normalize", family: "norm", kernels: &["aclnnLinalgVectorNorm", "aclnnDiv"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "normalize",
+    family: "norm",
+    kernels: &["aclnnLinalgVectorNorm", "aclnnDiv"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let sample = |options| Sample { op: Box::new(Normalize { options }), inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)], dtypes: FLOATS };
-    vec![sample(().into()), sample(NormalizeOptions::new().dim(0).power(1.0))]
+    let sample = |options| Sample {
+        op: Box::new(Normalize { options }),
+        inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)],
+        dtypes: FLOATS,
+    };
+    vec![
+        sample(().into()),
+        sample(NormalizeOptions::new().dim(0).power(1.0)),
+    ]
 }

@@ -15,7 +15,11 @@ pub struct RmsNormOptions<'a> {
 impl<'a> RmsNormOptions<'a> {
     /// Over the last dims, which have these sizes; no weight; the machine epsilon of the dtype that it is computed in.
     pub fn new(shape: impl Into<Shape>) -> Self {
-        RmsNormOptions { shape: shape.into(), weight: None, epsilon: None }
+        RmsNormOptions {
+            shape: shape.into(),
+            weight: None,
+            epsilon: None,
+        }
     }
 
     /// The factor of each normalised element.
@@ -57,12 +61,28 @@ impl Tensor {
     /// # Errors
     /// `Shape` if the last dims are others or the weight does not have them, `DType` for integers and bools.
     pub fn rms_norm<'a>(&self, options: impl Into<RmsNormOptions<'a>>) -> Result<Tensor> {
-        let RmsNormOptions { shape, weight, epsilon } = options.into();
-        LineNorm { form: Form::Rms, shape, epsilon, weight: false, bias: false }.run(self, weight, None)
+        let RmsNormOptions {
+            shape,
+            weight,
+            epsilon,
+        } = options.into();
+        LineNorm {
+            form: Form::Rms,
+            shape,
+            epsilon,
+            weight: false,
+            bias: false,
+        }
+        .run(self, weight, None)
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "rms_norm", family: "norm", kernels: &["aclnnRmsNorm", "aclnnRmsNormGrad"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "rms_norm",
+    family: "norm",
+    kernels: &["aclnnRmsNorm", "aclnnRmsNormGrad"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Form::Rms)

@@ -28,7 +28,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `DType` for integers and bools.
     pub fn softmax(&self, options: impl Into<SoftmaxOptions>) -> Result<Tensor> {
-        run_one(&Softmax { options: options.into() }, &[self])
+        run_one(
+            &Softmax {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -56,7 +61,10 @@ pub(crate) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
             sums[lane] = sums[lane].plus(f(chunk[lane]));
         }
     }
-    rest.iter().fold(sums.iter().fold(T::ZERO, |a, b| a.plus(*b)), |sum, x| sum.plus(f(*x)))
+    rest.iter()
+        .fold(sums.iter().fold(T::ZERO, |a, b| a.plus(*b)), |sum, x| {
+            sum.plus(f(*x))
+        })
 }
 
 /// As `total`, over pairs.
@@ -70,7 +78,10 @@ pub(crate) fn total2<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
         }
     }
     let start = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    x_rest.iter().zip(y_rest).fold(start, |sum, (x, y)| sum.plus(f(*x, *y)))
+    x_rest
+        .iter()
+        .zip(y_rest)
+        .fold(start, |sum, (x, y)| sum.plus(f(*x, *y)))
 }
 
 impl Op for Softmax {
@@ -112,7 +123,12 @@ impl Op for Softmax {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(gradient(false, self.options.dim, cx.gradient()?, cx.output(0)?)?)])
+        Ok(smallvec![Some(gradient(
+            false,
+            self.options.dim,
+            cx.gradient()?,
+            cx.output(0)?
+        )?)])
     }
 
     fn cast(&self) -> CastRule {
@@ -127,7 +143,11 @@ impl Op for Softmax {
 /// The gradient of a softmax or of its logarithm from the output: as one kernel, or in ops if it is recorded itself.
 pub(super) fn gradient(logarithm: bool, dim: i64, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
     let op = SoftmaxBackward { logarithm, dim };
-    if mode::current().has(Modes::NO_GRAD) { run_one(&op, &[dy, y]) } else { op.formula(dy, y) }
+    if mode::current().has(Modes::NO_GRAD) {
+        run_one(&op, &[dy, y])
+    } else {
+        op.formula(dy, y)
+    }
 }
 
 /// `y (dy - sum(dy y))`, or for the logarithm `dy - e^y sum(dy)`.
@@ -139,7 +159,11 @@ struct SoftmaxBackward {
 
 impl SoftmaxBackward {
     fn formula(&self, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let kept = || crate::ops::reduce::ReduceOptions::new().dim(self.dim).keepdim();
+        let kept = || {
+            crate::ops::reduce::ReduceOptions::new()
+                .dim(self.dim)
+                .keepdim()
+        };
         if self.logarithm {
             return dy.sub(&y.exp()?.mul(&dy.sum(kept())?)?);
         }
@@ -149,7 +173,11 @@ impl SoftmaxBackward {
 
 impl Op for SoftmaxBackward {
     fn name(&self) -> &'static str {
-        if self.logarithm { "log_softmax_backward" } else { "softmax_backward" }
+        if self.logarithm {
+            "log_softmax_backward"
+        } else {
+            "softmax_backward"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -178,7 +206,11 @@ impl Op for SoftmaxBackward {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let run = if self.logarithm { aclnn::log_softmax_backward } else { aclnn::softmax_backward };
+        let run = if self.logarithm {
+            aclnn::log_softmax_backward
+        } else {
+            aclnn::softmax_backward
+        };
         run(cx, &x[0], &x[1], self.dim, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -196,12 +228,18 @@ impl Op for SoftmaxBackward {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "softmax", family: "norm", kernels: &["aclnnSoftmax", "aclnnSoftmaxBackward"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "softmax",
+    family: "norm",
+    kernels: &["aclnnSoftmax", "aclnnSoftmaxBackward"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sample = |dim: i64, shape: &[usize]| Sample {
-        op: Box::new(Softmax { options: dim.into() }),
+        op: Box::new(Softmax {
+            options: dim.into(),
+        }),
         inputs: vec![SampleInput::new(shape, -2.0, 2.0)],
         dtypes: FLOATS,
     };

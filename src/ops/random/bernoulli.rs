@@ -27,7 +27,9 @@ impl Tensor {
     /// # Errors
     /// `DType` for probabilities that are no floats; `Option` for one outside `[0, 1]` (on the CPU only).
     pub fn bernoulli(&self, options: impl Into<RandomOptions>) -> Result<Tensor> {
-        let source = options.into().reserve(counters(self.elements().saturating_mul(2)));
+        let source = options
+            .into()
+            .reserve(counters(self.elements().saturating_mul(2)));
         run_one(&Bernoulli { source }, &[self])
     }
 }
@@ -48,14 +50,20 @@ impl Op for Bernoulli {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *x[0].shape();
         let mut drawn = vec![0.0f64; shape.elements()];
-        let Some(mut to) = HostMut::from_slice(&mut drawn, &shape) else { return Ok(Counts::EXACT) };
+        let Some(mut to) = HostMut::from_slice(&mut drawn, &shape) else {
+            return Ok(Counts::EXACT);
+        };
         let Reserved { seed, offset, .. } = self.source;
         if x[0].dtype() == DType::F64 {
             fill_wide::<f64>(&mut to, seed, offset, wide_unit);
         } else {
-            fill::<f64>(&mut to, seed, offset, |_, word| f64::from(unit(word, DType::F32)));
+            fill::<f64>(&mut to, seed, offset, |_, word| {
+                f64::from(unit(word, DType::F32))
+            });
         }
-        let Some(drawn) = Host::from_slice(&drawn, &shape) else { return Ok(Counts::EXACT) };
+        let Some(drawn) = Host::from_slice(&drawn, &shape) else {
+            return Ok(Counts::EXACT);
+        };
         with_float!(x[0].dtype(), T => {
             let wrong = std::sync::atomic::AtomicBool::new(false);
             map::map2::<T, f64, T>(&x[0], &drawn, &mut y[0], |p, drawn| {
@@ -76,10 +84,17 @@ impl Op for Bernoulli {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (dtype, device) = (x[0].dtype().compute(), x[0].device());
         if device.is_cpu() {
-            return Err(Error::unsupported(self.name(), device, dtype, "the op is not composed of others"));
+            return Err(Error::unsupported(
+                self.name(),
+                device,
+                dtype,
+                "the op is not composed of others",
+            ));
         }
         let drawn = super::rand::uniform(*x[0].shape(), dtype, device, self.source)?;
-        Ok(smallvec![drawn.lt(&x[0].to_dtype(dtype)?)?.to_dtype(x[0].dtype())?])
+        Ok(smallvec![
+            drawn.lt(&x[0].to_dtype(dtype)?)?.to_dtype(x[0].dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -99,11 +114,25 @@ impl Op for Bernoulli {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "bernoulli", family: "random", kernels: &["aclnnInplaceUniform", "aclnnLtTensor"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "bernoulli",
+    family: "random",
+    kernels: &["aclnnInplaceUniform", "aclnnLtTensor"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Bernoulli { source: Reserved { seed: 5, offset: 0, native: false } });
+    let op = Box::new(Bernoulli {
+        source: Reserved {
+            seed: 5,
+            offset: 0,
+            native: false,
+        },
+    });
     // No f64: its gradient is zero by convention, which differences of a step function do not show.
-    vec![Sample { op, inputs: vec![SampleInput::new([3, 4], 0.0, 1.0)], dtypes: &[DType::F32, DType::F16, DType::BF16] }]
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([3, 4], 0.0, 1.0)],
+        dtypes: &[DType::F32, DType::F16, DType::BF16],
+    }]
 }

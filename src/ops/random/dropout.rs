@@ -46,7 +46,10 @@ impl Tensor {
 
 /// Words below this are dropped, and the factor of the others.
 fn rule(p: f64) -> (u64, f64) {
-    ((p * (1u64 << 32) as f64) as u64, if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 })
+    (
+        (p * (1u64 << 32) as f64) as u64,
+        if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 },
+    )
 }
 
 impl Op for Dropout {
@@ -56,7 +59,11 @@ impl Op for Dropout {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::option(self.name(), "p", format!("got {}, wanted a probability", self.p)));
+            return Err(Error::option(
+                self.name(),
+                "p",
+                format!("got {}, wanted a probability", self.p),
+            ));
         }
         if !x[0].dtype.is_float() {
             return Err(Error::dtype(self.name(), x[0].dtype, "a float"));
@@ -89,12 +96,26 @@ impl Op for Dropout {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let Reserved { seed, offset, native } = self.source;
+        let Reserved {
+            seed,
+            offset,
+            native,
+        } = self.source;
         if !native || x[0].dtype() == DType::F64 {
-            return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), x[0].dtype(), "portable masks are made on the host"));
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                x[0].dtype(),
+                "portable masks are made on the host",
+            ));
         }
         let mask = cx.temporary([x[0].elements().next_multiple_of(128) / 8], DType::U8)?;
-        let shape: Vec<i64> = x[0].shape().dims().iter().map(|size| *size as i64).collect();
+        let shape: Vec<i64> = x[0]
+            .shape()
+            .dims()
+            .iter()
+            .map(|size| *size as i64)
+            .collect();
         aclnn::dropout_gen_mask(cx, &shape, self.p, seed as i64, offset as i64, &mask.dev())?;
         aclnn::dropout_do_mask(cx, &x[0], &mask.dev(), self.p, &y[0])?;
         Ok(Counts::EXACT)
@@ -102,10 +123,20 @@ impl Op for Dropout {
 
     /// A product with factors that are drawn on the host.
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let op = Factors { p: self.p, shape: *x[0].shape(), source: self.source };
+        let op = Factors {
+            p: self.p,
+            shape: *x[0].shape(),
+            source: self.source,
+        };
         let dtype = x[0].dtype().compute();
-        let factors = run_one(&op, &[])?.to_dtype(dtype)?.to_device(x[0].device())?;
-        Ok(smallvec![x[0].to_dtype(dtype)?.mul(&factors)?.to_dtype(x[0].dtype())?])
+        let factors = run_one(&op, &[])?
+            .to_dtype(dtype)?
+            .to_device(x[0].device())?;
+        Ok(smallvec![
+            x[0].to_dtype(dtype)?
+                .mul(&factors)?
+                .to_dtype(x[0].dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -137,7 +168,12 @@ impl Op for Factors {
 
     fn cpu(&self, _x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (bound, scale) = rule(self.p);
-        fill::<f64>(&mut y[0], self.source.seed, self.source.offset, |_, word| if u64::from(word) < bound { 0.0 } else { scale });
+        fill::<f64>(
+            &mut y[0],
+            self.source.seed,
+            self.source.offset,
+            |_, word| if u64::from(word) < bound { 0.0 } else { scale },
+        );
         Ok(Counts::EXACT)
     }
 
@@ -150,10 +186,25 @@ impl Op for Factors {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "dropout", family: "random", kernels: &["aclnnDropoutGenMask", "aclnnDropoutDoMask", "aclnnMul"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "dropout",
+    family: "random",
+    kernels: &["aclnnDropoutGenMask", "aclnnDropoutDoMask", "aclnnMul"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Dropout { p: 0.3, source: Reserved { seed: 5, offset: 0, native: false } });
-    vec![Sample { op, inputs: vec![SampleInput::new([3, 5], -2.0, 2.0)], dtypes: FLOATS }]
+    let op = Box::new(Dropout {
+        p: 0.3,
+        source: Reserved {
+            seed: 5,
+            offset: 0,
+            native: false,
+        },
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([3, 5], -2.0, 2.0)],
+        dtypes: FLOATS,
+    }]
 }

@@ -51,7 +51,7 @@ impl Reserved {
     /// The 64 random bits of an index, for draws that need few.
     pub fn bits(&self, index: u64) -> u64 {
         let words = philox(self.seed, self.offset.wrapping_add(index / 2));
-        let at = if index % 2 == 0 {
+        let at = if index.is_multiple_of(2) {
             [words[0], words[1]]
         } else {
             [words[2], words[3]]

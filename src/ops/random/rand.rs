@@ -40,7 +40,10 @@ impl RandomOptions {
     }
 
     pub(super) fn reserve(&self, counters: u64) -> Reserved {
-        self.generator.clone().unwrap_or_else(default_generator).reserve(counters)
+        self.generator
+            .clone()
+            .unwrap_or_else(default_generator)
+            .reserve(counters)
     }
 }
 
@@ -126,8 +129,15 @@ impl Tensor {
     ///
     /// # Errors
     /// `Option` for an empty range, and as [`Tensor::rand`].
-    pub fn randint(range: Range<i64>, shape: impl Into<Shape>, options: impl Into<RandomOptions>) -> Result<Tensor> {
-        let distribution = Distribution::Integers { low: range.start, high: range.end };
+    pub fn randint(
+        range: Range<i64>,
+        shape: impl Into<Shape>,
+        options: impl Into<RandomOptions>,
+    ) -> Result<Tensor> {
+        let distribution = Distribution::Integers {
+            low: range.start,
+            high: range.end,
+        };
         Random::draw(distribution, shape.into(), &options.into())
     }
 }
@@ -154,18 +164,52 @@ fn normal(bits: u64) -> f64 {
 }
 
 /// Uniform numbers from a reserved source.
-pub(super) fn uniform(shape: Shape, dtype: DType, device: Device, source: Reserved) -> Result<Tensor> {
-    run_one(&Random { distribution: Distribution::Uniform, shape, dtype, device, source }, &[])
+pub(super) fn uniform(
+    shape: Shape,
+    dtype: DType,
+    device: Device,
+    source: Reserved,
+) -> Result<Tensor> {
+    run_one(
+        &Random {
+            distribution: Distribution::Uniform,
+            shape,
+            dtype,
+            device,
+            source,
+        },
+        &[],
+    )
 }
 
 impl Random {
     fn draw(distribution: Distribution, shape: Shape, options: &RandomOptions) -> Result<Tensor> {
-        let usual = if matches!(distribution, Distribution::Integers { .. }) { DType::I64 } else { DType::F32 };
-        let (dtype, device) = (options.dtype.unwrap_or(usual), options.device.unwrap_or(Device::Cpu));
-        let words = if distribution == Distribution::Uniform && dtype != DType::F64 { 1 } else { 2 };
+        let usual = if matches!(distribution, Distribution::Integers { .. }) {
+            DType::I64
+        } else {
+            DType::F32
+        };
+        let (dtype, device) = (
+            options.dtype.unwrap_or(usual),
+            options.device.unwrap_or(Device::Cpu),
+        );
+        let words = if distribution == Distribution::Uniform && dtype != DType::F64 {
+            1
+        } else {
+            2
+        };
         shape.check("rand")?;
         let source = options.reserve(counters(shape.elements().saturating_mul(words)));
-        run_one(&Random { distribution, shape, dtype, device, source }, &[])
+        run_one(
+            &Random {
+                distribution,
+                shape,
+                dtype,
+                device,
+                source,
+            },
+            &[],
+        )
     }
 }
 
@@ -181,9 +225,15 @@ impl Op for Random {
     fn infer(&self, _x: &[Meta], plan: &mut Plan) -> Result<()> {
         match self.distribution {
             Distribution::Integers { low, high } if low >= high => {
-                return Err(Error::option(self.name(), "range", format!("got {low}..{high}, wanted one that is not empty")));
+                return Err(Error::option(
+                    self.name(),
+                    "range",
+                    format!("got {low}..{high}, wanted one that is not empty"),
+                ));
             }
-            Distribution::Integers { .. } if self.dtype == DType::Bool => return Err(Error::dtype(self.name(), self.dtype, "a number")),
+            Distribution::Integers { .. } if self.dtype == DType::Bool => {
+                return Err(Error::dtype(self.name(), self.dtype, "a number"));
+            }
             Distribution::Uniform | Distribution::Normal if !self.dtype.is_float() => {
                 return Err(Error::dtype(self.name(), self.dtype, "a float"));
             }
@@ -197,11 +247,17 @@ impl Op for Random {
         let (y, Reserved { seed, offset, .. }) = (&mut y[0], self.source);
         match (self.distribution, self.dtype) {
             (Distribution::Uniform, DType::F64) => fill_wide::<f64>(y, seed, offset, wide_unit),
-            (Distribution::Uniform, dtype) => fill::<f32>(y, seed, offset, |_, word| unit(word, dtype)),
-            (Distribution::Normal, dtype) => with_float!(dtype, T => fill_wide::<T>(y, seed, offset, |bits| T::from_f64(normal(bits)))),
+            (Distribution::Uniform, dtype) => {
+                fill::<f32>(y, seed, offset, |_, word| unit(word, dtype))
+            }
+            (Distribution::Normal, dtype) => {
+                with_float!(dtype, T => fill_wide::<T>(y, seed, offset, |bits| T::from_f64(normal(bits))))
+            }
             (Distribution::Integers { low, high }, dtype) => {
                 let span = high.wrapping_sub(low) as u64;
-                let place = |bits: u64| low.wrapping_add(((u128::from(bits) * u128::from(span)) >> 64) as i64);
+                let place = |bits: u64| {
+                    low.wrapping_add(((u128::from(bits) * u128::from(span)) >> 64) as i64)
+                };
                 with_lane!(dtype, T => fill_wide::<T>(y, seed, offset, |bits| T::from_i64(place(bits))));
             }
         }
@@ -209,14 +265,27 @@ impl Op for Random {
     }
 
     fn ascend(&self, cx: &Launch, _x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let Reserved { seed, offset, native } = self.source;
+        let Reserved {
+            seed,
+            offset,
+            native,
+        } = self.source;
         if !native {
-            return Err(Error::unsupported(self.name(), self.device, self.dtype, "portable numbers are made on the host"));
+            return Err(Error::unsupported(
+                self.name(),
+                self.device,
+                self.dtype,
+                "portable numbers are made on the host",
+            ));
         }
         match self.distribution {
             Distribution::Uniform => aclnn::inplace_uniform(cx, &y[0], 0.0, 1.0, seed, offset)?,
-            Distribution::Normal => aclnn::inplace_normal(cx, &y[0], 0.0, 1.0, seed as i64, offset as i64)?,
-            Distribution::Integers { low, high } => aclnn::inplace_random(cx, &y[0], low, high, seed as i64, offset as i64)?,
+            Distribution::Normal => {
+                aclnn::inplace_normal(cx, &y[0], 0.0, 1.0, seed as i64, offset as i64)?
+            }
+            Distribution::Integers { low, high } => {
+                aclnn::inplace_random(cx, &y[0], low, high, seed as i64, offset as i64)?
+            }
         }
         Ok(Counts::EXACT)
     }
@@ -224,9 +293,23 @@ impl Op for Random {
     /// On the host, then moved.
     fn compose(&self, _x: &[Tensor]) -> Result<Outputs> {
         if self.device.is_cpu() {
-            return Err(Error::unsupported(self.name(), self.device, self.dtype, "the op is not composed of others"));
+            return Err(Error::unsupported(
+                self.name(),
+                self.device,
+                self.dtype,
+                "the op is not composed of others",
+            ));
         }
-        Ok(smallvec![run_one(&Random { device: Device::Cpu, ..*self }, &[])?.to_device(self.device)?])
+        Ok(smallvec![
+            run_one(
+                &Random {
+                    device: Device::Cpu,
+                    ..*self
+                },
+                &[]
+            )?
+            .to_device(self.device)?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -245,16 +328,38 @@ impl Op for Random {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "rand",
     family: "random",
-    kernels: &["aclnnInplaceUniform", "aclnnInplaceNormal", "aclnnInplaceRandom"],
+    kernels: &[
+        "aclnnInplaceUniform",
+        "aclnnInplaceNormal",
+        "aclnnInplaceRandom",
+    ],
     samples,
 };
 
 fn samples() -> Vec<Sample> {
-    let source = Reserved { seed: 5, offset: 0, native: false };
+    let source = Reserved {
+        seed: 5,
+        offset: 0,
+        native: false,
+    };
     let one = |distribution, dtype| {
-        let op = Box::new(Random { distribution, shape: Shape::from([3, 4]), dtype, device: Device::Cpu, source });
-        Sample { op, inputs: vec![], dtypes: &[DType::F32] }
+        let op = Box::new(Random {
+            distribution,
+            shape: Shape::from([3, 4]),
+            dtype,
+            device: Device::Cpu,
+            source,
+        });
+        Sample {
+            op,
+            inputs: vec![],
+            dtypes: &[DType::F32],
+        }
     };
     let integers = Distribution::Integers { low: -3, high: 9 };
-    vec![one(Distribution::Uniform, DType::F32), one(Distribution::Normal, DType::F64), one(integers, DType::I32)]
+    vec![
+        one(Distribution::Uniform, DType::F32),
+        one(Distribution::Normal, DType::F64),
+        one(integers, DType::I32),
+    ]
 }

@@ -23,12 +23,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one given twice.
     pub fn all(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&Truth { form: Form::All, options: options.into() }, &[self])
+        run_one(
+            &Truth {
+                form: Form::All,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "all", family: "reduce", kernels: &["aclnnAll"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "all",
+    family: "reduce",
+    kernels: &["aclnnAll"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::reduce_samples(|options| Box::new(Truth { form: Form::All, options }), DType::ALL)
+    super::reduce_samples(
+        |options| {
+            Box::new(Truth {
+                form: Form::All,
+                options,
+            })
+        },
+        DType::ALL,
+    )
 }

@@ -23,12 +23,31 @@ impl Tensor {
     /// `Index` (dims given) or `Option` (all dims) where nothing would be reduced, `Axis` for a dim out of range, `Option` for
     /// one given twice.
     pub fn amax(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&ExtremeOf { end: End::Largest, options: options.into() }, &[self])
+        run_one(
+            &ExtremeOf {
+                end: End::Largest,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "amax", family: "reduce", kernels: &["aclnnAmax"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "amax",
+    family: "reduce",
+    kernels: &["aclnnAmax"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::reduce_samples(|options| Box::new(ExtremeOf { end: End::Largest, options }), DType::ALL)
+    super::reduce_samples(
+        |options| {
+            Box::new(ExtremeOf {
+                end: End::Largest,
+                options,
+            })
+        },
+        DType::ALL,
+    )
 }

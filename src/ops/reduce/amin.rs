@@ -23,12 +23,31 @@ impl Tensor {
     /// `Index` (dims given) or `Option` (all dims) where nothing would be reduced, `Axis` for a dim out of range, `Option` for
     /// one given twice.
     pub fn amin(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&ExtremeOf { end: End::Smallest, options: options.into() }, &[self])
+        run_one(
+            &ExtremeOf {
+                end: End::Smallest,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "amin", family: "reduce", kernels: &["aclnnAmin"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "amin",
+    family: "reduce",
+    kernels: &["aclnnAmin"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::reduce_samples(|options| Box::new(ExtremeOf { end: End::Smallest, options }), DType::ALL)
+    super::reduce_samples(
+        |options| {
+            Box::new(ExtremeOf {
+                end: End::Smallest,
+                options,
+            })
+        },
+        DType::ALL,
+    )
 }

@@ -23,14 +23,41 @@ impl Tensor {
     /// # Errors
     /// `DType` for bools, `Axis` for a dim out of range, `Index` (a dim given) or `Option` (none) where there is no element.
     pub fn argmax(&self, options: impl Into<ArgOptions>) -> Result<Tensor> {
-        run_one(&ExtremeIndex { end: End::Largest, options: options.into() }, &[self])
+        run_one(
+            &ExtremeIndex {
+                end: End::Largest,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "argmax", family: "reduce", kernels: &["aclnnArgMax"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "argmax",
+    family: "reduce",
+    kernels: &["aclnnArgMax"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let mut samples = super::line_samples(|dim| Box::new(ExtremeIndex { end: End::Largest, options: dim.into() }), NUMBERS);
-    samples.extend(super::line_samples(|_| Box::new(ExtremeIndex { end: End::Largest, options: ArgOptions::new() }), NUMBERS));
+    let mut samples = super::line_samples(
+        |dim| {
+            Box::new(ExtremeIndex {
+                end: End::Largest,
+                options: dim.into(),
+            })
+        },
+        NUMBERS,
+    );
+    samples.extend(super::line_samples(
+        |_| {
+            Box::new(ExtremeIndex {
+                end: End::Largest,
+                options: ArgOptions::new(),
+            })
+        },
+        NUMBERS,
+    ));
     samples
 }

@@ -22,14 +22,41 @@ impl Tensor {
     /// # Errors
     /// `DType` for bools, `Axis` for a dim out of range, `Index` (a dim given) or `Option` (none) where there is no element.
     pub fn argmin(&self, options: impl Into<ArgOptions>) -> Result<Tensor> {
-        run_one(&ExtremeIndex { end: End::Smallest, options: options.into() }, &[self])
+        run_one(
+            &ExtremeIndex {
+                end: End::Smallest,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "argmin", family: "reduce", kernels: &["aclnnArgMin"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "argmin",
+    family: "reduce",
+    kernels: &["aclnnArgMin"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let mut samples = super::line_samples(|dim| Box::new(ExtremeIndex { end: End::Smallest, options: dim.into() }), NUMBERS);
-    samples.extend(super::line_samples(|_| Box::new(ExtremeIndex { end: End::Smallest, options: ArgOptions::new() }), NUMBERS));
+    let mut samples = super::line_samples(
+        |dim| {
+            Box::new(ExtremeIndex {
+                end: End::Smallest,
+                options: dim.into(),
+            })
+        },
+        NUMBERS,
+    );
+    samples.extend(super::line_samples(
+        |_| {
+            Box::new(ExtremeIndex {
+                end: End::Smallest,
+                options: ArgOptions::new(),
+            })
+        },
+        NUMBERS,
+    ));
     samples
 }

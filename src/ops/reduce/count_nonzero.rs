@@ -22,13 +22,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one given twice.
     pub fn count_nonzero(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&Truth { form: Form::Count, options: options.into() }, &[self])
+        run_one(
+            &Truth {
+                form: Form::Count,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "count_nonzero", family: "reduce", kernels: &["aclnnNeScalar", "aclnnReduceSum"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "count_nonzero",
+    family: "reduce",
+    kernels: &["aclnnNeScalar", "aclnnReduceSum"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::reduce_samples(|options| Box::new(Truth { form: Form::Count, options }), DType::ALL)
+    super::reduce_samples(
+        |options| {
+            Box::new(Truth {
+                form: Form::Count,
+                options,
+            })
+        },
+        DType::ALL,
+    )
 }

@@ -1,9 +1,9 @@
 //! `cummax`: the largest element so far along a dim.
 
-use super::picked_along;
 use super::extreme::{End, wins};
-use crate::cpu::rows;
+use super::picked_along;
 use super::run_two;
+use crate::cpu::rows;
 use crate::ops::prelude::*;
 
 /// `cummax` and `cummin`.
@@ -31,13 +31,23 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn cummax(&self, dim: i64) -> Result<(Tensor, Tensor)> {
-        run_two(&RunningExtreme { end: End::Largest, dim }, &[self])
+        run_two(
+            &RunningExtreme {
+                end: End::Largest,
+                dim,
+            },
+            &[self],
+        )
     }
 }
 
 impl Op for RunningExtreme {
     fn name(&self) -> &'static str {
-        if self.end == End::Largest { "cummax" } else { "cummin" }
+        if self.end == End::Largest {
+            "cummax"
+        } else {
+            "cummin"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -49,7 +59,9 @@ impl Op for RunningExtreme {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.dim)?);
-        let [values, indices] = y else { return Ok(Counts::EXACT) };
+        let [values, indices] = y else {
+            return Ok(Counts::EXACT);
+        };
         let end = self.end;
         with_lane!(x[0].dtype(), T => rows::marked::<T, 1, 1>([&x[0]], [values], indices, &mask, |_, [x], [y], marks| {
             let mut best = 0;
@@ -67,7 +79,11 @@ impl Op for RunningExtreme {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let run = if self.end == End::Largest { aclnn::cummax } else { aclnn::cummin };
+        let run = if self.end == End::Largest {
+            aclnn::cummax
+        } else {
+            aclnn::cummin
+        };
         run(cx, &x[0], self.dim, &y[0], &y[1])?;
         Ok(Counts::EXACT)
     }
@@ -81,7 +97,12 @@ impl Op for RunningExtreme {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(picked_along(&cx.meta(0)?.shape, self.dim, cx.gradient()?, cx.output(1)?)?)])
+        Ok(smallvec![Some(picked_along(
+            &cx.meta(0)?.shape,
+            self.dim,
+            cx.gradient()?,
+            cx.output(1)?
+        )?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -89,8 +110,21 @@ impl Op for RunningExtreme {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cummax", family: "reduce", kernels: &["aclnnCummax"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cummax",
+    family: "reduce",
+    kernels: &["aclnnCummax"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(RunningExtreme { end: End::Largest, dim }), NUMBERS)
+    super::line_samples(
+        |dim| {
+            Box::new(RunningExtreme {
+                end: End::Largest,
+                dim,
+            })
+        },
+        NUMBERS,
+    )
 }

@@ -23,12 +23,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn cummin(&self, dim: i64) -> Result<(Tensor, Tensor)> {
-        run_two(&RunningExtreme { end: End::Smallest, dim }, &[self])
+        run_two(
+            &RunningExtreme {
+                end: End::Smallest,
+                dim,
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cummin", family: "reduce", kernels: &["aclnnCummin"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cummin",
+    family: "reduce",
+    kernels: &["aclnnCummin"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(RunningExtreme { end: End::Smallest, dim }), NUMBERS)
+    super::line_samples(
+        |dim| {
+            Box::new(RunningExtreme {
+                end: End::Smallest,
+                dim,
+            })
+        },
+        NUMBERS,
+    )
 }

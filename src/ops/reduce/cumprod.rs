@@ -25,7 +25,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn cumprod(&self, options: impl Into<ScanOptions>) -> Result<Tensor> {
-        run_one(&Cumprod { options: options.into() }, &[self])
+        run_one(
+            &Cumprod {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -60,7 +65,10 @@ impl Op for Cumprod {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let dim = AclScalar { value: Scalar::Int(self.options.dim), dtype: DType::I32 };
+        let dim = AclScalar {
+            value: Scalar::Int(self.options.dim),
+            dtype: DType::I32,
+        };
         aclnn::cumprod(cx, &x[0], dim, y[0].dtype(), &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -75,15 +83,25 @@ impl Op for Cumprod {
 
     /// Before the first zero of a line, `dx = sum of later (dy y) / x`; at it, the same with 1 in its place; after it, 0.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        let (x, y, dy, dim) = (cx.input(0)?, cx.output(0)?, cx.gradient()?, self.options.dim);
+        let (x, y, dy, dim) = (
+            cx.input(0)?,
+            cx.output(0)?,
+            cx.gradient()?,
+            self.options.dim,
+        );
         let zero = x.eq(0i64)?;
         let zeros = zero.cumsum(dim)?;
         let first = zero.logical_and(&zeros.eq(1i64)?)?;
         let safe = first.where_cond(1.0, x)?;
-        let before = dy.mul(y)?.cumsum_back(dim)?.div(&zero.where_cond(1.0, x)?)?;
+        let before = dy
+            .mul(y)?
+            .cumsum_back(dim)?
+            .div(&zero.where_cond(1.0, x)?)?;
         let at = dy.mul(&safe.cumprod(dim)?)?;
         let at = zeros.eq(0i64)?.where_cond(0.0, &at)?.cumsum_back(dim)?;
-        let dx = zeros.eq(0i64)?.where_cond(&before, &first.where_cond(&at, 0.0)?)?;
+        let dx = zeros
+            .eq(0i64)?
+            .where_cond(&before, &first.where_cond(&at, 0.0)?)?;
         Ok(smallvec![Some(dx)])
     }
 
@@ -96,8 +114,20 @@ impl Op for Cumprod {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cumprod", family: "reduce", kernels: &["aclnnCumprod"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cumprod",
+    family: "reduce",
+    kernels: &["aclnnCumprod"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(Cumprod { options: dim.into() }), DType::ALL)
+    super::line_samples(
+        |dim| {
+            Box::new(Cumprod {
+                options: dim.into(),
+            })
+        },
+        DType::ALL,
+    )
 }

@@ -26,7 +26,11 @@ impl ScanOptions {
     /// The plan of a scan: integers and bools become `i64` unless a dtype is asked for.
     pub(super) fn plan(&self, op: &'static str, x: &[Meta], plan: &mut Plan) -> Result<()> {
         x[0].shape.axis_or_scalar(op, self.dim)?;
-        let own = if x[0].dtype.is_float() { x[0].dtype } else { DType::I64 };
+        let own = if x[0].dtype.is_float() {
+            x[0].dtype
+        } else {
+            DType::I64
+        };
         let dtype = self.dtype.unwrap_or(own);
         plan.cast(0, dtype);
         plan.output(x[0].shape, dtype);
@@ -64,12 +68,24 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn cumsum(&self, options: impl Into<ScanOptions>) -> Result<Tensor> {
-        run_one(&Cumsum { options: options.into(), reverse: false }, &[self])
+        run_one(
+            &Cumsum {
+                options: options.into(),
+                reverse: false,
+            },
+            &[self],
+        )
     }
 
     /// `y[i] = x[i] + .. + x[n - 1]` along a dim: the gradient of a running sum.
     pub(crate) fn cumsum_back(&self, dim: i64) -> Result<Tensor> {
-        run_one(&Cumsum { options: ScanOptions::new(dim), reverse: true }, &[self])
+        run_one(
+            &Cumsum {
+                options: ScanOptions::new(dim),
+                reverse: true,
+            },
+            &[self],
+        )
     }
 }
 
@@ -82,7 +98,11 @@ fn scan<T: Number>(x: &[T], y: &mut [T], reverse: bool) {
             wide += x.to_f64();
             *y = T::from_f64(wide);
         } else {
-            exact = if T::DTYPE == DType::Bool { T::from_i64(i64::from(exact.is_true() || x.is_true())) } else { exact.plus(*x) };
+            exact = if T::DTYPE == DType::Bool {
+                T::from_i64(i64::from(exact.is_true() || x.is_true()))
+            } else {
+                exact.plus(*x)
+            };
             *y = exact;
         }
     };
@@ -128,7 +148,11 @@ impl Op for Cumsum {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        Ok(smallvec![Some(if self.reverse { dy.cumsum(self.options.dim)? } else { dy.cumsum_back(self.options.dim)? })])
+        Ok(smallvec![Some(if self.reverse {
+            dy.cumsum(self.options.dim)?
+        } else {
+            dy.cumsum_back(self.options.dim)?
+        })])
     }
 
     fn cast(&self) -> CastRule {
@@ -140,8 +164,21 @@ impl Op for Cumsum {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cumsum", family: "reduce", kernels: &["aclnnCumsum", "aclnnCumsumV2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cumsum",
+    family: "reduce",
+    kernels: &["aclnnCumsum", "aclnnCumsumV2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(Cumsum { options: dim.into(), reverse: false }), DType::ALL)
+    super::line_samples(
+        |dim| {
+            Box::new(Cumsum {
+                options: dim.into(),
+                reverse: false,
+            })
+        },
+        DType::ALL,
+    )
 }

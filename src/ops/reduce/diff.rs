@@ -68,7 +68,12 @@ impl Tensor {
     /// # Errors
     /// `Shape` for a tensor without dims, `Axis` for a dim out of range, `Option` for a negative count.
     pub fn diff(&self, options: impl Into<DiffOptions>) -> Result<Tensor> {
-        run_one(&Diff { options: options.into() }, &[self])
+        run_one(
+            &Diff {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -82,9 +87,18 @@ impl Op for Diff {
             return Err(Error::shape("diff", x[0].shape, "at least one dim"));
         }
         let dim = x[0].shape.axis("diff", self.options.dim)?;
-        let times = usize::try_from(self.options.times)
-            .map_err(|_| Error::option("diff", "times", format!("got {}, wanted 0 or more", self.options.times)))?;
-        plan.output(x[0].shape.with(dim, x[0].shape.size(dim).saturating_sub(times)), x[0].dtype);
+        let times = usize::try_from(self.options.times).map_err(|_| {
+            Error::option(
+                "diff",
+                "times",
+                format!("got {}, wanted 0 or more", self.options.times),
+            )
+        })?;
+        plan.output(
+            x[0].shape
+                .with(dim, x[0].shape.size(dim).saturating_sub(times)),
+            x[0].dtype,
+        );
         Ok(())
     }
 
@@ -92,11 +106,25 @@ impl Op for Diff {
         let dim = x[0].shape().axis("diff", self.options.dim)?;
         let size = x[0].shape().size(dim) as i64;
         let mut y = x[0].clone();
-        for left in (0..size).rev().take(usize::try_from(self.options.times).unwrap_or(0)) {
-            let (later, earlier) = (y.narrow(self.options.dim, 1, left)?, y.narrow(self.options.dim, 0, left)?);
-            y = if y.dtype() == DType::Bool { later.ne(&earlier)? } else { later.sub(&earlier)? };
+        for left in (0..size)
+            .rev()
+            .take(usize::try_from(self.options.times).unwrap_or(0))
+        {
+            let (later, earlier) = (
+                y.narrow(self.options.dim, 1, left)?,
+                y.narrow(self.options.dim, 0, left)?,
+            );
+            y = if y.dtype() == DType::Bool {
+                later.ne(&earlier)?
+            } else {
+                later.sub(&earlier)?
+            };
         }
-        Ok(smallvec![if self.options.times == 0 { y.copy()? } else { y }])
+        Ok(smallvec![if self.options.times == 0 {
+            y.copy()?
+        } else {
+            y
+        }])
     }
 
     fn gradient(&self) -> Gradient {
@@ -108,8 +136,20 @@ impl Op for Diff {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "diff", family: "reduce", kernels: &["aclnnSub"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "diff",
+    family: "reduce",
+    kernels: &["aclnnSub"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(Diff { options: DiffOptions::new().dim(dim).times(2) }), DType::ALL)
+    super::line_samples(
+        |dim| {
+            Box::new(Diff {
+                options: DiffOptions::new().dim(dim).times(2),
+            })
+        },
+        DType::ALL,
+    )
 }

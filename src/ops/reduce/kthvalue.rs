@@ -37,7 +37,13 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for `k` outside 1 to the dim's size, `DType` for bools.
     pub fn kthvalue(&self, k: i64, options: impl Into<LineOptions>) -> Result<(Tensor, Tensor)> {
-        run_two(&Ranked { rank: Rank::Kth(k), options: options.into() }, &[self])
+        run_two(
+            &Ranked {
+                rank: Rank::Kth(k),
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -58,25 +64,36 @@ fn choose<T: Number>(rank: Rank, line: &[T]) -> usize {
     let (_, chosen, _) = order.select_nth_unstable_by(place, |a, b| {
         let (x, y) = (key(*a), key(*b));
         let nans = x.is_nan().cmp(&y.is_nan());
-        nans.then(x.partial_cmp(&y).unwrap_or(std::cmp::Ordering::Equal)).then(a.cmp(b))
+        nans.then(x.partial_cmp(&y).unwrap_or(std::cmp::Ordering::Equal))
+            .then(a.cmp(b))
     });
     *chosen
 }
 
 impl Op for Ranked {
     fn name(&self) -> &'static str {
-        if self.rank == Rank::Median { "median_dim" } else { "kthvalue" }
+        if self.rank == Rank::Median {
+            "median_dim"
+        } else {
+            "kthvalue"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         if x[0].dtype == DType::Bool {
             return Err(Error::dtype(self.name(), x[0].dtype, "a number"));
         }
-        let size = x[0].shape.size(x[0].shape.axis_or_scalar(self.name(), self.options.dim)?);
+        let size = x[0]
+            .shape
+            .size(x[0].shape.axis_or_scalar(self.name(), self.options.dim)?);
         if let Rank::Kth(k) = self.rank
             && !usize::try_from(k).is_ok_and(|k| (1..=size).contains(&k))
         {
-            return Err(Error::option(self.name(), "k", format!("got {k}, wanted 1 to {size}")));
+            return Err(Error::option(
+                self.name(),
+                "k",
+                format!("got {k}, wanted 1 to {size}"),
+            ));
         }
         let (_, shape) = self.options.plan(self.name(), &x[0].shape)?;
         plan.output(shape, x[0].dtype);
@@ -86,7 +103,9 @@ impl Op for Ranked {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
-        let [values, indices] = y else { return Ok(Counts::EXACT) };
+        let [values, indices] = y else {
+            return Ok(Counts::EXACT);
+        };
         let rank = self.rank;
         with_lane!(x[0].dtype(), T => rows::picked::<T>(&x[0], dim, values, indices, |line| choose(rank, line)));
         Ok(Counts::EXACT)
@@ -94,8 +113,18 @@ impl Op for Ranked {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         match self.rank {
-            Rank::Median => aclnn::median_dim(cx, &x[0], self.options.dim, self.options.keep, &y[0], &y[1])?,
-            Rank::Kth(k) => aclnn::kthvalue(cx, &x[0], k, self.options.dim, self.options.keep, &y[0], &y[1])?,
+            Rank::Median => {
+                aclnn::median_dim(cx, &x[0], self.options.dim, self.options.keep, &y[0], &y[1])?
+            }
+            Rank::Kth(k) => aclnn::kthvalue(
+                cx,
+                &x[0],
+                k,
+                self.options.dim,
+                self.options.keep,
+                &y[0],
+                &y[1],
+            )?,
         }
         Ok(Counts::EXACT)
     }
@@ -109,7 +138,12 @@ impl Op for Ranked {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(picked(&cx.meta(0)?.shape, &self.options, cx.gradient()?, cx.output(1)?)?)])
+        Ok(smallvec![Some(picked(
+            &cx.meta(0)?.shape,
+            &self.options,
+            cx.gradient()?,
+            cx.output(1)?
+        )?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -117,8 +151,21 @@ impl Op for Ranked {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "kthvalue", family: "reduce", kernels: &["aclnnKthvalue"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "kthvalue",
+    family: "reduce",
+    kernels: &["aclnnKthvalue"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(Ranked { rank: Rank::Kth(2), options: dim.into() }), NUMBERS)
+    super::line_samples(
+        |dim| {
+            Box::new(Ranked {
+                rank: Rank::Kth(2),
+                options: dim.into(),
+            })
+        },
+        NUMBERS,
+    )
 }

@@ -28,7 +28,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one given twice.
     pub fn logsumexp(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&LogSumExp { options: options.into() }, &[self])
+        run_one(
+            &LogSumExp {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -46,7 +51,9 @@ impl Op for LogSumExp {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = self.options.mask("logsumexp", x[0].shape())?;
-        let mut y = y[0].with_layout(Layout::contiguous(self.options.kept("logsumexp", x[0].shape())?));
+        let mut y = y[0].with_layout(Layout::contiguous(
+            self.options.kept("logsumexp", x[0].shape())?,
+        ));
         let simd = Simd::best();
         with_float!(x[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y], &mask, |_, [x], [y]| simd.run(|| {
             let top = largest(x);
@@ -58,7 +65,11 @@ impl Op for LogSumExp {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         if x[0].elements() == 0 {
-            aclnn::inplace_fill_scalar(cx, &y[0], AclScalar::of(Scalar::Float(f64::NEG_INFINITY), y[0].dtype()))?;
+            aclnn::inplace_fill_scalar(
+                cx,
+                &y[0],
+                AclScalar::of(Scalar::Float(f64::NEG_INFINITY), y[0].dtype()),
+            )?;
             return Ok(Counts::EXACT);
         }
         let dims = self.options.dims("logsumexp", x[0].shape())?;
@@ -71,8 +82,15 @@ impl Op for LogSumExp {
         let x = [x[0].detach()];
         let top = x[0].amax(self.options.keeping())?;
         let top = top.isfinite()?.where_cond(&top, 0.0)?;
-        let sum = x[0].sub(&top)?.exp()?.sum(self.options.keeping())?.log()?.add(&top)?;
-        Ok(smallvec![sum.reshape(self.options.result("logsumexp", x[0].shape())?)?])
+        let sum = x[0]
+            .sub(&top)?
+            .exp()?
+            .sum(self.options.keeping())?
+            .log()?
+            .add(&top)?;
+        Ok(smallvec![sum.reshape(
+            self.options.result("logsumexp", x[0].shape())?
+        )?])
     }
 
     fn gradient(&self) -> Gradient {
@@ -101,7 +119,12 @@ impl Op for LogSumExp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "logsumexp", family: "reduce", kernels: &["aclnnLogSumExp"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "logsumexp",
+    family: "reduce",
+    kernels: &["aclnnLogSumExp"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::reduce_samples(|options| Box::new(LogSumExp { options }), FLOATS)

@@ -24,12 +24,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Index` for a dim of size 0.
     pub fn max_dim(&self, options: impl Into<LineOptions>) -> Result<(Tensor, Tensor)> {
-        run_two(&ExtremeAlong { end: End::Largest, options: options.into() }, &[self])
+        run_two(
+            &ExtremeAlong {
+                end: End::Largest,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "max_dim", family: "reduce", kernels: &["aclnnMaxDim"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "max_dim",
+    family: "reduce",
+    kernels: &["aclnnMaxDim"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(ExtremeAlong { end: End::Largest, options: dim.into() }), NUMBERS)
+    super::line_samples(
+        |dim| {
+            Box::new(ExtremeAlong {
+                end: End::Largest,
+                options: dim.into(),
+            })
+        },
+        NUMBERS,
+    )
 }

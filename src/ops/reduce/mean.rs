@@ -29,7 +29,12 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools without a float dtype, `Axis` for a dim out of range, `Option` for one given twice.
     pub fn mean(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&Mean { options: options.into() }, &[self])
+        run_one(
+            &Mean {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -42,7 +47,11 @@ impl Op for Mean {
         let mask = self.options.mask("mean", &x[0].shape)?;
         let dtype = self.options.dtype.unwrap_or(x[0].dtype);
         if !dtype.is_float() {
-            return Err(Error::dtype("mean", dtype, "a float dtype (ask for one with `ReduceOptions::dtype`)"));
+            return Err(Error::dtype(
+                "mean",
+                dtype,
+                "a float dtype (ask for one with `ReduceOptions::dtype`)",
+            ));
         }
         plan.cast(0, dtype);
         plan.output(reduced_shape(&x[0].shape, &mask, self.options.keep), dtype);
@@ -58,7 +67,11 @@ impl Op for Mean {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let dims = self.options.dims("mean", x[0].shape())?;
         if x[0].elements() == 0 {
-            aclnn::inplace_fill_scalar(cx, &y[0], AclScalar::of(Scalar::Float(f64::NAN), y[0].dtype()))?;
+            aclnn::inplace_fill_scalar(
+                cx,
+                &y[0],
+                AclScalar::of(Scalar::Float(f64::NAN), y[0].dtype()),
+            )?;
         } else {
             aclnn::mean(cx, &x[0], &dims, self.options.keep, y[0].dtype(), &y[0])?;
         }
@@ -77,7 +90,12 @@ impl Op for Mean {
         let shape = cx.meta(0)?.shape;
         let kept = reduced_shape(&shape, &self.options.mask("mean", &shape)?, true);
         let count = shape.elements() as f64 / kept.elements().max(1) as f64;
-        Ok(smallvec![Some(cx.gradient()?.mul(1.0 / count)?.reshape(kept)?.expand(shape)?)])
+        Ok(smallvec![Some(
+            cx.gradient()?
+                .mul(1.0 / count)?
+                .reshape(kept)?
+                .expand(shape)?
+        )])
     }
 
     fn cast(&self) -> CastRule {
@@ -89,7 +107,12 @@ impl Op for Mean {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "mean", family: "reduce", kernels: &["aclnnMean"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "mean",
+    family: "reduce",
+    kernels: &["aclnnMean"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::reduce_samples(|options| Box::new(Mean { options }), FLOATS)

@@ -22,12 +22,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Index` for a dim of size 0, `DType` for bools.
     pub fn median_dim(&self, options: impl Into<LineOptions>) -> Result<(Tensor, Tensor)> {
-        run_two(&Ranked { rank: Rank::Median, options: options.into() }, &[self])
+        run_two(
+            &Ranked {
+                rank: Rank::Median,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "median_dim", family: "reduce", kernels: &["aclnnMedianDim"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "median_dim",
+    family: "reduce",
+    kernels: &["aclnnMedianDim"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    super::line_samples(|dim| Box::new(Ranked { rank: Rank::Median, options: dim.into() }), NUMBERS)
+    super::line_samples(
+        |dim| {
+            Box::new(Ranked {
+                rank: Rank::Median,
+                options: dim.into(),
+            })
+        },
+        NUMBERS,
+    )
 }

@@ -24,7 +24,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one given twice.
     pub fn nansum(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&Nansum { options: options.into() }, &[self])
+        run_one(
+            &Nansum {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -34,7 +39,11 @@ impl Op for Nansum {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        let own = if x[0].dtype.is_float() { x[0].dtype } else { DType::I64 };
+        let own = if x[0].dtype.is_float() {
+            x[0].dtype
+        } else {
+            DType::I64
+        };
         let dtype = self.options.dtype.unwrap_or(own);
         plan.output(self.options.result("nansum", &x[0].shape)?, dtype);
         Ok(())
@@ -44,7 +53,11 @@ impl Op for Nansum {
         if !x[0].dtype().is_float() {
             return Ok(smallvec![x[0].sum(self.options.clone())?]);
         }
-        Ok(smallvec![x[0].isnan()?.where_cond(0.0, &x[0])?.sum(self.options.clone())?])
+        Ok(smallvec![
+            x[0].isnan()?
+                .where_cond(0.0, &x[0])?
+                .sum(self.options.clone())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -60,7 +73,12 @@ impl Op for Nansum {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "nansum", family: "reduce", kernels: &["aclnnReduceSum"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "nansum",
+    family: "reduce",
+    kernels: &["aclnnReduceSum"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     super::reduce_samples(|options| Box::new(Nansum { options }), DType::ALL)

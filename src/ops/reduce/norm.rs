@@ -17,7 +17,10 @@ pub struct NormOptions {
 
 impl Default for NormOptions {
     fn default() -> Self {
-        NormOptions { reduce: ReduceOptions::new(), power: 2.0 }
+        NormOptions {
+            reduce: ReduceOptions::new(),
+            power: 2.0,
+        }
     }
 }
 
@@ -77,7 +80,12 @@ impl Tensor {
     /// `DType` for integers and bools, `Axis` for a dim out of range, `Option` for one given twice, `Index` or `Option` for an
     /// infinite or negative power of nothing.
     pub fn norm(&self, options: impl Into<NormOptions>) -> Result<Tensor> {
-        run_one(&Norm { options: options.into() }, &[self])
+        run_one(
+            &Norm {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -93,7 +101,11 @@ impl<T: Lane> Fold for Powers<T> {
     type Out = T;
 
     fn start(&self) -> f64 {
-        if self.power == f64::NEG_INFINITY { f64::INFINITY } else { 0.0 }
+        if self.power == f64::NEG_INFINITY {
+            f64::INFINITY
+        } else {
+            0.0
+        }
     }
 
     #[inline(always)]
@@ -154,20 +166,38 @@ impl Op for Norm {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let power = self.options.power;
-        if x[0].elements() == 0 || ![0.0, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY].contains(&power) {
+        if x[0].elements() == 0
+            || ![0.0, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY].contains(&power)
+        {
             let why = "the kernel is used for the powers 0, 1, 2 and infinities of tensors that are not empty";
-            return Err(Error::unsupported("norm", Device::Ascend(cx.device()), x[0].dtype(), why));
+            return Err(Error::unsupported(
+                "norm",
+                Device::Ascend(cx.device()),
+                x[0].dtype(),
+                why,
+            ));
         }
         let dims = self.options.reduce.dims("norm", x[0].shape())?;
         let power = AclScalar::of(Scalar::Float(power), DType::F32);
-        aclnn::linalg_vector_norm(cx, &x[0], power, Some(&dims), self.options.reduce.keep, y[0].dtype(), &y[0])?;
+        aclnn::linalg_vector_norm(
+            cx,
+            &x[0],
+            power,
+            Some(&dims),
+            self.options.reduce.keep,
+            y[0].dtype(),
+            &y[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (power, reduce) = (self.options.power, self.options.reduce.clone());
         // The tape records this op, not its parts: its gradient at 0 is not theirs.
-        let size = x[0].detach().to_dtype(super::widened(x[0].dtype()))?.abs()?;
+        let size = x[0]
+            .detach()
+            .to_dtype(super::widened(x[0].dtype()))?
+            .abs()?;
         let norm = match power {
             f64::INFINITY => size.amax(reduce)?,
             f64::NEG_INFINITY => size.amin(reduce)?,
@@ -204,7 +234,11 @@ impl Op for Norm {
             }
             power => {
                 let steep = x.sign()?.mul(&x.abs()?.pow(power - 1.0)?)?;
-                let steep = if power < 1.0 { x.eq(0i64)?.where_cond(0.0, &steep)? } else { steep };
+                let steep = if power < 1.0 {
+                    x.eq(0i64)?.where_cond(0.0, &steep)?
+                } else {
+                    steep
+                };
                 steep.mul(&without_zero(dy.div(&y.pow(power - 1.0)?)?)?)?
             }
         };
@@ -220,10 +254,23 @@ impl Op for Norm {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "norm", family: "reduce", kernels: &["aclnnLinalgVectorNorm"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "norm",
+    family: "reduce",
+    kernels: &["aclnnLinalgVectorNorm"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let norm = |options| Sample { op: Box::new(Norm { options }), inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes: FLOATS };
+    let norm = |options| Sample {
+        op: Box::new(Norm { options }),
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes: FLOATS,
+    };
     let powers = [0.0, 1.0, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY];
-    powers.into_iter().map(|power| norm(NormOptions::new().dim([0, 2]).keepdim().power(power))).chain([norm(().into())]).collect()
+    powers
+        .into_iter()
+        .map(|power| norm(NormOptions::new().dim([0, 2]).keepdim().power(power)))
+        .chain([norm(().into())])
+        .collect()
 }

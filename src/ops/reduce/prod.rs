@@ -42,7 +42,11 @@ impl ProdOptions {
 
     fn reduce(&self) -> ReduceOptions {
         let options = self.dim.map_or(ReduceOptions::new(), ReduceOptions::from);
-        if self.keep { options.keepdim() } else { options }
+        if self.keep {
+            options.keepdim()
+        } else {
+            options
+        }
     }
 }
 
@@ -83,7 +87,12 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn prod(&self, options: impl Into<ProdOptions>) -> Result<Tensor> {
-        run_one(&Prod { options: options.into() }, &[self])
+        run_one(
+            &Prod {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -101,7 +110,11 @@ impl<T: Lane> Fold for Product<T> {
 
     #[inline(always)]
     fn step(&self, state: (f64, i64), x: T, _index: usize) -> (f64, i64) {
-        if T::IS_FLOAT { (state.0 * x.to_f64(), 1) } else { (1.0, state.1.wrapping_mul(x.to_i64())) }
+        if T::IS_FLOAT {
+            (state.0 * x.to_f64(), 1)
+        } else {
+            (1.0, state.1.wrapping_mul(x.to_i64()))
+        }
     }
 
     #[inline(always)]
@@ -110,7 +123,11 @@ impl<T: Lane> Fold for Product<T> {
     }
 
     fn finish(&self, state: (f64, i64), _count: usize) -> T {
-        if T::IS_FLOAT { T::from_f64(state.0) } else { T::from_i64(state.1) }
+        if T::IS_FLOAT {
+            T::from_f64(state.0)
+        } else {
+            T::from_i64(state.1)
+        }
     }
 }
 
@@ -120,7 +137,11 @@ impl Op for Prod {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        let own = if x[0].dtype.is_float() { x[0].dtype } else { DType::I64 };
+        let own = if x[0].dtype.is_float() {
+            x[0].dtype
+        } else {
+            DType::I64
+        };
         let dtype = self.options.dtype.unwrap_or(own);
         plan.cast(0, dtype);
         plan.output(self.options.reduce().result("prod", &x[0].shape)?, dtype);
@@ -141,7 +162,12 @@ impl Op for Prod {
         }
         match self.options.dim {
             Some(dim) => aclnn::prod_dim(cx, &x[0], dim, self.options.keep, dtype, &y[0])?,
-            None => aclnn::prod(cx, &x[0], dtype, &y[0].with_layout(Layout::contiguous(()).with_offset(y[0].layout().offset())))?,
+            None => aclnn::prod(
+                cx,
+                &x[0],
+                dtype,
+                &y[0].with_layout(Layout::contiguous(()).with_offset(y[0].layout().offset())),
+            )?,
         }
         Ok(Counts::EXACT)
     }
@@ -154,12 +180,17 @@ impl Op for Prod {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, options) = (cx.input(0)?, self.options.reduce());
         let dy = cx.gradient()?.reshape(options.kept("prod", x.shape())?)?;
-        let keep = ProdOptions { keep: true, ..self.options };
+        let keep = ProdOptions {
+            keep: true,
+            ..self.options
+        };
         let zero = x.eq(0i64)?;
         let others = zero.where_cond(1.0, x)?;
         let product = others.prod(keep)?;
         let zeros = zero.sum(options.keeping())?;
-        let alone = zero.logical_and(&zeros.eq(1i64)?)?.where_cond(&product, 0.0)?;
+        let alone = zero
+            .logical_and(&zeros.eq(1i64)?)?
+            .where_cond(&product, 0.0)?;
         let share = zeros.eq(0i64)?.where_cond(&product.div(&others)?, &alone)?;
         Ok(smallvec![Some(dy.mul(&share)?)])
     }
@@ -173,9 +204,22 @@ impl Op for Prod {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "prod", family: "reduce", kernels: &["aclnnProd", "aclnnProdDim"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "prod",
+    family: "reduce",
+    kernels: &["aclnnProd", "aclnnProdDim"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let prod = |options| Sample { op: Box::new(Prod { options }), inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes: DType::ALL };
-    vec![prod(().into()), prod(1.into()), prod(ProdOptions::new().dim(-1).keepdim())]
+    let prod = |options| Sample {
+        op: Box::new(Prod { options }),
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    };
+    vec![
+        prod(().into()),
+        prod(1.into()),
+        prod(ProdOptions::new().dim(-1).keepdim()),
+    ]
 }

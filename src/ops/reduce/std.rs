@@ -21,11 +21,22 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools, `Axis` for a dim out of range, `Option` for one given twice.
     pub fn std(&self, options: impl Into<VarOptions>) -> Result<Tensor> {
-        run_one(&Spread { form: Form::Std, options: options.into() }, &[self])
+        run_one(
+            &Spread {
+                form: Form::Std,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "std", family: "reduce", kernels: &["aclnnStd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "std",
+    family: "reduce",
+    kernels: &["aclnnStd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Form::Std)

@@ -30,15 +30,31 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one given twice.
     pub fn sum(&self, options: impl Into<ReduceOptions>) -> Result<Tensor> {
-        run_one(&Sum { options: options.into() }, &[self])
+        run_one(
+            &Sum {
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 
     /// Sums over broadcast dims, so that the result has `shape`: the gradient of broadcasting.
     pub(crate) fn sum_to(&self, op: &'static str, shape: &Shape) -> Result<Tensor> {
-        let lead = self.rank().checked_sub(shape.rank()).ok_or_else(|| Error::shape(op, self.shape(), shape))?;
-        let wide = |dim: &usize| *dim < lead || shape.size(*dim - lead) == 1 && self.dims()[*dim] != 1;
-        let dims: Vec<i64> = (0..self.rank()).filter(wide).map(|dim| dim as i64).collect();
-        let sum = if dims.is_empty() { self.clone() } else { self.sum(ReduceOptions::new().dim(dims).keepdim())? };
+        let lead = self
+            .rank()
+            .checked_sub(shape.rank())
+            .ok_or_else(|| Error::shape(op, self.shape(), shape))?;
+        let wide =
+            |dim: &usize| *dim < lead || shape.size(*dim - lead) == 1 && self.dims()[*dim] != 1;
+        let dims: Vec<i64> = (0..self.rank())
+            .filter(wide)
+            .map(|dim| dim as i64)
+            .collect();
+        let sum = if dims.is_empty() {
+            self.clone()
+        } else {
+            self.sum(ReduceOptions::new().dim(dims).keepdim())?
+        };
         sum.reshape(*shape)
     }
 }
@@ -52,12 +68,18 @@ pub(super) struct Total<T> {
 impl<T> Total<T> {
     /// The sum.
     pub(super) fn sum() -> Self {
-        Total { mean: false, lane: std::marker::PhantomData }
+        Total {
+            mean: false,
+            lane: std::marker::PhantomData,
+        }
     }
 
     /// The sum over the count.
     pub(super) fn mean() -> Self {
-        Total { mean: true, lane: std::marker::PhantomData }
+        Total {
+            mean: true,
+            lane: std::marker::PhantomData,
+        }
     }
 }
 
@@ -81,7 +103,11 @@ impl<T: Lane> Fold for Total<T> {
     }
 
     fn finish(&self, state: f64, count: usize) -> T {
-        T::from_f64(if self.mean { state / count as f64 } else { state })
+        T::from_f64(if self.mean {
+            state / count as f64
+        } else {
+            state
+        })
     }
 }
 
@@ -124,7 +150,11 @@ impl Op for Sum {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let mask = self.mask(&x[0].shape)?;
-        let own = if x[0].dtype.is_float() { x[0].dtype } else { DType::I64 };
+        let own = if x[0].dtype.is_float() {
+            x[0].dtype
+        } else {
+            DType::I64
+        };
         let dtype = self.options.dtype.unwrap_or(own);
         plan.cast(0, dtype);
         plan.output(reduced_shape(&x[0].shape, &mask, self.options.keep), dtype);
@@ -142,7 +172,10 @@ impl Op for Sum {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let mask = self.mask(x[0].shape())?;
-        let dims: Vec<i64> = (0..x[0].shape().rank()).filter(|dim| mask[*dim]).map(|dim| dim as i64).collect();
+        let dims: Vec<i64> = (0..x[0].shape().rank())
+            .filter(|dim| mask[*dim])
+            .map(|dim| dim as i64)
+            .collect();
         aclnn::reduce_sum(cx, &x[0], &dims, self.options.keep, y[0].dtype(), &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -158,7 +191,9 @@ impl Op for Sum {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let shape = cx.meta(0)?.shape;
         let kept = reduced_shape(&shape, &self.mask(&shape)?, true);
-        Ok(smallvec![Some(cx.gradient()?.reshape(kept)?.expand(shape)?)])
+        Ok(smallvec![Some(
+            cx.gradient()?.reshape(kept)?.expand(shape)?
+        )])
     }
 
     fn cast(&self) -> CastRule {
@@ -170,7 +205,12 @@ impl Op for Sum {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sum", family: "reduce", kernels: &["aclnnReduceSum"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sum",
+    family: "reduce",
+    kernels: &["aclnnReduceSum"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let sum = |options: ReduceOptions| Sample {
@@ -178,5 +218,9 @@ fn samples() -> Vec<Sample> {
         inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
         dtypes: DType::ALL,
     };
-    vec![sum(().into()), sum([0, 2].into()), sum(ReduceOptions::new().dim(-1).keepdim())]
+    vec![
+        sum(().into()),
+        sum([0, 2].into()),
+        sum(ReduceOptions::new().dim(-1).keepdim()),
+    ]
 }

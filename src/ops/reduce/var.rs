@@ -23,11 +23,22 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools, `Axis` for a dim out of range, `Option` for one given twice.
     pub fn var(&self, options: impl Into<VarOptions>) -> Result<Tensor> {
-        run_one(&Spread { form: Form::Var, options: options.into() }, &[self])
+        run_one(
+            &Spread {
+                form: Form::Var,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "var", family: "reduce", kernels: &["aclnnVarCorrection"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "var",
+    family: "reduce",
+    kernels: &["aclnnVarCorrection"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Form::Var)

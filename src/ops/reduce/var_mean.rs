@@ -1,7 +1,7 @@
 //! `var_mean`: the variance and the mean over dims.
 
-use super::spread::{Form, Spread, VarOptions, samples_of};
 use super::run_two;
+use super::spread::{Form, Spread, VarOptions, samples_of};
 use crate::ops::prelude::*;
 
 impl Tensor {
@@ -23,11 +23,22 @@ impl Tensor {
     /// # Errors
     /// `DType` for integers and bools, `Axis` for a dim out of range, `Option` for one given twice.
     pub fn var_mean(&self, options: impl Into<VarOptions>) -> Result<(Tensor, Tensor)> {
-        run_two(&Spread { form: Form::VarMean, options: options.into() }, &[self])
+        run_two(
+            &Spread {
+                form: Form::VarMean,
+                options: options.into(),
+            },
+            &[self],
+        )
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "var_mean", family: "reduce", kernels: &["aclnnVarMean"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "var_mean",
+    family: "reduce",
+    kernels: &["aclnnVarMean"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     samples_of(Form::VarMean)

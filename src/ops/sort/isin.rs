@@ -56,13 +56,22 @@ impl Op for IsIn {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let count = x[1].elements();
         if count == 0 || x[0].elements() == 0 {
-            return Ok(smallvec![Tensor::zeros(*x[0].shape(), DType::Bool, x[0].device())?]);
+            return Ok(smallvec![Tensor::zeros(
+                *x[0].shape(),
+                DType::Bool,
+                x[0].device()
+            )?]);
         }
-        let dtype = if x[0].dtype() == DType::Bool { DType::I32 } else { x[0].dtype() };
+        let dtype = if x[0].dtype() == DType::Bool {
+            DType::I32
+        } else {
+            x[0].dtype()
+        };
         let elements = x[0].to_dtype(dtype)?.reshape([x[0].elements()])?;
         let (sorted, _) = x[1].to_dtype(dtype)?.sort(())?;
         let last = Tensor::full_of((), count as i64 - 1, DType::I64, x[0].device())?;
-        let nearest = sorted.index_select(0, &sorted.searchsorted(&elements, ())?.minimum(&last)?)?;
+        let nearest =
+            sorted.index_select(0, &sorted.searchsorted(&elements, ())?.minimum(&last)?)?;
         Ok(smallvec![nearest.eq(&elements)?.reshape(*x[0].shape())?])
     }
 
@@ -75,10 +84,26 @@ impl Op for IsIn {
     }
 }
 
-pub(super) const INFO: OpInfo =
-    OpInfo { name: "isin", family: "sort", kernels: &["aclnnSort", "aclnnSearchSorted", "aclnnIndexSelect", "aclnnEqTensor"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "isin",
+    family: "sort",
+    kernels: &[
+        "aclnnSort",
+        "aclnnSearchSorted",
+        "aclnnIndexSelect",
+        "aclnnEqTensor",
+    ],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::typed([3, 5], DType::I64, -4.0, 4.0), SampleInput::typed([4], DType::I32, -4.0, 4.0)];
-    vec![Sample { op: Box::new(IsIn), inputs, dtypes: &[DType::I64] }]
+    let inputs = vec![
+        SampleInput::typed([3, 5], DType::I64, -4.0, 4.0),
+        SampleInput::typed([4], DType::I32, -4.0, 4.0),
+    ];
+    vec![Sample {
+        op: Box::new(IsIn),
+        inputs,
+        dtypes: &[DType::I64],
+    }]
 }

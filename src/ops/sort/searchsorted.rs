@@ -62,8 +62,17 @@ impl Tensor {
     ///
     /// # Errors
     /// `Shape` if the shapes do not fit, `DType` if the dtypes differ.
-    pub fn searchsorted(&self, values: &Tensor, options: impl Into<SearchOptions>) -> Result<Tensor> {
-        run_one(&SearchSorted { options: options.into() }, &[self, values])
+    pub fn searchsorted(
+        &self,
+        values: &Tensor,
+        options: impl Into<SearchOptions>,
+    ) -> Result<Tensor> {
+        run_one(
+            &SearchSorted {
+                options: options.into(),
+            },
+            &[self, values],
+        )
     }
 }
 
@@ -71,7 +80,7 @@ impl SearchSorted {
     fn search<T: Lane>(&self, rows: &[T], width: usize, values: &[T], each: usize) -> Vec<i64> {
         let mut places = vec![0i64; values.len()];
         for ((index, value), place) in values.iter().enumerate().zip(&mut places) {
-            let start = if each == 0 { 0 } else { index / each * width };
+            let start = index.checked_div(each).unwrap_or(0) * width;
             let row = rows.get(start..start + width).unwrap_or_default();
             let right = self.options.right;
             let before = |x: &T| match x.partial_cmp(value) {
@@ -94,20 +103,41 @@ impl Op for SearchSorted {
         let (rows, values) = (&x[0].shape, &x[1].shape);
         let lead = |shape: &Shape| shape.dims().split_last().map(|(_, lead)| lead.to_vec());
         if rows.rank() == 0 || rows.rank() > 1 && lead(rows) != lead(values) {
-            return Err(Error::shape(self.name(), format!("rows of {rows} for values of {values}"), "one row, or equal leading dims"));
+            return Err(Error::shape(
+                self.name(),
+                format!("rows of {rows} for values of {values}"),
+                "one row, or equal leading dims",
+            ));
         }
         if x[0].dtype != x[1].dtype {
-            return Err(Error::dtype(self.name(), format!("rows of {} for values of {}", x[0].dtype, x[1].dtype), "equal dtypes"));
+            return Err(Error::dtype(
+                self.name(),
+                format!("rows of {} for values of {}", x[0].dtype, x[1].dtype),
+                "equal dtypes",
+            ));
         }
-        plan.output(*values, if self.options.narrow { DType::I32 } else { DType::I64 });
+        plan.output(
+            *values,
+            if self.options.narrow {
+                DType::I32
+            } else {
+                DType::I64
+            },
+        );
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let width = x[0].shape().dims().last().copied().unwrap_or(0);
-        let each = if x[0].shape().rank() == 1 { 0 } else { x[1].shape().dims().last().copied().unwrap_or(0) };
+        let each = if x[0].shape().rank() == 1 {
+            0
+        } else {
+            x[1].shape().dims().last().copied().unwrap_or(0)
+        };
         let places = with_lane!(x[0].dtype(), T => self.search::<T>(&lanes(&x[0]), width, &lanes(&x[1]), each));
-        let Some(places) = Host::from_slice(&places, x[1].shape()) else { return Ok(Counts::EXACT) };
+        let Some(places) = Host::from_slice(&places, x[1].shape()) else {
+            return Ok(Counts::EXACT);
+        };
         map::copy(&places, &mut y[0]);
         Ok(Counts::EXACT)
     }
@@ -117,9 +147,26 @@ impl Op for SearchSorted {
             aclnn::inplace_zero(cx, &y[0])?;
             return Ok(Counts::EXACT);
         }
-        let lifted = |x: &Dev<'_>| if x.shape().rank() == 0 { x.layout().unsqueeze(0) } else { *x.layout() };
-        let (values, to) = (x[1].with_layout(lifted(&x[1])), y[0].with_layout(lifted(&y[0])));
-        aclnn::search_sorted(cx, &x[0], &values, self.options.narrow, self.options.right, None, &to)?;
+        let lifted = |x: &Dev<'_>| {
+            if x.shape().rank() == 0 {
+                x.layout().unsqueeze(0)
+            } else {
+                *x.layout()
+            }
+        };
+        let (values, to) = (
+            x[1].with_layout(lifted(&x[1])),
+            y[0].with_layout(lifted(&y[0])),
+        );
+        aclnn::search_sorted(
+            cx,
+            &x[0],
+            &values,
+            self.options.narrow,
+            self.options.right,
+            None,
+            &to,
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -141,9 +188,23 @@ pub(super) fn lanes<T: Lane>(x: &Host<'_>) -> Vec<T> {
     values
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "searchsorted", family: "sort", kernels: &["aclnnSearchSorted"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "searchsorted",
+    family: "sort",
+    kernels: &["aclnnSearchSorted"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(SearchSorted { options: SearchOptions::new() });
-    vec![Sample { op, inputs: vec![SampleInput::new([1], 0.0, 1.0), SampleInput::new([2, 3], -2.0, 2.0)], dtypes: NUMBERS }]
+    let op = Box::new(SearchSorted {
+        options: SearchOptions::new(),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![
+            SampleInput::new([1], 0.0, 1.0),
+            SampleInput::new([2, 3], -2.0, 2.0),
+        ],
+        dtypes: NUMBERS,
+    }]
 }

@@ -14,7 +14,11 @@ pub struct SortOptions {
 
 impl Default for SortOptions {
     fn default() -> Self {
-        SortOptions { dim: -1, descending: false, stable: false }
+        SortOptions {
+            dim: -1,
+            descending: false,
+            stable: false,
+        }
     }
 }
 
@@ -78,7 +82,15 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range.
     pub fn sort(&self, options: impl Into<SortOptions>) -> Result<(Tensor, Tensor)> {
-        pair("sort", run(&Sort { options: options.into() }, &[self])?)
+        pair(
+            "sort",
+            run(
+                &Sort {
+                    options: options.into(),
+                },
+                &[self],
+            )?,
+        )
     }
 
     /// The indices that sort the elements along a dim. PyTorch: `torch.argsort`. NPU: `aclnnSort`.
@@ -113,8 +125,14 @@ impl Op for Sort {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
-        let [values, indices] = y else { return Ok(Counts::EXACT) };
-        let pick = Pick { dim, descending: self.options.descending, count: x[0].shape().size(dim) };
+        let [values, indices] = y else {
+            return Ok(Counts::EXACT);
+        };
+        let pick = Pick {
+            dim,
+            descending: self.options.descending,
+            count: x[0].shape().size(dim),
+        };
         with_lane!(x[0].dtype(), T => order::<T>(&x[0], pick, values, indices));
         Ok(Counts::EXACT)
     }
@@ -126,7 +144,15 @@ impl Op for Sort {
             aclnn::inplace_zero(cx, &y[1])?;
             return Ok(Counts::EXACT);
         }
-        aclnn::sort(cx, &x[0], self.options.stable, dim as i64, self.options.descending, &y[0], &y[1])?;
+        aclnn::sort(
+            cx,
+            &x[0],
+            self.options.stable,
+            dim as i64,
+            self.options.descending,
+            &y[0],
+            &y[1],
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -147,9 +173,21 @@ impl Op for Sort {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sort", family: "sort", kernels: &["aclnnSort"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sort",
+    family: "sort",
+    kernels: &["aclnnSort"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let one = |options| Sample { op: Box::new(Sort { options }), inputs: vec![SampleInput::new([3, 5, 2], -90.0, 90.0)], dtypes: DType::ALL };
-    vec![one(SortOptions::new().dim(1).stable()), one(SortOptions::new().descending().stable())]
+    let one = |options| Sample {
+        op: Box::new(Sort { options }),
+        inputs: vec![SampleInput::new([3, 5, 2], -90.0, 90.0)],
+        dtypes: DType::ALL,
+    };
+    vec![
+        one(SortOptions::new().dim(1).stable()),
+        one(SortOptions::new().descending().stable()),
+    ]
 }

@@ -14,7 +14,10 @@ pub struct TopkOptions {
 
 impl Default for TopkOptions {
     fn default() -> Self {
-        TopkOptions { dim: -1, smallest: false }
+        TopkOptions {
+            dim: -1,
+            smallest: false,
+        }
     }
 }
 
@@ -73,7 +76,16 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for more than there are.
     pub fn topk(&self, k: usize, options: impl Into<TopkOptions>) -> Result<(Tensor, Tensor)> {
-        pair("topk", run(&Topk { k, options: options.into() }, &[self])?)
+        pair(
+            "topk",
+            run(
+                &Topk {
+                    k,
+                    options: options.into(),
+                },
+                &[self],
+            )?,
+        )
     }
 }
 
@@ -96,9 +108,15 @@ impl Op for Topk {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
-        let [values, indices] = y else { return Ok(Counts::EXACT) };
+        let [values, indices] = y else {
+            return Ok(Counts::EXACT);
+        };
         if values.elements() > 0 {
-            let pick = Pick { dim, descending: !self.options.smallest, count: self.k };
+            let pick = Pick {
+                dim,
+                descending: !self.options.smallest,
+                count: self.k,
+            };
             with_lane!(x[0].dtype(), T => order::<T>(&x[0], pick, values, indices));
         }
         Ok(Counts::EXACT)
@@ -111,7 +129,16 @@ impl Op for Topk {
             aclnn::inplace_zero(cx, &y[1])?;
             return Ok(Counts::EXACT);
         }
-        aclnn::topk(cx, &x[0], self.k as i64, dim as i64, !self.options.smallest, true, &y[0], &y[1])?;
+        aclnn::topk(
+            cx,
+            &x[0],
+            self.k as i64,
+            dim as i64,
+            !self.options.smallest,
+            true,
+            &y[0],
+            &y[1],
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -132,9 +159,21 @@ impl Op for Topk {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "topk", family: "sort", kernels: &["aclnnTopk"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "topk",
+    family: "sort",
+    kernels: &["aclnnTopk"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let one = |options| Sample { op: Box::new(Topk { k: 2, options }), inputs: vec![SampleInput::new([3, 5, 2], -90.0, 90.0)], dtypes: FLOATS };
-    vec![one(TopkOptions::new().dim(1)), one(TopkOptions::new().smallest())]
+    let one = |options| Sample {
+        op: Box::new(Topk { k: 2, options }),
+        inputs: vec![SampleInput::new([3, 5, 2], -90.0, 90.0)],
+        dtypes: FLOATS,
+    };
+    vec![
+        one(TopkOptions::new().dim(1)),
+        one(TopkOptions::new().smallest()),
+    ]
 }

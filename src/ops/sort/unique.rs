@@ -50,17 +50,28 @@ impl Tensor {
         let op = UniqueOp { dim: dim.into() };
         let mut outputs = run(&op, &[self])?.into_iter();
         let mut next = || outputs.next().ok_or(Error::NoGradient { op: "unique" });
-        Ok(Unique { values: next()?, inverse: next()?, counts: next()? })
+        Ok(Unique {
+            values: next()?,
+            inverse: next()?,
+            counts: next()?,
+        })
     }
 }
 
 impl UniqueOp {
     /// The runs of equal slices along a dim.
     fn slices(x: &Host<'_>, dim: usize) -> (Vec<usize>, Vec<usize>) {
-        let (rows, width) = (x.shape().size(dim), x.elements() / x.shape().size(dim).max(1));
-        let order: Vec<usize> = [dim].into_iter().chain((0..x.shape().rank()).filter(|other| *other != dim)).collect();
+        let (rows, width) = (
+            x.shape().size(dim),
+            x.elements() / x.shape().size(dim).max(1),
+        );
+        let order: Vec<usize> = [dim]
+            .into_iter()
+            .chain((0..x.shape().rank()).filter(|other| *other != dim))
+            .collect();
         let turned = x.with_layout(x.layout().permute(&order));
-        let keys: Vec<u64> = with_lane!(x.dtype(), T => lanes::<T>(&turned).into_iter().map(wide_key).collect());
+        let keys: Vec<u64> =
+            with_lane!(x.dtype(), T => lanes::<T>(&turned).into_iter().map(wide_key).collect());
         row_runs(&keys, width, rows)
     }
 }
@@ -88,7 +99,9 @@ impl Op for UniqueOp {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let x = &x[0];
-        let [values, inverse, counts] = y else { return Ok(Counts::of(0)) };
+        let [values, inverse, counts] = y else {
+            return Ok(Counts::of(0));
+        };
         let (firsts, run_of) = match self.dim {
             None => with_lane!(x.dtype(), T => runs(&lanes::<T>(x))),
             Some(dim) => UniqueOp::slices(x, x.shape().axis(self.name(), dim)?),
@@ -97,21 +110,39 @@ impl Op for UniqueOp {
         let (paths, kept) = match self.dim {
             None => {
                 let flat = x.layout().with_offset(0);
-                let offsets = firsts.iter().map(|first| offset_at(&flat, *first)).collect();
-                (Paths { dims: smallvec![Path::Offsets(offsets)], base: x.layout().offset() }, values.layout().slice(0, 0, count, 1))
+                let offsets = firsts
+                    .iter()
+                    .map(|first| offset_at(&flat, *first))
+                    .collect();
+                (
+                    Paths {
+                        dims: smallvec![Path::Offsets(offsets)],
+                        base: x.layout().offset(),
+                    },
+                    values.layout().slice(0, 0, count, 1),
+                )
             }
             Some(dim) => {
                 let dim = x.shape().axis(self.name(), dim)?;
-                (Paths::of(x.layout()).with_indices(dim, firsts.iter().copied()), values.layout().slice(dim, 0, count, 1))
+                (
+                    Paths::of(x.layout()).with_indices(dim, firsts.iter().copied()),
+                    values.layout().slice(dim, 0, count, 1),
+                )
             }
         };
         gather(x, &paths, 0, &mut values.with_layout(kept));
         if let Some(counts) = counts.as_mut_slice::<i64>() {
             counts.fill(0);
-            run_of.iter().filter_map(|run| counts.get_mut(*run).map(|count| *count += 1)).for_each(drop);
+            run_of
+                .iter()
+                .filter_map(|run| counts.get_mut(*run).map(|count| *count += 1))
+                .for_each(drop);
         }
         if let Some(inverse) = inverse.as_mut_slice::<i64>() {
-            inverse.iter_mut().zip(&run_of).for_each(|(place, run)| *place = *run as i64);
+            inverse
+                .iter_mut()
+                .zip(&run_of)
+                .for_each(|(place, run)| *place = *run as i64);
         }
         Ok(Counts::of(count))
     }
@@ -121,12 +152,23 @@ impl Op for UniqueOp {
             return Ok(Counts::of(0));
         }
         let (values, counts) = (Cell::new(*y[0].shape()), Cell::new(*y[2].shape()));
-        let (value_out, count_out) = (Told { dev: &y[0], shape: &values }, Told { dev: &y[2], shape: &counts });
+        let (value_out, count_out) = (
+            Told {
+                dev: &y[0],
+                shape: &values,
+            },
+            Told {
+                dev: &y[2],
+                shape: &counts,
+            },
+        );
         match self.dim {
             None => aclnn::unique2(cx, &x[0], true, true, true, value_out, &y[1], count_out)?,
             Some(dim) => {
                 let dim = x[0].shape().axis(self.name(), dim)?;
-                aclnn::unique_dim(cx, &x[0], true, true, dim as i64, value_out, &y[1], count_out)?;
+                aclnn::unique_dim(
+                    cx, &x[0], true, true, dim as i64, value_out, &y[1], count_out,
+                )?;
                 return Ok(Counts::of(values.get().size(dim)));
             }
         }
@@ -142,9 +184,18 @@ impl Op for UniqueOp {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "unique", family: "sort", kernels: &["aclnnUnique2", "aclnnUniqueDim"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "unique",
+    family: "sort",
+    kernels: &["aclnnUnique2", "aclnnUniqueDim"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let one = |dim| Sample { op: Box::new(UniqueOp { dim }), inputs: vec![SampleInput::new([4, 3], -2.0, 2.0)], dtypes: DType::ALL };
+    let one = |dim| Sample {
+        op: Box::new(UniqueOp { dim }),
+        inputs: vec![SampleInput::new([4, 3], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    };
     vec![one(None), one(Some(0))]
 }

@@ -17,7 +17,13 @@ pub struct AdamOptions {
 
 impl Default for AdamOptions {
     fn default() -> Self {
-        AdamOptions { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: None, maximize: false }
+        AdamOptions {
+            lr: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: None,
+            maximize: false,
+        }
     }
 }
 
@@ -76,11 +82,17 @@ impl AdamState {
     /// Memory and device errors only.
     pub fn zeros(param: &Tensor) -> Result<Self> {
         let param = param.detach();
-        Ok(AdamState { exp_avg: param.zeros_like()?, exp_avg_sq: param.zeros_like()?, max_exp_avg_sq: None })
+        Ok(AdamState {
+            exp_avg: param.zeros_like()?,
+            exp_avg_sq: param.zeros_like()?,
+            max_exp_avg_sq: None,
+        })
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        [&self.exp_avg, &self.exp_avg_sq].into_iter().chain(&self.max_exp_avg_sq)
+        [&self.exp_avg, &self.exp_avg_sq]
+            .into_iter()
+            .chain(&self.max_exp_avg_sq)
     }
 
     /// A parameter and its state from the outputs of a step.
@@ -88,7 +100,14 @@ impl AdamState {
         let mut outputs = outputs.into_iter();
         let mut next = || outputs.next().ok_or(Error::NoGradient { op });
         let (param, exp_avg, exp_avg_sq) = (next()?, next()?, next()?);
-        Ok((param, AdamState { exp_avg, exp_avg_sq, max_exp_avg_sq: outputs.next() }))
+        Ok((
+            param,
+            AdamState {
+                exp_avg,
+                exp_avg_sq,
+                max_exp_avg_sq: outputs.next(),
+            },
+        ))
     }
 }
 
@@ -112,8 +131,24 @@ impl Tensor {
     ///
     /// # Errors
     /// `Option` for betas outside `[0, 1)`, negative numbers or a step below 1; `Shape` and `DType` if tensors do not fit.
-    pub fn adam_step(&self, gradient: &Tensor, state: &AdamState, step: i64, options: AdamOptions) -> Result<(Tensor, AdamState)> {
-        self.adam(gradient, state, AdamStep { options, step, decoupled: false, amsgrad: state.max_exp_avg_sq.is_some(), in_place: false })
+    pub fn adam_step(
+        &self,
+        gradient: &Tensor,
+        state: &AdamState,
+        step: i64,
+        options: AdamOptions,
+    ) -> Result<(Tensor, AdamState)> {
+        self.adam(
+            gradient,
+            state,
+            AdamStep {
+                options,
+                step,
+                decoupled: false,
+                amsgrad: state.max_exp_avg_sq.is_some(),
+                in_place: false,
+            },
+        )
     }
 
     /// One step of AdamW, which is Adam with `p *= 1 - lr decay` before the step instead of decay in the gradient.
@@ -132,16 +167,44 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::adam_step`].
-    pub fn adamw_step(&self, gradient: &Tensor, state: &AdamState, step: i64, options: AdamOptions) -> Result<(Tensor, AdamState)> {
-        self.adam(gradient, state, AdamStep { options, step, decoupled: true, amsgrad: state.max_exp_avg_sq.is_some(), in_place: false })
+    pub fn adamw_step(
+        &self,
+        gradient: &Tensor,
+        state: &AdamState,
+        step: i64,
+        options: AdamOptions,
+    ) -> Result<(Tensor, AdamState)> {
+        self.adam(
+            gradient,
+            state,
+            AdamStep {
+                options,
+                step,
+                decoupled: true,
+                amsgrad: state.max_exp_avg_sq.is_some(),
+                in_place: false,
+            },
+        )
     }
 
     /// As [`Tensor::adam_step`], with parameter and state updated in place.
     ///
     /// # Errors
     /// As [`Tensor::adam_step`], and `Overlap` if two of them share memory.
-    pub fn adam_step_(&mut self, gradient: &Tensor, state: &mut AdamState, step: i64, options: AdamOptions) -> Result<()> {
-        let op = AdamStep { options, step, decoupled: false, amsgrad: state.max_exp_avg_sq.is_some(), in_place: true };
+    pub fn adam_step_(
+        &mut self,
+        gradient: &Tensor,
+        state: &mut AdamState,
+        step: i64,
+        options: AdamOptions,
+    ) -> Result<()> {
+        let op = AdamStep {
+            options,
+            step,
+            decoupled: false,
+            amsgrad: state.max_exp_avg_sq.is_some(),
+            in_place: true,
+        };
         (*self, *state) = self.adam(gradient, state, op)?;
         Ok(())
     }
@@ -150,14 +213,34 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::adam_step`], and `Overlap` if two of them share memory.
-    pub fn adamw_step_(&mut self, gradient: &Tensor, state: &mut AdamState, step: i64, options: AdamOptions) -> Result<()> {
-        let op = AdamStep { options, step, decoupled: true, amsgrad: state.max_exp_avg_sq.is_some(), in_place: true };
+    pub fn adamw_step_(
+        &mut self,
+        gradient: &Tensor,
+        state: &mut AdamState,
+        step: i64,
+        options: AdamOptions,
+    ) -> Result<()> {
+        let op = AdamStep {
+            options,
+            step,
+            decoupled: true,
+            amsgrad: state.max_exp_avg_sq.is_some(),
+            in_place: true,
+        };
         (*self, *state) = self.adam(gradient, state, op)?;
         Ok(())
     }
 
-    fn adam(&self, gradient: &Tensor, state: &AdamState, op: AdamStep) -> Result<(Tensor, AdamState)> {
-        let inputs: smallvec::SmallVec<[&Tensor; 5]> = [self, gradient].into_iter().chain(state.tensors()).collect();
+    fn adam(
+        &self,
+        gradient: &Tensor,
+        state: &AdamState,
+        op: AdamStep,
+    ) -> Result<(Tensor, AdamState)> {
+        let inputs: smallvec::SmallVec<[&Tensor; 5]> = [self, gradient]
+            .into_iter()
+            .chain(state.tensors())
+            .collect();
         AdamState::split(op.name(), run(&op, &inputs)?)
     }
 }
@@ -171,13 +254,19 @@ struct Factors {
 
 impl AdamStep {
     fn weight_decay(&self) -> f64 {
-        self.options.weight_decay.unwrap_or(if self.decoupled { 0.01 } else { 0.0 })
+        self.options
+            .weight_decay
+            .unwrap_or(if self.decoupled { 0.01 } else { 0.0 })
     }
 
     fn factors(&self) -> Factors {
         let [b1, b2] = self.options.betas;
         let corrected = |beta: f64| 1.0 - beta.powf(self.step as f64);
-        Factors { decay: 1.0 - self.options.lr * self.weight_decay(), rate: self.options.lr / corrected(b1), root: corrected(b2).sqrt() }
+        Factors {
+            decay: 1.0 - self.options.lr * self.weight_decay(),
+            rate: self.options.lr / corrected(b1),
+            root: corrected(b2).sqrt(),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -186,10 +275,18 @@ impl AdamStep {
         not_negative(op, "eps", options.eps)?;
         not_negative(op, "weight_decay", self.weight_decay())?;
         if options.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
-            return Err(Error::option(op, "betas", format!("got {:?}, wanted both in [0, 1)", options.betas)));
+            return Err(Error::option(
+                op,
+                "betas",
+                format!("got {:?}, wanted both in [0, 1)", options.betas),
+            ));
         }
         if self.step < 1 {
-            return Err(Error::option(op, "step", format!("got {}, wanted at least 1", self.step)));
+            return Err(Error::option(
+                op,
+                "step",
+                format!("got {}, wanted at least 1", self.step),
+            ));
         }
         Ok(())
     }
@@ -199,9 +296,23 @@ impl AdamStep {
         let Factors { decay, rate, root } = self.factors();
         let number = T::from_f64;
         let (b1, b2) = (number(self.options.betas[0]), number(self.options.betas[1]));
-        let (c1, c2) = (number(1.0 - self.options.betas[0]), number(1.0 - self.options.betas[1]));
-        let (scale, decay) = if self.decoupled { (number(decay), T::ZERO) } else { (T::ONE, number(self.weight_decay())) };
-        let (sign, eps) = (if self.options.maximize { number(-1.0) } else { T::ONE }, number(self.options.eps));
+        let (c1, c2) = (
+            number(1.0 - self.options.betas[0]),
+            number(1.0 - self.options.betas[1]),
+        );
+        let (scale, decay) = if self.decoupled {
+            (number(decay), T::ZERO)
+        } else {
+            (T::ONE, number(self.weight_decay()))
+        };
+        let (sign, eps) = (
+            if self.options.maximize {
+                number(-1.0)
+            } else {
+                T::ONE
+            },
+            number(self.options.eps),
+        );
         let (rate, inverse, amsgrad) = (number(rate), number(1.0 / root), self.amsgrad);
         move |[p, g, m, v, most]| {
             let g = sign.times(g).plus(decay.times(p));
@@ -222,7 +333,9 @@ impl AdamStep {
                     [p, m, v]
                 });
             }
-            ([p, g, m, v, most], [p1, m1, v1, most1]) => sweep::<T, 5, 4, 9>([p, g, m, v, most], [p1, m1, v1, most1], step),
+            ([p, g, m, v, most], [p1, m1, v1, most1]) => {
+                sweep::<T, 5, 4, 9>([p, g, m, v, most], [p1, m1, v1, most1], step)
+            }
             _ => {}
         }
     }
@@ -236,8 +349,15 @@ impl AdamStep {
             let [first, second] = betas.map(|beta| 1.0 - beta.powf(self.step as f64));
             second.sqrt() / first
         };
-        let (exact, single) = (rate(self.options.betas), rate(self.options.betas.map(|beta| f64::from(beta as f32))));
-        if exact.is_finite() && single.is_finite() && single != 0.0 { exact / single } else { 1.0 }
+        let (exact, single) = (
+            rate(self.options.betas),
+            rate(self.options.betas.map(|beta| f64::from(beta as f32))),
+        );
+        if exact.is_finite() && single.is_finite() && single != 0.0 {
+            exact / single
+        } else {
+            1.0
+        }
     }
 }
 
@@ -255,7 +375,10 @@ impl Op for AdamStep {
         one_shape(self.name(), x)?;
         self.check()?;
         if !self.in_place {
-            x.iter().enumerate().filter(|(index, _)| *index != 1).for_each(|(_, x)| plan.output(x.shape, x.dtype));
+            x.iter()
+                .enumerate()
+                .filter(|(index, _)| *index != 1)
+                .for_each(|(_, x)| plan.output(x.shape, x.dtype));
         }
         Ok(())
     }
@@ -267,8 +390,16 @@ impl Op for AdamStep {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let dtype = x[0].dtype();
-        if dtype == DType::F64 || x.iter().any(|x| x.dtype() != dtype) || !y.iter().all(|y| y.layout().is_contiguous()) {
-            return Err(Error::unsupported(self.name(), Device::Ascend(cx.device()), dtype, "the kernel takes one dtype, not f64"));
+        if dtype == DType::F64
+            || x.iter().any(|x| x.dtype() != dtype)
+            || !y.iter().all(|y| y.layout().is_contiguous())
+        {
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Ascend(cx.device()),
+                dtype,
+                "the kernel takes one dtype, not f64",
+            ));
         }
         if !self.in_place {
             for (from, to) in [0, 2, 3, 4].iter().filter_map(|index| x.get(*index)).zip(y) {
@@ -277,15 +408,30 @@ impl Op for AdamStep {
         }
         let decay = self.weight_decay();
         let (options, folded) = (&self.options, !self.decoupled && decay != 0.0);
-        let mixed = if folded { Some(cx.temporary(*x[1].shape(), dtype)?) } else { None };
+        let mixed = if folded {
+            Some(cx.temporary(*x[1].shape(), dtype)?)
+        } else {
+            None
+        };
         if let Some(mixed) = &mixed {
             let (mixed, one) = (mixed.dev(), AclScalar::of(Scalar::Float(1.0), dtype));
             if options.maximize {
                 let scaled = cx.temporary(*x[1].shape(), dtype)?;
-                aclnn::muls(cx, &x[0], AclScalar::of(Scalar::Float(decay), dtype), &scaled.dev())?;
+                aclnn::muls(
+                    cx,
+                    &x[0],
+                    AclScalar::of(Scalar::Float(decay), dtype),
+                    &scaled.dev(),
+                )?;
                 aclnn::sub(cx, &scaled.dev(), &x[1], one, &mixed)?;
             } else {
-                aclnn::add(cx, &x[1], &x[0], AclScalar::of(Scalar::Float(decay), dtype), &mixed)?;
+                aclnn::add(
+                    cx,
+                    &x[1],
+                    &x[0],
+                    AclScalar::of(Scalar::Float(decay), dtype),
+                    &mixed,
+                )?;
             }
         }
         let own = mixed.as_ref().map(|mixed| mixed.dev());
@@ -296,26 +442,65 @@ impl Op for AdamStep {
         let maximize = options.maximize && !folded;
         let step = before.dev();
         let correction = self.correction();
-        let (lr, decay, eps) = ((options.lr * correction) as f32, (decay / correction) as f32, options.eps as f32);
-        aclnn::apply_adam_wv2(cx, &y[0], &y[1], &y[2], y.get(3), &gradient, &step, lr, b1, b2, decay, eps, self.amsgrad, maximize)?;
+        let (lr, decay, eps) = (
+            (options.lr * correction) as f32,
+            (decay / correction) as f32,
+            options.eps as f32,
+        );
+        aclnn::apply_adam_wv2(
+            cx,
+            &y[0],
+            &y[1],
+            &y[2],
+            y.get(3),
+            &gradient,
+            &step,
+            lr,
+            b1,
+            b2,
+            decay,
+            eps,
+            self.amsgrad,
+            maximize,
+        )?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let Factors { decay, rate, root } = self.factors();
-        let wide = x.iter().map(|x| x.to_dtype(x.dtype().compute())).collect::<Result<Vec<Tensor>>>()?;
+        let wide = x
+            .iter()
+            .map(|x| x.to_dtype(x.dtype().compute()))
+            .collect::<Result<Vec<Tensor>>>()?;
         let (p, [b1, b2]) = (&wide[0], self.options.betas);
-        let mut g = if self.options.maximize { wide[1].mul(-1.0)? } else { wide[1].clone() };
+        let mut g = if self.options.maximize {
+            wide[1].mul(-1.0)?
+        } else {
+            wide[1].clone()
+        };
         if !self.decoupled {
             g = g.add(&p.mul(self.weight_decay())?)?;
         }
         let m = wide[2].mul(b1)?.add(&g.mul(1.0 - b1)?)?;
         let v = wide[3].mul(b2)?.add(&g.mul(&g)?.mul(1.0 - b2)?)?;
-        let most = if self.amsgrad { wide[4].maximum(&v)? } else { v.clone() };
-        let p = if self.decoupled { p.mul(decay)? } else { p.clone() };
-        let p = p.sub(&m.mul(rate)?.div(&most.sqrt()?.mul(1.0 / root)?.add(self.options.eps)?)?)?;
+        let most = if self.amsgrad {
+            wide[4].maximum(&v)?
+        } else {
+            v.clone()
+        };
+        let p = if self.decoupled {
+            p.mul(decay)?
+        } else {
+            p.clone()
+        };
+        let p = p.sub(
+            &m.mul(rate)?
+                .div(&most.sqrt()?.mul(1.0 / root)?.add(self.options.eps)?)?,
+        )?;
         let made = [p, m, v].into_iter().chain(self.amsgrad.then_some(most));
-        made.zip([0, 2, 3, 4]).map(|(made, from)| made.to_dtype(x[from].dtype())).collect()
+        made.zip([0, 2, 3, 4])
+            .map(|(made, from)| made.to_dtype(x[from].dtype()))
+            .collect()
     }
 
     fn gradient(&self) -> Gradient {
@@ -335,14 +520,33 @@ impl Op for AdamStep {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "adamw_step", family: "update", kernels: &["aclnnApplyAdamWV2"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "adamw_step",
+    family: "update",
+    kernels: &["aclnnApplyAdamWV2"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |decoupled, amsgrad| {
-        let op = AdamStep { options: AdamOptions::new().lr(0.1).weight_decay(0.02), step: 3, decoupled, amsgrad, in_place: false };
+        let op = AdamStep {
+            options: AdamOptions::new().lr(0.1).weight_decay(0.02),
+            step: 3,
+            decoupled,
+            amsgrad,
+            in_place: false,
+        };
         let signed = || SampleInput::new([3, 4], -2.0, 2.0);
-        let squares = std::iter::repeat_n(SampleInput::new([3, 4], 0.1, 2.0), 1 + usize::from(amsgrad));
-        Sample { op: Box::new(op), inputs: [signed(), signed(), signed()].into_iter().chain(squares).collect(), dtypes: FLOATS }
+        let squares =
+            std::iter::repeat_n(SampleInput::new([3, 4], 0.1, 2.0), 1 + usize::from(amsgrad));
+        Sample {
+            op: Box::new(op),
+            inputs: [signed(), signed(), signed()]
+                .into_iter()
+                .chain(squares)
+                .collect(),
+            dtypes: FLOATS,
+        }
     };
     vec![one(true, false), one(true, true), one(false, false)]
 }

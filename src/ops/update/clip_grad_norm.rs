@@ -15,7 +15,10 @@ pub struct ClipOptions {
 impl ClipOptions {
     /// The 2-norm, at most this.
     pub fn new(max_norm: f64) -> Self {
-        ClipOptions { max_norm, norm_type: 2.0 }
+        ClipOptions {
+            max_norm,
+            norm_type: 2.0,
+        }
     }
 
     /// The norm's exponent; `f64::INFINITY` for the largest absolute value.
@@ -55,12 +58,25 @@ impl Tensor {
     ///
     /// # Errors
     /// `DType` for gradients that are no floats, `Option` for a norm type that is not above 0.
-    pub fn clip_grad_norm(gradients: &[&Tensor], options: impl Into<ClipOptions>) -> Result<(Tensor, Vec<Tensor>)> {
-        let ClipOptions { max_norm, norm_type } = options.into();
+    pub fn clip_grad_norm(
+        gradients: &[&Tensor],
+        options: impl Into<ClipOptions>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let ClipOptions {
+            max_norm,
+            norm_type,
+        } = options.into();
         let total = run_one(&TotalNorm { norm_type }, gradients)?;
         let one = Tensor::ones((), total.dtype(), total.device())?;
-        let factor = total.add(1e-6)?.reciprocal()?.mul(max_norm)?.minimum(&one)?;
-        let clipped = gradients.iter().map(|gradient| gradient.mul(&factor)?.to_dtype(gradient.dtype())).collect::<Result<_>>()?;
+        let factor = total
+            .add(1e-6)?
+            .reciprocal()?
+            .mul(max_norm)?
+            .minimum(&one)?;
+        let clipped = gradients
+            .iter()
+            .map(|gradient| gradient.mul(&factor)?.to_dtype(gradient.dtype()))
+            .collect::<Result<_>>()?;
         Ok((total, clipped))
     }
 }
@@ -94,7 +110,11 @@ impl<T: Lane> Fold for Powers<T> {
 
     #[inline(always)]
     fn join(&self, first: f64, second: f64) -> f64 {
-        if self.norm_type == f64::INFINITY { first.larger(second) } else { first + second }
+        if self.norm_type == f64::INFINITY {
+            first.larger(second)
+        } else {
+            first + second
+        }
     }
 
     fn finish(&self, state: f64, _count: usize) -> f64 {
@@ -112,9 +132,19 @@ impl Op for TotalNorm {
             return Err(Error::dtype(self.name(), other.dtype, "floats"));
         }
         if self.norm_type.is_nan() || self.norm_type <= 0.0 {
-            return Err(Error::option(self.name(), "norm_type", format!("got {}, wanted one above 0", self.norm_type)));
+            return Err(Error::option(
+                self.name(),
+                "norm_type",
+                format!("got {}, wanted one above 0", self.norm_type),
+            ));
         }
-        plan.output(Shape::SCALAR, x.iter().map(|x| x.dtype).reduce(DType::promote).unwrap_or(DType::F32));
+        plan.output(
+            Shape::SCALAR,
+            x.iter()
+                .map(|x| x.dtype)
+                .reduce(DType::promote)
+                .unwrap_or(DType::F32),
+        );
         Ok(())
     }
 
@@ -122,12 +152,18 @@ impl Op for TotalNorm {
         let mut total = 0.0;
         for x in x {
             let mut part = [0.0f64];
-            let Some(mut out) = HostMut::from_slice(&mut part, &Shape::SCALAR) else { continue };
+            let Some(mut out) = HostMut::from_slice(&mut part, &Shape::SCALAR) else {
+                continue;
+            };
             with_float!(x.dtype(), T => {
                 let powers = Powers::<T> { norm_type: self.norm_type, lane: std::marker::PhantomData };
                 fold(&powers, x, &[true; crate::shape::MAX_RANK], &mut out);
             });
-            total = if self.norm_type == f64::INFINITY { Number::larger(total, part[0]) } else { total + part[0] };
+            total = if self.norm_type == f64::INFINITY {
+                Number::larger(total, part[0])
+            } else {
+                total + part[0]
+            };
         }
         let norm = match self.norm_type {
             2.0 => total.sqrt(),
@@ -139,7 +175,11 @@ impl Op for TotalNorm {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let dtype = x.iter().map(Tensor::dtype).reduce(DType::promote).unwrap_or(DType::F32);
+        let dtype = x
+            .iter()
+            .map(Tensor::dtype)
+            .reduce(DType::promote)
+            .unwrap_or(DType::F32);
         let device = x.first().map_or(Device::Cpu, Tensor::device);
         let mut total = Tensor::zeros((), dtype.compute(), device)?;
         for x in x.iter().filter(|x| x.elements() > 0) {
@@ -167,10 +207,24 @@ impl Op for TotalNorm {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "clip_grad_norm", family: "update", kernels: &["aclnnReduceSum"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "clip_grad_norm",
+    family: "update",
+    kernels: &["aclnnReduceSum"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = || vec![SampleInput::new([3, 4], 0.5, 2.0), SampleInput::new([5], 0.5, 2.0)];
-    let one = |norm_type| Sample { op: Box::new(TotalNorm { norm_type }), inputs: inputs(), dtypes: FLOATS };
+    let inputs = || {
+        vec![
+            SampleInput::new([3, 4], 0.5, 2.0),
+            SampleInput::new([5], 0.5, 2.0),
+        ]
+    };
+    let one = |norm_type| Sample {
+        op: Box::new(TotalNorm { norm_type }),
+        inputs: inputs(),
+        dtypes: FLOATS,
+    };
     vec![one(2.0), one(3.0)]
 }

@@ -20,7 +20,14 @@ pub struct SgdOptions {
 impl SgdOptions {
     /// Plain descent with a learning rate.
     pub fn new(lr: f64) -> Self {
-        SgdOptions { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, maximize: false }
+        SgdOptions {
+            lr,
+            momentum: 0.0,
+            dampening: 0.0,
+            weight_decay: 0.0,
+            nesterov: false,
+            maximize: false,
+        }
     }
 
     /// How much of the running gradient stays in a step.
@@ -89,12 +96,22 @@ impl Tensor {
     ///
     /// # Errors
     /// `Option` for negative numbers, or Nesterov without momentum or with dampening; `Shape` and `DType` if tensors do not fit.
-    pub fn sgd_step(&self, gradient: &Tensor, buffer: Option<&Tensor>, options: impl Into<SgdOptions>) -> Result<(Tensor, Option<Tensor>)> {
+    pub fn sgd_step(
+        &self,
+        gradient: &Tensor,
+        buffer: Option<&Tensor>,
+        options: impl Into<SgdOptions>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let options = options.into();
         let with_buffer = options.momentum != 0.0;
-        let op = SgdStep { options, first: buffer.is_none(), in_place: false };
+        let op = SgdStep {
+            options,
+            first: buffer.is_none(),
+            in_place: false,
+        };
         let buffer = buffer.filter(|_| with_buffer);
-        let inputs: smallvec::SmallVec<[&Tensor; 3]> = [self, gradient].into_iter().chain(buffer).collect();
+        let inputs: smallvec::SmallVec<[&Tensor; 3]> =
+            [self, gradient].into_iter().chain(buffer).collect();
         let mut outputs = run(&op, &inputs)?.into_iter();
         let param = outputs.next().ok_or(Error::NoGradient { op: op.name() })?;
         Ok((param, outputs.next()))
@@ -104,9 +121,18 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::sgd_step`], and `Overlap` if two of them share memory.
-    pub fn sgd_step_(&mut self, gradient: &Tensor, buffer: &mut Option<Tensor>, options: impl Into<SgdOptions>) -> Result<()> {
+    pub fn sgd_step_(
+        &mut self,
+        gradient: &Tensor,
+        buffer: &mut Option<Tensor>,
+        options: impl Into<SgdOptions>,
+    ) -> Result<()> {
         let options = options.into();
-        let op = SgdStep { options, first: buffer.is_none(), in_place: true };
+        let op = SgdStep {
+            options,
+            first: buffer.is_none(),
+            in_place: true,
+        };
         if options.momentum == 0.0 {
             *self = run_one(&op, &[self, gradient])?;
             return Ok(());
@@ -132,7 +158,11 @@ impl SgdStep {
 
     /// How much of the old buffer and of the gradient make the new buffer.
     fn weights(&self) -> (f64, f64) {
-        if self.first { (0.0, 1.0) } else { (self.options.momentum, 1.0 - self.options.dampening) }
+        if self.first {
+            (0.0, 1.0)
+        } else {
+            (self.options.momentum, 1.0 - self.options.dampening)
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -141,7 +171,11 @@ impl SgdStep {
         not_negative(op, "momentum", options.momentum)?;
         not_negative(op, "weight_decay", options.weight_decay)?;
         if options.nesterov && (options.momentum == 0.0 || options.dampening != 0.0) {
-            return Err(Error::option(op, "nesterov", "got it without momentum or with dampening, wanted momentum and no dampening"));
+            return Err(Error::option(
+                op,
+                "nesterov",
+                "got it without momentum or with dampening, wanted momentum and no dampening",
+            ));
         }
         Ok(())
     }
@@ -149,20 +183,45 @@ impl SgdStep {
     fn run_host<T: Lane>(&self, x: &[Host<'_>], y: &[HostMut<'_>]) {
         let options = &self.options;
         let number = T::from_f64;
-        let (lr, decay, momentum) = (number(options.lr), number(options.weight_decay), number(options.momentum));
+        let (lr, decay, momentum) = (
+            number(options.lr),
+            number(options.weight_decay),
+            number(options.momentum),
+        );
         let (old, new) = self.weights();
-        let (old, new, sign) = (number(old), number(new), number(if options.maximize { -1.0 } else { 1.0 }));
+        let (old, new, sign) = (
+            number(old),
+            number(new),
+            number(if options.maximize { -1.0 } else { 1.0 }),
+        );
         let (nesterov, first) = (options.nesterov, self.first);
         let g = move |p: T, g: T| sign.times(g).plus(decay.times(p));
         let step = move |p: T, g: T, buffer: T| {
-            let buffer = if first { g } else { old.times(buffer).plus(new.times(g)) };
-            [p.minus(lr.times(if nesterov { g.plus(momentum.times(buffer)) } else { buffer })), buffer]
+            let buffer = if first {
+                g
+            } else {
+                old.times(buffer).plus(new.times(g))
+            };
+            [
+                p.minus(lr.times(if nesterov {
+                    g.plus(momentum.times(buffer))
+                } else {
+                    buffer
+                })),
+                buffer,
+            ]
         };
         match (x, y) {
-            ([p, gradient], [to]) => sweep::<T, 2, 1, 3>([p, gradient], [to], |[p, x]| [p.minus(lr.times(g(p, x)))]),
-            ([p, gradient], [to, made]) => sweep::<T, 2, 2, 4>([p, gradient], [to, made], |[p, x]| step(p, g(p, x), x)),
+            ([p, gradient], [to]) => {
+                sweep::<T, 2, 1, 3>([p, gradient], [to], |[p, x]| [p.minus(lr.times(g(p, x)))])
+            }
+            ([p, gradient], [to, made]) => {
+                sweep::<T, 2, 2, 4>([p, gradient], [to, made], |[p, x]| step(p, g(p, x), x))
+            }
             ([p, gradient, buffer], [to, made]) => {
-                sweep::<T, 3, 2, 5>([p, gradient, buffer], [to, made], |[p, x, buffer]| step(p, g(p, x), buffer));
+                sweep::<T, 3, 2, 5>([p, gradient, buffer], [to, made], |[p, x, buffer]| {
+                    step(p, g(p, x), buffer)
+                });
             }
             _ => {}
         }
@@ -171,7 +230,11 @@ impl SgdStep {
 
 impl Op for SgdStep {
     fn name(&self) -> &'static str {
-        if self.in_place { "sgd_step_" } else { "sgd_step" }
+        if self.in_place {
+            "sgd_step_"
+        } else {
+            "sgd_step"
+        }
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
@@ -193,20 +256,42 @@ impl Op for SgdStep {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let options = &self.options;
-        let wide = x.iter().map(|x| x.to_dtype(x.dtype().compute())).collect::<Result<Vec<Tensor>>>()?;
+        let wide = x
+            .iter()
+            .map(|x| x.to_dtype(x.dtype().compute()))
+            .collect::<Result<Vec<Tensor>>>()?;
         let p = &wide[0];
-        let g = if options.maximize { wide[1].mul(-1.0)? } else { wide[1].clone() };
-        let g = if options.weight_decay == 0.0 { g } else { g.add(&p.mul(options.weight_decay)?)? };
+        let g = if options.maximize {
+            wide[1].mul(-1.0)?
+        } else {
+            wide[1].clone()
+        };
+        let g = if options.weight_decay == 0.0 {
+            g
+        } else {
+            g.add(&p.mul(options.weight_decay)?)?
+        };
         if !self.has_buffer() {
-            return Ok(smallvec![p.sub(&g.mul(options.lr)?)?.to_dtype(x[0].dtype())?]);
+            return Ok(smallvec![
+                p.sub(&g.mul(options.lr)?)?.to_dtype(x[0].dtype())?
+            ]);
         }
         let buffer = match wide.get(2) {
-            Some(buffer) if !self.first => buffer.mul(options.momentum)?.add(&g.mul(1.0 - options.dampening)?)?,
+            Some(buffer) if !self.first => buffer
+                .mul(options.momentum)?
+                .add(&g.mul(1.0 - options.dampening)?)?,
             _ => g.clone(),
         };
-        let direction = if options.nesterov { g.add(&buffer.mul(options.momentum)?)? } else { buffer.clone() };
+        let direction = if options.nesterov {
+            g.add(&buffer.mul(options.momentum)?)?
+        } else {
+            buffer.clone()
+        };
         let p = p.sub(&direction.mul(options.lr)?)?;
-        Ok(smallvec![p.to_dtype(x[0].dtype())?, buffer.to_dtype(x.get(2).unwrap_or(&x[0]).dtype())?])
+        Ok(smallvec![
+            p.to_dtype(x[0].dtype())?,
+            buffer.to_dtype(x.get(2).unwrap_or(&x[0]).dtype())?
+        ])
     }
 
     fn gradient(&self) -> Gradient {
@@ -226,13 +311,30 @@ impl Op for SgdStep {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "sgd_step", family: "update", kernels: &["aclnnAdd", "aclnnSub", "aclnnMuls"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "sgd_step",
+    family: "update",
+    kernels: &["aclnnAdd", "aclnnSub", "aclnnMuls"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |options: SgdOptions, first, inputs| {
         let inputs = std::iter::repeat_n(SampleInput::new([3, 4], -2.0, 2.0), inputs).collect();
-        Sample { op: Box::new(SgdStep { options, first, in_place: false }), inputs, dtypes: FLOATS }
+        Sample {
+            op: Box::new(SgdStep {
+                options,
+                first,
+                in_place: false,
+            }),
+            inputs,
+            dtypes: FLOATS,
+        }
     };
     let momentum = SgdOptions::new(0.1).momentum(0.9).weight_decay(0.01);
-    vec![one(0.1.into(), true, 2), one(momentum, true, 2), one(momentum.nesterov(), false, 3)]
+    vec![
+        one(0.1.into(), true, 2),
+        one(momentum, true, 2),
+        one(momentum.nesterov(), false, 3),
+    ]
 }

@@ -39,15 +39,27 @@ impl Cat {
     fn result(&self, shapes: impl Iterator<Item = Shape> + Clone) -> Result<(usize, Shape)> {
         let (op, mut all) = (self.name(), shapes.clone());
         if shapes.clone().any(|shape| shape.rank() == 0) {
-            return Err(Error::shape(op, "a tensor without dims", "tensors with at least one dim"));
+            return Err(Error::shape(
+                op,
+                "a tensor without dims",
+                "tensors with at least one dim",
+            ));
         }
-        let first = all.clone().find(|shape| !is_skipped(shape)).or_else(|| all.next());
-        let first = first.ok_or_else(|| Error::option(op, "tensors", "got none, wanted at least one"))?;
+        let first = all
+            .clone()
+            .find(|shape| !is_skipped(shape))
+            .or_else(|| all.next());
+        let first =
+            first.ok_or_else(|| Error::option(op, "tensors", "got none, wanted at least one"))?;
         let dim = first.axis(op, self.dim)?;
         let mut size = 0usize;
         for shape in shapes.filter(|shape| !is_skipped(shape)) {
             if shape.rank() != first.rank() || shape.with(dim, 0) != first.with(dim, 0) {
-                return Err(Error::shape(op, format!("{first} and {shape}"), "equal sizes in all other dims"));
+                return Err(Error::shape(
+                    op,
+                    format!("{first} and {shape}"),
+                    "equal sizes in all other dims",
+                ));
             }
             size = size.saturating_add(shape.size(dim));
         }
@@ -99,7 +111,9 @@ impl Op for Cat {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        let metas = (0..cx.len()).map(|index| cx.meta(index)).collect::<Result<Vec<Meta>>>()?;
+        let metas = (0..cx.len())
+            .map(|index| cx.meta(index))
+            .collect::<Result<Vec<Meta>>>()?;
         let (dim, _) = self.result(metas.iter().map(|meta| meta.shape))?;
         let mut start = 0;
         let mut part = |(index, meta): (usize, &Meta)| {
@@ -122,9 +136,18 @@ impl Op for Cat {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "cat", family: "view", kernels: &["aclnnCat"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "cat",
+    family: "view",
+    kernels: &["aclnnCat"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let inputs = [2, 1, 3].map(|size| SampleInput::new([2, size, 3], -2.0, 2.0));
-    vec![Sample { op: Box::new(Cat { dim: -2 }), inputs: inputs.to_vec(), dtypes: DType::ALL }]
+    vec![Sample {
+        op: Box::new(Cat { dim: -2 }),
+        inputs: inputs.to_vec(),
+        dtypes: DType::ALL,
+    }]
 }

@@ -31,7 +31,11 @@ impl Tensor {
     /// # Errors
     /// Memory and device errors only.
     pub fn contiguous(&self) -> Result<Tensor> {
-        if self.is_contiguous() { Ok(self.clone()) } else { self.copy() }
+        if self.is_contiguous() {
+            Ok(self.clone())
+        } else {
+            self.copy()
+        }
     }
 }
 
@@ -72,8 +76,17 @@ impl Op for Copied {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "copy", family: "view", kernels: &["aclnnInplaceCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "copy",
+    family: "view",
+    kernels: &["aclnnInplaceCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![Sample { op: Box::new(Copied), inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)], dtypes: DType::ALL }]
+    vec![Sample {
+        op: Box::new(Copied),
+        inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -34,7 +34,9 @@ impl Op for CopyInto {
     }
 
     fn infer(&self, x: &[Meta], _plan: &mut Plan) -> Result<()> {
-        Layout::contiguous(x[1].shape).expand(self.name(), &x[0].shape).map(|_| ())
+        Layout::contiguous(x[1].shape)
+            .expand(self.name(), &x[0].shape)
+            .map(|_| ())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
@@ -59,7 +61,10 @@ impl Op for CopyInto {
     /// What was overwritten has no influence any more; the source gets the whole gradient.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        Ok(smallvec![cx.want(0, || dy.zeros_like())?, cx.want(1, || Ok(dy.clone()))?])
+        Ok(smallvec![
+            cx.want(0, || dy.zeros_like())?,
+            cx.want(1, || Ok(dy.clone()))?
+        ])
     }
 
     fn writes(&self) -> Writes {
@@ -71,9 +76,21 @@ impl Op for CopyInto {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "copy_", family: "view", kernels: &["aclnnInplaceCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "copy_",
+    family: "view",
+    kernels: &["aclnnInplaceCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let inputs = vec![SampleInput::new([3, 4], -2.0, 2.0), SampleInput::new([4], -2.0, 2.0)];
-    vec![Sample { op: Box::new(CopyInto), inputs, dtypes: DType::ALL }]
+    let inputs = vec![
+        SampleInput::new([3, 4], -2.0, 2.0),
+        SampleInput::new([4], -2.0, 2.0),
+    ];
+    vec![Sample {
+        op: Box::new(CopyInto),
+        inputs,
+        dtypes: DType::ALL,
+    }]
 }

@@ -33,9 +33,16 @@ impl DiagonalOptions {
     /// The dims among `rank`, which must differ.
     fn resolved(&self, op: &'static str, default: [i64; 2], rank: usize) -> Result<(usize, usize)> {
         let [rows, columns] = self.dims.unwrap_or(default);
-        let (dim1, dim2) = (resolve_axis(op, rows, rank)?, resolve_axis(op, columns, rank)?);
+        let (dim1, dim2) = (
+            resolve_axis(op, rows, rank)?,
+            resolve_axis(op, columns, rank)?,
+        );
         if dim1 == dim2 {
-            return Err(Error::option(op, "dims", format!("got dim {dim1} twice, wanted two dims")));
+            return Err(Error::option(
+                op,
+                "dims",
+                format!("got dim {dim1} twice, wanted two dims"),
+            ));
         }
         Ok((dim1, dim2))
     }
@@ -76,7 +83,9 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for one dim twice.
     pub fn diagonal(&self, options: impl Into<DiagonalOptions>) -> Result<Tensor> {
-        self.viewed(Diagonal { options: options.into() })
+        self.viewed(Diagonal {
+            options: options.into(),
+        })
     }
 
     /// Zeros with this tensor's last dim on a diagonal of a new pair of dims.
@@ -101,11 +110,23 @@ impl Tensor {
         };
         let rank = self.rank() + 1;
         let (dim1, dim2) = options.resolved(op, [-2, -1], rank)?;
-        let size = last.saturating_add(usize::try_from(options.offset.unsigned_abs()).unwrap_or(usize::MAX));
+        let size = last
+            .saturating_add(usize::try_from(options.offset.unsigned_abs()).unwrap_or(usize::MAX));
         let mut rest = lead.iter();
-        let shape: Shape = (0..rank).map(|dim| if dim == dim1 || dim == dim2 { size } else { rest.next().copied().unwrap_or(1) }).collect();
+        let shape: Shape = (0..rank)
+            .map(|dim| {
+                if dim == dim1 || dim == dim2 {
+                    size
+                } else {
+                    rest.next().copied().unwrap_or(1)
+                }
+            })
+            .collect();
         shape.check(op)?;
-        let layout = Diagonal { options: options.dims([dim1 as i64, dim2 as i64]) }.layout(&Layout::contiguous(shape))?;
+        let layout = Diagonal {
+            options: options.dims([dim1 as i64, dim2 as i64]),
+        }
+        .layout(&Layout::contiguous(shape))?;
         self.place(shape, layout)
     }
 
@@ -158,20 +179,49 @@ impl Rule for Diagonal {
     const NAME: &'static str = "diagonal";
 
     fn layout(&self, x: &Layout) -> Result<Layout> {
-        let (rows, columns) = self.options.resolved(Self::NAME, [0, 1], x.shape().rank())?;
+        let (rows, columns) = self
+            .options
+            .resolved(Self::NAME, [0, 1], x.shape().rank())?;
         let shift = usize::try_from(self.options.offset.unsigned_abs()).unwrap_or(usize::MAX);
-        let (moved, still) = if self.options.offset < 0 { (rows, columns) } else { (columns, rows) };
-        let length = x.shape().size(moved).saturating_sub(shift).min(x.shape().size(still));
+        let (moved, still) = if self.options.offset < 0 {
+            (rows, columns)
+        } else {
+            (columns, rows)
+        };
+        let length = x
+            .shape()
+            .size(moved)
+            .saturating_sub(shift)
+            .min(x.shape().size(still));
         let step = x.strides()[rows].saturating_add(x.strides()[columns]);
-        let rest = x.pairs().enumerate().filter(|(dim, _)| *dim != rows && *dim != columns).map(|(_, pair)| pair);
-        let start = if length == 0 { 0 } else { shift * x.strides()[moved] };
-        Ok(Layout::from_pairs(rest.chain([(length, step)]), x.offset() + start))
+        let rest = x
+            .pairs()
+            .enumerate()
+            .filter(|(dim, _)| *dim != rows && *dim != columns)
+            .map(|(_, pair)| pair);
+        let start = if length == 0 {
+            0
+        } else {
+            shift * x.strides()[moved]
+        };
+        Ok(Layout::from_pairs(
+            rest.chain([(length, step)]),
+            x.offset() + start,
+        ))
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "diagonal", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "diagonal",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |options| view_sample(Diagonal { options }, [3, 2, 4]);
-    vec![one(DiagonalOptions::new()), one(DiagonalOptions::from(-1).dims([2, 0]))]
+    vec![
+        one(DiagonalOptions::new()),
+        one(DiagonalOptions::from(-1).dims([2, 0])),
+    ]
 }

@@ -24,7 +24,12 @@ impl Tensor {
     /// # Errors
     /// `Shape` if the tensor does not broadcast to the shape.
     pub fn expand(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        run_one(&Expand { shape: shape.into() }, &[self])
+        run_one(
+            &Expand {
+                shape: shape.into(),
+            },
+            &[self],
+        )
     }
 }
 
@@ -60,9 +65,20 @@ impl Op for Expand {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "expand", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "expand",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Expand { shape: Shape::from([2, 3, 4]) });
-    vec![Sample { op, inputs: vec![SampleInput::new([3, 1], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Expand {
+        shape: Shape::from([2, 3, 4]),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([3, 1], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

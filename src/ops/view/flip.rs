@@ -33,7 +33,11 @@ impl Tensor {
 
 impl Flip {
     fn mask(&self, shape: &Shape) -> Result<[bool; MAX_RANK]> {
-        if self.dims.as_slice().is_empty() { Ok([false; MAX_RANK]) } else { self.dims.resolve(self.name(), shape) }
+        if self.dims.as_slice().is_empty() {
+            Ok([false; MAX_RANK])
+        } else {
+            self.dims.resolve(self.name(), shape)
+        }
     }
 }
 
@@ -50,16 +54,26 @@ impl Op for Flip {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = self.mask(x[0].shape())?;
-        let turn = |paths: Paths, dim: usize| paths.with_indices(dim, (0..x[0].shape().size(dim)).rev());
-        let paths = (0..x[0].shape().rank()).filter(|dim| mask[*dim]).fold(Paths::of(x[0].layout()), turn);
+        let turn =
+            |paths: Paths, dim: usize| paths.with_indices(dim, (0..x[0].shape().size(dim)).rev());
+        let paths = (0..x[0].shape().rank())
+            .filter(|dim| mask[*dim])
+            .fold(Paths::of(x[0].layout()), turn);
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let mask = self.mask(x[0].shape())?;
-        let dims: Vec<i64> = (0..x[0].shape().rank()).filter(|dim| mask[*dim]).map(|dim| dim as i64).collect();
-        if dims.is_empty() { aclnn::inplace_copy(cx, &y[0], &x[0])? } else { aclnn::flip(cx, &x[0], &dims, &y[0])? }
+        let dims: Vec<i64> = (0..x[0].shape().rank())
+            .filter(|dim| mask[*dim])
+            .map(|dim| dim as i64)
+            .collect();
+        if dims.is_empty() {
+            aclnn::inplace_copy(cx, &y[0], &x[0])?
+        } else {
+            aclnn::flip(cx, &x[0], &dims, &y[0])?
+        }
         Ok(Counts::EXACT)
     }
 
@@ -80,9 +94,18 @@ impl Op for Flip {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "flip", family: "view", kernels: &["aclnnFlip"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "flip",
+    family: "view",
+    kernels: &["aclnnFlip"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let one = |dims: Axes| Sample { op: Box::new(Flip { dims }), inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes: DType::ALL };
+    let one = |dims: Axes| Sample {
+        op: Box::new(Flip { dims }),
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    };
     vec![one(1.into()), one([0, -1].into())]
 }

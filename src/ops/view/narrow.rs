@@ -37,10 +37,23 @@ impl Rule for Narrow {
     fn layout(&self, x: &Layout) -> Result<Layout> {
         let dim = x.shape().axis(Self::NAME, self.dim)?;
         let len = x.shape().size(dim);
-        let length = usize::try_from(self.length)
-            .map_err(|_| Error::option(Self::NAME, "length", format!("got {}, wanted one that is not negative", self.length)))?;
-        let beyond = |index| Error::Index { op: Self::NAME, index, len };
-        let start = if self.start < 0 { self.start.saturating_add(len as i64) } else { self.start };
+        let length = usize::try_from(self.length).map_err(|_| {
+            Error::option(
+                Self::NAME,
+                "length",
+                format!("got {}, wanted one that is not negative", self.length),
+            )
+        })?;
+        let beyond = |index| Error::Index {
+            op: Self::NAME,
+            index,
+            len,
+        };
+        let start = if self.start < 0 {
+            self.start.saturating_add(len as i64)
+        } else {
+            self.start
+        };
         let start = usize::try_from(start).map_err(|_| beyond(self.start))?;
         match start.checked_add(length) {
             Some(end) if end <= len => Ok(x.slice(dim, start, length, 1)),
@@ -49,8 +62,20 @@ impl Rule for Narrow {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "narrow", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "narrow",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![view_sample(Narrow { dim: 1, start: -3, length: 2 }, [2, 4, 3])]
+    vec![view_sample(
+        Narrow {
+            dim: 1,
+            start: -3,
+            length: 2,
+        },
+        [2, 4, 3],
+    )]
 }

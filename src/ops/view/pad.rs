@@ -63,7 +63,13 @@ impl Tensor {
     /// a mode cannot fill that much or does not take that many dims.
     pub fn pad(&self, pad: &[i64], mode: impl Into<PadMode>) -> Result<Tensor> {
         match mode.into() {
-            PadMode::Constant(value) => run_one(&Pad { pad: pad.to_vec(), value }, &[self]),
+            PadMode::Constant(value) => run_one(
+                &Pad {
+                    pad: pad.to_vec(),
+                    value,
+                },
+                &[self],
+            ),
             mode => self.pad_from_inside(pad, mode),
         }
     }
@@ -74,7 +80,11 @@ impl Tensor {
         let dims = pad.len() / 2;
         if !(1..=3).contains(&dims) || !(dims + 1..=dims + 2).contains(&self.rank()) {
             let got = format!("{dims} dims to pad of a tensor of {}", self.shape());
-            return Err(Error::shape("pad", got, "1 to 3 dims, and one or two more before them"));
+            return Err(Error::shape(
+                "pad",
+                got,
+                "1 to 3 dims, and one or two more before them",
+            ));
         }
         let mut y = self.clone();
         for (back, pair) in pad.chunks_exact(2).enumerate() {
@@ -87,7 +97,11 @@ impl Tensor {
                 _ => i64::MAX,
             };
             if left > most || right > most {
-                return Err(Error::shape("pad", format!("[{left}, {right}] for a dim of {size} with {mode:?}"), format!("at most {most}")));
+                return Err(Error::shape(
+                    "pad",
+                    format!("[{left}, {right}] for a dim of {size} with {mode:?}"),
+                    format!("at most {most}"),
+                ));
             }
             let place = |index: i64| match mode {
                 PadMode::Reflect if index < 0 => -index,
@@ -95,7 +109,9 @@ impl Tensor {
                 PadMode::Circular => index.rem_euclid(size.max(1)),
                 _ => index.clamp(0, (size - 1).max(0)),
             };
-            let index: Vec<i64> = (0..shape.size(dim) as i64).map(|index| place(index - left)).collect();
+            let index: Vec<i64> = (0..shape.size(dim) as i64)
+                .map(|index| place(index - left))
+                .collect();
             if left != 0 || right != 0 {
                 y = y.index_select(dim as i64, &Tensor::new(index).to_device(self.device())?)?;
             }
@@ -106,16 +122,32 @@ impl Tensor {
 
 /// The shape after padding.
 fn padded(op: &'static str, x: &Shape, pad: &[i64]) -> Result<Shape> {
-    if pad.len() % 2 != 0 {
-        return Err(Error::option(op, "pad", format!("got {} counts, wanted pairs", pad.len())));
+    if !pad.len().is_multiple_of(2) {
+        return Err(Error::option(
+            op,
+            "pad",
+            format!("got {} counts, wanted pairs", pad.len()),
+        ));
     }
     if pad.len() / 2 > x.rank() {
-        return Err(Error::shape(op, format!("{} pairs for a tensor of {x}", pad.len() / 2), "at most one pair for each dim"));
+        return Err(Error::shape(
+            op,
+            format!("{} pairs for a tensor of {x}", pad.len() / 2),
+            "at most one pair for each dim",
+        ));
     }
     let mut shape = *x;
     for (pair, dim) in pad.chunks_exact(2).zip((0..x.rank()).rev()) {
-        let size = (x.size(dim) as i64).saturating_add(pair[0]).saturating_add(pair[1]);
-        let size = usize::try_from(size).map_err(|_| Error::shape(op, format!("{pair:?} for a dim of {}", x.size(dim)), "a size of at least 0"))?;
+        let size = (x.size(dim) as i64)
+            .saturating_add(pair[0])
+            .saturating_add(pair[1]);
+        let size = usize::try_from(size).map_err(|_| {
+            Error::shape(
+                op,
+                format!("{pair:?} for a dim of {}", x.size(dim)),
+                "a size of at least 0",
+            )
+        })?;
         shape = shape.with(dim, size);
     }
     shape.check(op)?;
@@ -136,7 +168,12 @@ impl Op for Pad {
         let mut paths = Paths::of(x[0].layout());
         for (pair, dim) in self.pad.chunks_exact(2).zip((0..x[0].shape().rank()).rev()) {
             let size = x[0].shape().size(dim);
-            let place = |index: usize| usize::try_from(index as i64 - pair[0]).ok().filter(|place| *place < size).unwrap_or(NOWHERE);
+            let place = |index: usize| {
+                usize::try_from(index as i64 - pair[0])
+                    .ok()
+                    .filter(|place| *place < size)
+                    .unwrap_or(NOWHERE)
+            };
             if pair[0] != 0 || pair[1] != 0 {
                 paths = paths.with_indices(dim, (0..y[0].shape().size(dim)).map(place));
             }
@@ -166,7 +203,11 @@ impl Op for Pad {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        let back: Vec<i64> = self.pad.iter().map(|count| count.saturating_neg()).collect();
+        let back: Vec<i64> = self
+            .pad
+            .iter()
+            .map(|count| count.saturating_neg())
+            .collect();
         Ok(smallvec![Some(cx.gradient()?.pad(&back, ())?)])
     }
 
@@ -175,9 +216,21 @@ impl Op for Pad {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "pad", family: "view", kernels: &["aclnnConstantPadNd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "pad",
+    family: "view",
+    kernels: &["aclnnConstantPadNd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Pad { pad: vec![1, 2, -1, 0], value: Scalar::Int(1) });
-    vec![Sample { op, inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Pad {
+        pad: vec![1, 2, -1, 0],
+        value: Scalar::Int(1),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -69,7 +69,10 @@ impl Op for Place {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(window(&cx.gradient()?.contiguous()?, self.layout)?)])
+        Ok(smallvec![Some(window(
+            &cx.gradient()?.contiguous()?,
+            self.layout
+        )?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -82,20 +85,40 @@ impl Rule for Window {
 
     fn layout(&self, x: &Layout) -> Result<Layout> {
         if !x.is_contiguous() || self.layout.end() > x.elements() {
-            return Err(Error::shape(Self::NAME, x.shape(), "a contiguous tensor that holds the layout"));
+            return Err(Error::shape(
+                Self::NAME,
+                x.shape(),
+                "a contiguous tensor that holds the layout",
+            ));
         }
         Ok(self.layout.with_offset(self.layout.offset() + x.offset()))
     }
 
     fn gradient(&self, dy: &Tensor, shape: &Shape) -> Result<Tensor> {
-        if self.layout.overlaps_itself() { window_sum(dy, *shape, self.layout) } else { dy.place(*shape, self.layout) }
+        if self.layout.overlaps_itself() {
+            window_sum(dy, *shape, self.layout)
+        } else {
+            dy.place(*shape, self.layout)
+        }
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "place", family: "view", kernels: &["aclnnInplaceZero", "aclnnInplaceCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "place",
+    family: "view",
+    kernels: &["aclnnInplaceZero", "aclnnInplaceCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let layout = Layout::contiguous([2, 6]).slice(1, 1, 3, 2);
-    let op = Box::new(Place { shape: Shape::from([2, 6]), layout });
-    vec![Sample { op, inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Place {
+        shape: Shape::from([2, 6]),
+        layout,
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

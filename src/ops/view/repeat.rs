@@ -26,7 +26,12 @@ impl Tensor {
     /// # Errors
     /// `Shape` for fewer counts than dims, or more than eight.
     pub fn repeat(&self, repeats: impl Into<Shape>) -> Result<Tensor> {
-        run_one(&Repeat { repeats: repeats.into() }, &[self])
+        run_one(
+            &Repeat {
+                repeats: repeats.into(),
+            },
+            &[self],
+        )
     }
 
     /// As [`Tensor::repeat`], where missing leading counts are 1.
@@ -56,10 +61,21 @@ impl Repeat {
     fn shapes(&self, x: &Shape) -> Result<(Shape, Shape)> {
         self.repeats.check(self.name())?;
         let Some(lead) = self.repeats.rank().checked_sub(x.rank()) else {
-            return Err(Error::shape(self.name(), format!("{} counts for {x}", self.repeats.rank()), "at least one count for each dim"));
+            return Err(Error::shape(
+                self.name(),
+                format!("{} counts for {x}", self.repeats.rank()),
+                "at least one count for each dim",
+            ));
         };
-        let from: Shape = std::iter::repeat_n(1, lead).chain(x.dims().iter().copied()).collect();
-        let to: Shape = from.dims().iter().zip(self.repeats.dims()).map(|(size, count)| size.saturating_mul(*count)).collect();
+        let from: Shape = std::iter::repeat_n(1, lead)
+            .chain(x.dims().iter().copied())
+            .collect();
+        let to: Shape = from
+            .dims()
+            .iter()
+            .zip(self.repeats.dims())
+            .map(|(size, count)| size.saturating_mul(*count))
+            .collect();
         to.check(self.name())?;
         Ok((from, to))
     }
@@ -78,15 +94,31 @@ impl Op for Repeat {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (from, to) = self.shapes(x[0].shape())?;
         let lifted = x[0].layout().expand(self.name(), &from)?;
-        let turn = |paths: Paths, dim: usize| paths.with_indices(dim, (0..to.size(dim)).map(|index| index % from.size(dim).max(1)));
-        let paths = (0..to.rank()).filter(|dim| to.size(*dim) != from.size(*dim)).fold(Paths::of(&lifted), turn);
+        let turn = |paths: Paths, dim: usize| {
+            paths.with_indices(
+                dim,
+                (0..to.size(dim)).map(|index| index % from.size(dim).max(1)),
+            )
+        };
+        let paths = (0..to.rank())
+            .filter(|dim| to.size(*dim) != from.size(*dim))
+            .fold(Paths::of(&lifted), turn);
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let repeats: Vec<i64> = self.repeats.dims().iter().map(|count| *count as i64).collect();
-        if repeats.is_empty() { aclnn::inplace_copy(cx, &y[0], &x[0])? } else { aclnn::repeat(cx, &x[0], &repeats, &y[0])? }
+        let repeats: Vec<i64> = self
+            .repeats
+            .dims()
+            .iter()
+            .map(|count| *count as i64)
+            .collect();
+        if repeats.is_empty() {
+            aclnn::inplace_copy(cx, &y[0], &x[0])?
+        } else {
+            aclnn::repeat(cx, &x[0], &repeats, &y[0])?
+        }
         Ok(Counts::EXACT)
     }
 
@@ -103,10 +135,18 @@ impl Op for Repeat {
         let shape = cx.meta(0)?.shape;
         let (from, to) = self.shapes(&shape)?;
         let mut dx = cx.gradient()?.clone();
-        for (dim, count) in self.repeats.dims().iter().enumerate().filter(|(_, count)| **count != 1) {
+        for (dim, count) in self
+            .repeats
+            .dims()
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count != 1)
+        {
             let before: usize = from.dims()[..dim].iter().product();
             let after: usize = to.dims()[dim + 1..].iter().product();
-            dx = dx.reshape([before, *count, from.size(dim) * after])?.sum(1)?;
+            dx = dx
+                .reshape([before, *count, from.size(dim) * after])?
+                .sum(1)?;
         }
         Ok(smallvec![Some(dx.reshape(shape)?)])
     }
@@ -116,9 +156,20 @@ impl Op for Repeat {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "repeat", family: "view", kernels: &["aclnnRepeat"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "repeat",
+    family: "view",
+    kernels: &["aclnnRepeat"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Repeat { repeats: Shape::from([2, 1, 3]) });
-    vec![Sample { op, inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Repeat {
+        repeats: Shape::from([2, 1, 3]),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([2, 3], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -25,7 +25,12 @@ impl Tensor {
     /// # Errors
     /// `Shape` if the number of elements differs.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        run_one(&Reshape { shape: shape.into() }, &[self])
+        run_one(
+            &Reshape {
+                shape: shape.into(),
+            },
+            &[self],
+        )
     }
 
     /// As [`Tensor::reshape`], where one size may be -1: it is inferred from the others.
@@ -47,19 +52,37 @@ impl Tensor {
 
 /// The shape with its one size of -1 made such that there are `elements` elements.
 pub(crate) fn infer_sizes(op: &'static str, sizes: &[i64], elements: usize) -> Result<Shape> {
-    let bad = || Error::option(op, "shape", format!("got {sizes:?}, wanted sizes that are not negative, but for one -1"));
+    let bad = || {
+        Error::option(
+            op,
+            "shape",
+            format!("got {sizes:?}, wanted sizes that are not negative, but for one -1"),
+        )
+    };
     if sizes.iter().any(|size| *size < -1) || sizes.iter().filter(|size| **size == -1).count() > 1 {
         return Err(bad());
     }
-    let known: Shape = sizes.iter().filter_map(|size| usize::try_from(*size).ok()).collect();
-    let misfit = || Error::shape(op, format!("{elements} elements for {sizes:?}"), "a shape with as many elements");
+    let known: Shape = sizes
+        .iter()
+        .filter_map(|size| usize::try_from(*size).ok())
+        .collect();
+    let misfit = || {
+        Error::shape(
+            op,
+            format!("{elements} elements for {sizes:?}"),
+            "a shape with as many elements",
+        )
+    };
     let rest = match known.elements() {
         0 if sizes.contains(&-1) => return Err(misfit()),
         0 => 0,
-        known if elements % known == 0 => elements / known,
+        known if elements.is_multiple_of(known) => elements / known,
         _ => return Err(misfit()),
     };
-    Ok(sizes.iter().map(|size| usize::try_from(*size).unwrap_or(rest)).collect())
+    Ok(sizes
+        .iter()
+        .map(|size| usize::try_from(*size).unwrap_or(rest))
+        .collect())
 }
 
 impl Reshape {
@@ -68,7 +91,11 @@ impl Reshape {
         if self.shape.elements() == from.elements() {
             return Ok(());
         }
-        Err(Error::shape("reshape", format!("a tensor of {from} for {}", self.shape), "a shape with as many elements"))
+        Err(Error::shape(
+            "reshape",
+            format!("a tensor of {from} for {}", self.shape),
+            "a shape with as many elements",
+        ))
     }
 }
 
@@ -89,12 +116,19 @@ impl Op for Reshape {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        map::copy(&x[0], &mut y[0].with_layout(Layout::contiguous(*x[0].shape())));
+        map::copy(
+            &x[0],
+            &mut y[0].with_layout(Layout::contiguous(*x[0].shape())),
+        );
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        aclnn::inplace_copy(cx, &y[0].with_layout(Layout::contiguous(*x[0].shape())), &x[0])?;
+        aclnn::inplace_copy(
+            cx,
+            &y[0].with_layout(Layout::contiguous(*x[0].shape())),
+            &x[0],
+        )?;
         Ok(Counts::EXACT)
     }
 
@@ -115,9 +149,20 @@ impl Op for Reshape {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "reshape", family: "view", kernels: &["aclnnInplaceCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "reshape",
+    family: "view",
+    kernels: &["aclnnInplaceCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Reshape { shape: Shape::from([2, 6]) });
-    vec![Sample { op, inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Reshape {
+        shape: Shape::from([2, 6]),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -30,7 +30,14 @@ impl Tensor {
     pub fn roll(&self, shifts: &[i64], dims: impl Into<Axes>) -> Result<Tensor> {
         let (shifts, dims) = (shifts.to_vec(), dims.into().as_slice().to_vec());
         if dims.is_empty() && shifts.len() == 1 {
-            return run_one(&Roll { shifts, dims: vec![0] }, &[&self.reshape([self.elements()])?])?.reshape(*self.shape());
+            return run_one(
+                &Roll {
+                    shifts,
+                    dims: vec![0],
+                },
+                &[&self.reshape([self.elements()])?],
+            )?
+            .reshape(*self.shape());
         }
         run_one(&Roll { shifts, dims }, &[self])
     }
@@ -40,12 +47,19 @@ impl Roll {
     /// The dims with their shifts in `0..size`.
     fn turns(&self, shape: &Shape) -> Result<Vec<(usize, usize)>> {
         if self.shifts.len() != self.dims.len() || self.shifts.is_empty() {
-            let why = format!("got {} shifts for {} dims, wanted one for each", self.shifts.len(), self.dims.len());
+            let why = format!(
+                "got {} shifts for {} dims, wanted one for each",
+                self.shifts.len(),
+                self.dims.len()
+            );
             return Err(Error::option(self.name(), "shifts", why));
         }
         let turn = |(dim, shift): (&i64, &i64)| {
             let dim = shape.axis(self.name(), *dim)?;
-            Ok((dim, shift.rem_euclid(shape.size(dim).max(1) as i64) as usize))
+            Ok((
+                dim,
+                shift.rem_euclid(shape.size(dim).max(1) as i64) as usize,
+            ))
         };
         self.dims.iter().zip(&self.shifts).map(turn).collect()
     }
@@ -69,16 +83,24 @@ impl Op for Roll {
         }
         let turn = |paths: Paths, dim: usize| {
             let size = x[0].shape().size(dim);
-            paths.with_indices(dim, (0..size).map(|index| (index + size - shifts[dim] % size) % size))
+            paths.with_indices(
+                dim,
+                (0..size).map(|index| (index + size - shifts[dim] % size) % size),
+            )
         };
-        let paths = (0..x[0].shape().rank()).filter(|dim| shifts[*dim] != 0).fold(Paths::of(x[0].layout()), turn);
+        let paths = (0..x[0].shape().rank())
+            .filter(|dim| shifts[*dim] != 0)
+            .fold(Paths::of(x[0].layout()), turn);
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let (dims, shifts): (Vec<i64>, Vec<i64>) =
-            self.turns(x[0].shape())?.into_iter().map(|(dim, shift)| (dim as i64, shift as i64)).unzip();
+        let (dims, shifts): (Vec<i64>, Vec<i64>) = self
+            .turns(x[0].shape())?
+            .into_iter()
+            .map(|(dim, shift)| (dim as i64, shift as i64))
+            .unzip();
         aclnn::roll(cx, &x[0], &shifts, &dims, &y[0])?;
         Ok(Counts::EXACT)
     }
@@ -92,7 +114,14 @@ impl Op for Roll {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        let back = Roll { shifts: self.shifts.iter().map(|shift| shift.saturating_neg()).collect(), dims: self.dims.clone() };
+        let back = Roll {
+            shifts: self
+                .shifts
+                .iter()
+                .map(|shift| shift.saturating_neg())
+                .collect(),
+            dims: self.dims.clone(),
+        };
         Ok(smallvec![Some(run_one(&back, &[cx.gradient()?])?)])
     }
 
@@ -101,9 +130,21 @@ impl Op for Roll {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "roll", family: "view", kernels: &["aclnnRoll"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "roll",
+    family: "view",
+    kernels: &["aclnnRoll"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(Roll { shifts: vec![1, -2], dims: vec![0, 2] });
-    vec![Sample { op, inputs: vec![SampleInput::new([2, 3, 5], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(Roll {
+        shifts: vec![1, -2],
+        dims: vec![0, 2],
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([2, 3, 5], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

@@ -36,15 +36,28 @@ impl Rule for Select {
     fn layout(&self, x: &Layout) -> Result<Layout> {
         let dim = x.shape().axis(Self::NAME, self.dim)?;
         let len = x.shape().size(dim);
-        let wrapped = if self.index < 0 { self.index.saturating_add(len as i64) } else { self.index };
+        let wrapped = if self.index < 0 {
+            self.index.saturating_add(len as i64)
+        } else {
+            self.index
+        };
         match usize::try_from(wrapped) {
             Ok(index) if index < len => Ok(x.select(dim, index)),
-            _ => Err(Error::Index { op: Self::NAME, index: self.index, len }),
+            _ => Err(Error::Index {
+                op: Self::NAME,
+                index: self.index,
+                len,
+            }),
         }
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "select", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "select",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![view_sample(Select { dim: 1, index: -1 }, [2, 4, 3])]

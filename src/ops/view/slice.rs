@@ -19,7 +19,11 @@ pub struct SliceOptions {
 
 impl Default for SliceOptions {
     fn default() -> Self {
-        SliceOptions { start: None, end: None, step: 1 }
+        SliceOptions {
+            start: None,
+            end: None,
+            step: 1,
+        }
     }
 }
 
@@ -52,10 +56,18 @@ impl SliceOptions {
         let dim = x.shape().axis(op, dim)?;
         let size = x.shape().size(dim);
         let step = usize::try_from(self.step).ok().filter(|step| *step > 0);
-        let step = step.ok_or_else(|| Error::option(op, "step", format!("got {}, wanted one of at least 1", self.step)))?;
+        let step = step.ok_or_else(|| {
+            Error::option(
+                op,
+                "step",
+                format!("got {}, wanted one of at least 1", self.step),
+            )
+        })?;
         let clamped = |place: Option<i64>, default: usize| match place {
             None => default,
-            Some(place) if place < 0 => usize::try_from(place.saturating_add(size as i64)).unwrap_or(0),
+            Some(place) if place < 0 => {
+                usize::try_from(place.saturating_add(size as i64)).unwrap_or(0)
+            }
             Some(place) => usize::try_from(place).unwrap_or(size).min(size),
         };
         let (start, end) = (clamped(self.start, 0), clamped(self.end, size));
@@ -111,7 +123,10 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Option` for a step below 1.
     pub fn slice(&self, dim: i64, options: impl Into<SliceOptions>) -> Result<Tensor> {
-        self.viewed(Slice { dim, options: options.into() })
+        self.viewed(Slice {
+            dim,
+            options: options.into(),
+        })
     }
 }
 
@@ -123,8 +138,19 @@ impl Rule for Slice {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "slice", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "slice",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![view_sample(Slice { dim: 1, options: SliceOptions::from(1..).step(2) }, [2, 5, 3])]
+    vec![view_sample(
+        Slice {
+            dim: 1,
+            options: SliceOptions::from(1..).step(2),
+        },
+        [2, 5, 3],
+    )]
 }

@@ -28,8 +28,19 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::slice`]; `Shape` if `source` does not broadcast to the slice, `Overlap` if this tensor overlaps itself.
-    pub fn slice_assign_(&mut self, dim: i64, options: impl Into<SliceOptions>, source: &Tensor) -> Result<()> {
-        *self = run_one(&SliceAssign { dim, options: options.into() }, &[self, source])?;
+    pub fn slice_assign_(
+        &mut self,
+        dim: i64,
+        options: impl Into<SliceOptions>,
+        source: &Tensor,
+    ) -> Result<()> {
+        *self = run_one(
+            &SliceAssign {
+                dim,
+                options: options.into(),
+            },
+            &[self, source],
+        )?;
         Ok(())
     }
 }
@@ -47,7 +58,9 @@ impl Op for SliceAssign {
 
     fn infer(&self, x: &[Meta], _plan: &mut Plan) -> Result<()> {
         let slice = self.layout(&Layout::contiguous(x[0].shape))?;
-        Layout::contiguous(x[1].shape).expand(self.name(), slice.shape()).map(|_| ())
+        Layout::contiguous(x[1].shape)
+            .expand(self.name(), slice.shape())
+            .map(|_| ())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
@@ -77,10 +90,17 @@ impl Op for SliceAssign {
         let dy = cx.gradient()?;
         let kept = || {
             let mut kept = dy.copy()?;
-            kept.slice_assign_(self.dim, self.options, &Tensor::zeros((), dy.dtype(), dy.device())?)?;
+            kept.slice_assign_(
+                self.dim,
+                self.options,
+                &Tensor::zeros((), dy.dtype(), dy.device())?,
+            )?;
             Ok(kept)
         };
-        Ok(smallvec![cx.want(0, kept)?, cx.want(1, || dy.slice(self.dim, self.options))?])
+        Ok(smallvec![
+            cx.want(0, kept)?,
+            cx.want(1, || dy.slice(self.dim, self.options))?
+        ])
     }
 
     fn writes(&self) -> Writes {
@@ -92,9 +112,24 @@ impl Op for SliceAssign {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "slice_assign_", family: "view", kernels: &["aclnnInplaceCopy"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "slice_assign_",
+    family: "view",
+    kernels: &["aclnnInplaceCopy"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(SliceAssign { dim: 1, options: SliceOptions::from(1..).step(2) });
-    vec![Sample { op, inputs: vec![SampleInput::new([2, 5, 3], -2.0, 2.0), SampleInput::new([2, 2, 3], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(SliceAssign {
+        dim: 1,
+        options: SliceOptions::from(1..).step(2),
+    });
+    vec![Sample {
+        op,
+        inputs: vec![
+            SampleInput::new([2, 5, 3], -2.0, 2.0),
+            SampleInput::new([2, 2, 3], -2.0, 2.0),
+        ],
+        dtypes: DType::ALL,
+    }]
 }

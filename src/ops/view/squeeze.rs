@@ -46,8 +46,16 @@ impl Rule for Squeeze {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "squeeze", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "squeeze",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    vec![view_sample(Squeeze { dim: ().into() }, [1, 2, 1, 3]), view_sample(Squeeze { dim: [0, 1].into() }, [1, 2, 1, 3])]
+    vec![
+        view_sample(Squeeze { dim: ().into() }, [1, 2, 1, 3]),
+        view_sample(Squeeze { dim: [0, 1].into() }, [1, 2, 1, 3]),
+    ]
 }

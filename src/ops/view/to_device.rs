@@ -45,9 +45,20 @@ impl Op for ToDevice {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "to_device", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "to_device",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let op = Box::new(ToDevice { device: Device::Cpu });
-    vec![Sample { op, inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)], dtypes: DType::ALL }]
+    let op = Box::new(ToDevice {
+        device: Device::Cpu,
+    });
+    vec![Sample {
+        op,
+        inputs: vec![SampleInput::new([3, 4], -2.0, 2.0)],
+        dtypes: DType::ALL,
+    }]
 }

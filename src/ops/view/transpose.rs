@@ -43,7 +43,12 @@ impl Rule for Transpose {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "transpose", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "transpose",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![view_sample(Transpose { dim0: 0, dim1: -1 }, [2, 3, 4])]

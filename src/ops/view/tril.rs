@@ -27,7 +27,13 @@ impl Tensor {
     /// # Errors
     /// `Shape` for fewer than two dims.
     pub fn tril(&self, diagonal: i64) -> Result<Tensor> {
-        run_one(&Triangle { upper: false, diagonal }, &[self])
+        run_one(
+            &Triangle {
+                upper: false,
+                diagonal,
+            },
+            &[self],
+        )
     }
 
     /// The upper triangle of the last two dims: elements below the diagonal `diagonal` become zero.
@@ -46,7 +52,13 @@ impl Tensor {
     /// # Errors
     /// `Shape` for fewer than two dims.
     pub fn triu(&self, diagonal: i64) -> Result<Tensor> {
-        run_one(&Triangle { upper: true, diagonal }, &[self])
+        run_one(
+            &Triangle {
+                upper: true,
+                diagonal,
+            },
+            &[self],
+        )
     }
 }
 
@@ -65,13 +77,23 @@ impl Op for Triangle {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dims = x[0].shape().dims();
-        let [.., rows, columns] = *dims else { return Ok(Counts::EXACT) };
+        let [.., rows, columns] = *dims else {
+            return Ok(Counts::EXACT);
+        };
         map::copy(&x[0], &mut y[0]);
         let cut = |row: usize| {
-            let edge = ((row % rows.max(1)) as i64).saturating_add(self.diagonal).saturating_add(i64::from(!self.upper));
+            let edge = ((row % rows.max(1)) as i64)
+                .saturating_add(self.diagonal)
+                .saturating_add(i64::from(!self.upper));
             edge.clamp(0, columns as i64) as usize
         };
-        clear_rows(&mut y[0], columns, |row| if self.upper { 0..cut(row) } else { cut(row)..columns });
+        clear_rows(&mut y[0], columns, |row| {
+            if self.upper {
+                0..cut(row)
+            } else {
+                cut(row)..columns
+            }
+        });
         Ok(Counts::EXACT)
     }
 
@@ -98,12 +120,21 @@ impl Op for Triangle {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "tril", family: "view", kernels: &["aclnnTril", "aclnnTriu"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "tril",
+    family: "view",
+    kernels: &["aclnnTril", "aclnnTriu"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     let one = |upper, diagonal| {
         let op = Box::new(Triangle { upper, diagonal });
-        Sample { op, inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)], dtypes: DType::ALL }
+        Sample {
+            op,
+            inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
+            dtypes: DType::ALL,
+        }
     };
     vec![one(false, 0), one(true, 1)]
 }

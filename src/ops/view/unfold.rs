@@ -45,7 +45,12 @@ pub struct WindowOptions {
 impl WindowOptions {
     /// Windows of this size, one at each place, without padding.
     pub fn new(kernel: [i64; 2]) -> Self {
-        WindowOptions { kernel, dilation: [1, 1], padding: [0, 0], stride: [1, 1] }
+        WindowOptions {
+            kernel,
+            dilation: [1, 1],
+            padding: [0, 0],
+            stride: [1, 1],
+        }
     }
 
     /// The distance between two elements of a window.
@@ -68,21 +73,50 @@ impl WindowOptions {
 
     /// The numbers as unsigned ones, and the number of windows over an image of these sizes.
     fn checked(&self, op: &'static str, image: [usize; 2]) -> Result<Grid> {
-        let least = |name, pair: [i64; 2], least: i64| match pair.iter().all(|value| (least..=i64::from(i32::MAX)).contains(value)) {
+        let least = |name, pair: [i64; 2], least: i64| match pair
+            .iter()
+            .all(|value| (least..=i64::from(i32::MAX)).contains(value))
+        {
             true => Ok(pair.map(|value| value as usize)),
-            false => Err(Error::option(op, name, format!("got {pair:?}, wanted at least {least}"))),
+            false => Err(Error::option(
+                op,
+                name,
+                format!("got {pair:?}, wanted at least {least}"),
+            )),
         };
-        let (kernel, dilation) = (least("kernel_size", self.kernel, 1)?, least("dilation", self.dilation, 1)?);
-        let (padding, stride) = (least("padding", self.padding, 0)?, least("stride", self.stride, 1)?);
-        let padded = [image[0].saturating_add(2 * padding[0]), image[1].saturating_add(2 * padding[1])];
+        let (kernel, dilation) = (
+            least("kernel_size", self.kernel, 1)?,
+            least("dilation", self.dilation, 1)?,
+        );
+        let (padding, stride) = (
+            least("padding", self.padding, 0)?,
+            least("stride", self.stride, 1)?,
+        );
+        let padded = [
+            image[0].saturating_add(2 * padding[0]),
+            image[1].saturating_add(2 * padding[1]),
+        ];
         let mut windows = [0; 2];
         for dim in 0..2 {
             let reach = dilation[dim] * (kernel[dim] - 1) + 1;
             let room = padded[dim].checked_sub(reach);
-            let room = room.ok_or_else(|| Error::shape(op, format!("a window of {reach} in {}", padded[dim]), "a window that fits"))?;
+            let room = room.ok_or_else(|| {
+                Error::shape(
+                    op,
+                    format!("a window of {reach} in {}", padded[dim]),
+                    "a window that fits",
+                )
+            })?;
             windows[dim] = room / stride[dim] + 1;
         }
-        Ok(Grid { kernel, dilation, padding, stride, padded, windows })
+        Ok(Grid {
+            kernel,
+            dilation,
+            padding,
+            stride,
+            padded,
+            windows,
+        })
     }
 }
 
@@ -161,7 +195,10 @@ impl Tensor {
     /// # Errors
     /// `Axis` for a dim out of range, `Shape` for a window larger than the dim, `Option` for a step below 1 or a negative size.
     pub fn unfold(&self, dim: i64, options: impl Into<UnfoldOptions>) -> Result<Tensor> {
-        self.viewed(Unfold { dim, options: options.into() })
+        self.viewed(Unfold {
+            dim,
+            options: options.into(),
+        })
     }
 
     /// The windows over the last two dims as columns; rows in the order channel, row, column of the window.
@@ -183,15 +220,33 @@ impl Tensor {
     pub fn im2col(&self, options: impl Into<WindowOptions>) -> Result<Tensor> {
         let [channels, rows, columns] = match *self.dims() {
             [_, channels, rows, columns] | [channels, rows, columns] => [channels, rows, columns],
-            _ => return Err(Error::shape("im2col", self.shape(), "[n, c, h, w] or [c, h, w]")),
+            _ => {
+                return Err(Error::shape(
+                    "im2col",
+                    self.shape(),
+                    "[n, c, h, w] or [c, h, w]",
+                ));
+            }
         };
         let batch = if self.rank() == 4 { self.dims()[0] } else { 1 };
         let grid = options.into().checked("im2col", [rows, columns])?;
         let image = self.reshape([batch, channels, rows, columns])?;
-        let image = if grid.padding == [0, 0] { image.contiguous()? } else { image.pad(&grid.pads(1), ())? };
+        let image = if grid.padding == [0, 0] {
+            image.contiguous()?
+        } else {
+            image.pad(&grid.pads(1), ())?
+        };
         let windows = window(&image, grid.layout(batch, channels))?;
-        let sizes = [batch, channels * grid.kernel[0] * grid.kernel[1], grid.windows[0] * grid.windows[1]];
-        if self.rank() == 4 { windows.reshape(sizes) } else { windows.reshape([sizes[1], sizes[2]]) }
+        let sizes = [
+            batch,
+            channels * grid.kernel[0] * grid.kernel[1],
+            grid.windows[0] * grid.windows[1],
+        ];
+        if self.rank() == 4 {
+            windows.reshape(sizes)
+        } else {
+            windows.reshape([sizes[1], sizes[2]])
+        }
     }
 
     /// The adjoint of [`Tensor::im2col`]: columns added up into images of a size.
@@ -214,19 +269,39 @@ impl Tensor {
         let grid = options.into().checked("fold", output)?;
         let (rows, count) = match *self.dims() {
             [_, rows, count] | [rows, count] => (rows, count),
-            _ => return Err(Error::shape("fold", self.shape(), "[n, c * kh * kw, l] or [c * kh * kw, l]")),
+            _ => {
+                return Err(Error::shape(
+                    "fold",
+                    self.shape(),
+                    "[n, c * kh * kw, l] or [c * kh * kw, l]",
+                ));
+            }
         };
         let batch = if self.rank() == 3 { self.dims()[0] } else { 1 };
-        let (size, windows) = (grid.kernel[0] * grid.kernel[1], grid.windows[0] * grid.windows[1]);
+        let (size, windows) = (
+            grid.kernel[0] * grid.kernel[1],
+            grid.windows[0] * grid.windows[1],
+        );
         if rows % size != 0 || rows == 0 || count != windows {
             let want = format!("a multiple of {size} rows, and {windows} columns");
             return Err(Error::shape("fold", self.shape(), want));
         }
         let layout = grid.layout(batch, rows / size);
         let shape = Shape::from([batch, rows / size, grid.padded[0], grid.padded[1]]);
-        let images = run_one(&WindowSum { shape, layout }, &[&self.reshape(*layout.shape())?])?;
-        let images = if grid.padding == [0, 0] { images } else { images.pad(&grid.pads(-1), ())? };
-        if self.rank() == 3 { Ok(images) } else { images.squeeze(0) }
+        let images = run_one(
+            &WindowSum { shape, layout },
+            &[&self.reshape(*layout.shape())?],
+        )?;
+        let images = if grid.padding == [0, 0] {
+            images
+        } else {
+            images.pad(&grid.pads(-1), ())?
+        };
+        if self.rank() == 3 {
+            Ok(images)
+        } else {
+            images.squeeze(0)
+        }
     }
 }
 
@@ -237,19 +312,47 @@ impl Rule for Unfold {
         let dim = x.shape().axis(Self::NAME, self.dim)?;
         let (extent, stride) = (x.shape().size(dim), x.strides()[dim]);
         let UnfoldOptions { size, step } = self.options;
-        let bad = |name, value, least| Error::option(Self::NAME, name, format!("got {value}, wanted at least {least}"));
-        let size = usize::try_from(size).map_err(|_| bad("size", size, 0))?;
-        let step = usize::try_from(step).ok().filter(|step| *step > 0).ok_or_else(|| bad("step", step, 1))?;
-        let Some(room) = extent.checked_sub(size) else {
-            return Err(Error::shape(Self::NAME, format!("windows of {size} in a dim of {extent}"), "windows that fit"));
+        let bad = |name, value, least| {
+            Error::option(
+                Self::NAME,
+                name,
+                format!("got {value}, wanted at least {least}"),
+            )
         };
-        let pair = |(at, pair)| if at == dim { (room / step + 1, stride.saturating_mul(step)) } else { pair };
-        Ok(Layout::from_pairs(x.pairs().enumerate().map(pair).chain([(size, stride)]), x.offset()))
+        let size = usize::try_from(size).map_err(|_| bad("size", size, 0))?;
+        let step = usize::try_from(step)
+            .ok()
+            .filter(|step| *step > 0)
+            .ok_or_else(|| bad("step", step, 1))?;
+        let Some(room) = extent.checked_sub(size) else {
+            return Err(Error::shape(
+                Self::NAME,
+                format!("windows of {size} in a dim of {extent}"),
+                "windows that fit",
+            ));
+        };
+        let pair = |(at, pair)| {
+            if at == dim {
+                (room / step + 1, stride.saturating_mul(step))
+            } else {
+                pair
+            }
+        };
+        Ok(Layout::from_pairs(
+            x.pairs().enumerate().map(pair).chain([(size, stride)]),
+            x.offset(),
+        ))
     }
 
     fn gradient(&self, dy: &Tensor, shape: &Shape) -> Result<Tensor> {
         let layout = self.layout(&Layout::contiguous(*shape))?;
-        run_one(&WindowSum { shape: *shape, layout }, &[dy])
+        run_one(
+            &WindowSum {
+                shape: *shape,
+                layout,
+            },
+            &[dy],
+        )
     }
 }
 
@@ -269,12 +372,18 @@ impl Op for WindowSum {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         // Dims that may name one place twice are tables, so that only the others are shared out among threads.
         let own = Layout::contiguous(self.shape);
-        let apart = |dim: usize| self.layout.strides().get(dim) == own.strides().get(dim) && self.layout.dims().get(dim) == own.dims().get(dim);
+        let apart = |dim: usize| {
+            self.layout.strides().get(dim) == own.strides().get(dim)
+                && self.layout.dims().get(dim) == own.dims().get(dim)
+        };
         let table = |(dim, (size, stride)): (usize, (usize, usize))| match apart(dim) {
             true => Path::Stride(size, stride),
             false => Path::Offsets((0..size).map(|index| index * stride).collect()),
         };
-        let paths = Paths { dims: self.layout.pairs().enumerate().map(table).collect(), base: self.layout.offset() };
+        let paths = Paths {
+            dims: self.layout.pairs().enumerate().map(table).collect(),
+            base: self.layout.offset(),
+        };
         with_lane!(x[0].dtype(), T => {
             map::fill(&mut y[0], T::ZERO);
             in_lanes::<T>(&mut y[0], |target| scatter(&x[0], &paths, target, |sum, x| sum.plus(x)));
@@ -284,9 +393,16 @@ impl Op for WindowSum {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (count, device) = (x[0].elements(), x[0].device());
-        let index: Vec<i64> = (0..count).map(|position| crate::cpu::reduce::offset_at(&self.layout, position) as i64).collect();
+        let index: Vec<i64> = (0..count)
+            .map(|position| crate::cpu::reduce::offset_at(&self.layout, position) as i64)
+            .collect();
         let zeros = Tensor::zeros([self.shape.elements()], x[0].dtype(), device)?;
-        let sum = zeros.index_add(0, &Tensor::new(index).to_device(device)?, &x[0].reshape([count])?, ())?;
+        let sum = zeros.index_add(
+            0,
+            &Tensor::new(index).to_device(device)?,
+            &x[0].reshape([count])?,
+            (),
+        )?;
         Ok(smallvec![sum.reshape(self.shape)?])
     }
 
@@ -299,7 +415,10 @@ impl Op for WindowSum {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(window(&cx.gradient()?.contiguous()?, self.layout)?)])
+        Ok(smallvec![Some(window(
+            &cx.gradient()?.contiguous()?,
+            self.layout
+        )?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
@@ -312,13 +431,31 @@ pub(super) fn window_sum(x: &Tensor, shape: Shape, layout: Layout) -> Result<Ten
     run_one(&WindowSum { shape, layout }, &[x])
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "unfold", family: "view", kernels: &["aclnnIndexAdd"], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "unfold",
+    family: "view",
+    kernels: &["aclnnIndexAdd"],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
-    let sum = WindowSum { shape: Shape::from([2, 7]), layout: Layout::from_pairs([(2, 7), (3, 2), (3, 1)], 0) };
+    let sum = WindowSum {
+        shape: Shape::from([2, 7]),
+        layout: Layout::from_pairs([(2, 7), (3, 2), (3, 1)], 0),
+    };
     let op = Box::new(sum);
     vec![
-        view_sample(Unfold { dim: 1, options: UnfoldOptions::new(3).step(2) }, [2, 7, 2]),
-        Sample { op, inputs: vec![SampleInput::new([2, 3, 3], -2.0, 2.0)], dtypes: NUMBERS },
+        view_sample(
+            Unfold {
+                dim: 1,
+                options: UnfoldOptions::new(3).step(2),
+            },
+            [2, 7, 2],
+        ),
+        Sample {
+            op,
+            inputs: vec![SampleInput::new([2, 3, 3], -2.0, 2.0)],
+            dtypes: NUMBERS,
+        },
     ]
 }

@@ -44,7 +44,12 @@ impl Rule for Unsqueeze {
     }
 }
 
-pub(super) const INFO: OpInfo = OpInfo { name: "unsqueeze", family: "view", kernels: &[], samples };
+pub(super) const INFO: OpInfo = OpInfo {
+    name: "unsqueeze",
+    family: "view",
+    kernels: &[],
+    samples,
+};
 
 fn samples() -> Vec<Sample> {
     vec![view_sample(Unsqueeze { dim: -2 }, [2, 3])]

@@ -6,6 +6,7 @@ use super::lane::Lane;
 use super::par;
 use super::reduce::offset_at;
 use super::view::{Host, HostMut};
+use crate::layout::Layout;
 
 /// The sign bit of a key: flipped, signed order becomes unsigned order.
 const TOP: u64 = 1 << 63;
@@ -102,6 +103,15 @@ impl Start {
     }
 }
 
+/// The layout of the first elements of the lines along a dim, and the step along a line.
+fn lines_of(layout: &Layout, dim: usize) -> (Layout, usize) {
+    if layout.shape().rank() == 0 {
+        return (*layout, 0);
+    }
+    let step = layout.strides().get(dim).copied().unwrap_or(0);
+    (layout.select(dim, 0), step)
+}
+
 fn order_packed<T: Lane, P: Packed>(
     x: &Host<'_>,
     pick: Pick,
@@ -114,27 +124,14 @@ fn order_packed<T: Lane, P: Packed>(
         count,
     } = pick;
     let size = x.shape().size(dim);
-    let step = |layout: &crate::Layout| layout.strides().get(dim).copied().unwrap_or(0);
-    let line = |layout: &crate::Layout| {
-        if layout.shape().rank() == 0 {
-            *layout
-        } else {
-            layout.select(dim, 0)
-        }
-    };
     if size == 0 || count == 0 || x.elements() == 0 {
         return;
     }
     let lines = x.elements() / size;
-    let (from, to, at) = (
-        line(x.layout()),
-        line(values.layout()),
-        line(indices.layout()),
-    );
-    let (xs, vs, is) = (
-        step(x.layout()),
-        step(values.layout()),
-        step(indices.layout()),
+    let ((from, xs), (to, vs), (at, is)) = (
+        lines_of(x.layout(), dim),
+        lines_of(values.layout(), dim),
+        lines_of(indices.layout(), dim),
     );
     let (width, dtype, wide) = (x.dtype().size(), values.dtype(), indices.dtype());
     let (value_start, index_start) = (Start(values.start()), Start(indices.start()));
@@ -153,12 +150,9 @@ fn order_packed<T: Lane, P: Packed>(
                     &mut row,
                 )
             };
+            let pack = |(index, x): (usize, &T)| P::pack(*x, index, descending);
             packed.clear();
-            packed.extend(
-                row.iter()
-                    .enumerate()
-                    .map(|(index, x)| P::pack(*x, index, descending)),
-            );
+            packed.extend(row.iter().enumerate().map(pack));
             if count < size {
                 packed.select_nth_unstable(count - 1);
             }

@@ -24,7 +24,7 @@ impl Tensor {
     /// the mask is not kept but drawn again.
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.dropout(training=True)` (other numbers). NPU: a mask made on
-    /// the host and `aclnnMul`; with [`Generator::device`](super::random::Generator::device), `aclnnDropoutGenMask` and
+    /// the host and `aclnnMul`; with [`Generator::device`](crate::Generator::device), `aclnnDropoutGenMask` and
     /// `aclnnDropoutDoMask`.
     ///
     /// ```

@@ -84,7 +84,7 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
 
 /// Reductions, scans and softmax.
 fn along(w: &Workload, x: Vec<Tensor>, dim: Option<i64>) -> Result<Option<Forward>> {
-    let options = || match dim {
+    let options = move || match dim {
         Some(dim) => ReduceOptions::new().dim(dim),
         None => ReduceOptions::new(),
     };

@@ -250,7 +250,12 @@ impl Model {
         let v = kv.narrow(3, nope, c.value as i64)?;
         let scale = 1.0 / ((c.nope + c.rope) as f64).sqrt();
         let scores = q.matmul(&k.transpose(2, 3)?)?.mul(scale)?;
-        let later = Tensor::ones([c.length, c.length], ascend_tensor::DType::Bool, ascend_tensor::Device::Cpu)?.triu(1)?;
+        let later = Tensor::ones(
+            [c.length, c.length],
+            ascend_tensor::DType::Bool,
+            ascend_tensor::Device::Cpu,
+        )?
+        .triu(1)?;
         let y = scores
             .masked_fill(&later, f64::NEG_INFINITY)?
             .softmax(-1)?

@@ -11,6 +11,7 @@ mod workload;
 
 use std::error::Error;
 
+use ascend_tensor::CpuOptions;
 use measure::{Timing, time, wait_until_quiet};
 use workload::Workload;
 
@@ -67,9 +68,7 @@ impl Request {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let request = Request::from_arguments()?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(request.threads)
-        .build_global()?;
+    CpuOptions::new().threads(request.threads).apply()?;
     for workload in workload::read(&request.path)? {
         if !request.wants(&workload) {
             continue;

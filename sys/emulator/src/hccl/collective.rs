@@ -55,6 +55,9 @@ impl Turn {
             tag: self.tag,
             phase,
         };
+        if phase == 0 {
+            communicator.link.check(communicator.group)?;
+        }
         let call = if phase == 0 { self.call.as_str() } else { "" };
         for (rank, bytes) in outgoing.iter().enumerate() {
             if rank != communicator.rank {
@@ -288,6 +291,7 @@ impl Post {
         mut incoming: impl FnMut(usize, &[u8]),
     ) -> Result<(), Trouble> {
         let link = &self.communicator.link;
+        link.check(self.communicator.group)?;
         let place = |message: &Message| self.communicator.members[message.peer];
         for (index, (message, tag)) in self.messages.iter().enumerate() {
             if message.direction == Direction::Out {

@@ -199,6 +199,14 @@ impl Link {
         })
     }
 
+    /// Refuses to begin anything in a group that broke.
+    pub fn check(&self, group: u64) -> Result<(), Trouble> {
+        match self.lock().broken.get(&group) {
+            Some(trouble) => Err(trouble.clone()),
+            None => Ok(()),
+        }
+    }
+
     /// Marks a group as broken and tells all ranks why, so that they do not wait for it.
     pub fn break_group(&self, group: u64, peers: &[usize], trouble: &Trouble) {
         let first = {

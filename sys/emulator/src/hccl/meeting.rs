@@ -4,7 +4,7 @@
 
 use super::collective::name;
 use super::link::Link;
-use super::result::{INTERNAL, REMOTE, TCP_CONNECT, TIMEOUT, wrong};
+use super::result::{INTERNAL, TCP_CONNECT, TIMEOUT, wrong};
 use super::wire::{self, Frame, Key, Space};
 use crate::failure::Failure;
 use serde_json::{Value, json};
@@ -285,11 +285,13 @@ impl Seat {
         let Some(answer) = hear(&mut socket, self.root.token, left) else {
             let late = Instant::now() >= deadline;
             return Err(Failure::new(
-                if late { TIMEOUT } else { REMOTE },
+                if late { TIMEOUT } else { TCP_CONNECT },
                 if late {
                     format!("the root did not answer within {:?}", self.patience)
                 } else {
-                    String::from("the root's process ended before all ranks had come")
+                    String::from(
+                        "the root closed the connection: its process ended, or its root info was used before",
+                    )
                 },
             ));
         };

@@ -21,6 +21,7 @@ mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod transpose;
 mod view;
 
 pub use alloc::{CpuMemory, cpu_memory, trim_cpu_memory};

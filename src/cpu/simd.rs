@@ -249,8 +249,9 @@ impl Simd {
     }
 }
 
+pub(crate) use SimdLevel as Level;
+
 /// Which set is in use, for kernels that are written for one.
-#[allow(dead_code, reason = "for kernels that are written for one set")]
 pub(crate) fn level() -> SimdLevel {
     Simd::best().level()
 }

@@ -35,8 +35,9 @@ pub fn classify(error: &Error) -> Fault {
     match error {
         Error::Deferred { cause, .. } => classify(cause),
         Error::Acl(failed) => match (failed.usable, failed.code) {
+            // A device that does not answer may do so after a reset.
+            (Usable::NotContext, _) | (Usable::NotHardware, 500_000..) => Fault::DeviceLost,
             (Usable::NotProcess | Usable::NotHardware, _) => Fault::Fatal,
-            (Usable::NotContext, _) => Fault::DeviceLost,
             (_, code) if PASSING.contains(&code) => Fault::Transient,
             (_, 100_000..=199_999) => Fault::Fatal,
             _ => Fault::Transient,

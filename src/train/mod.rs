@@ -20,4 +20,4 @@ pub use scaler::{GradScaler, OverflowMode, ScalerState};
 pub use sentinel::{find_not_finite, watch};
 pub use snapshot::Snapshot;
 pub use telemetry::{Report, Telemetry};
-pub use trainer::{StepLoss, Trainer, TrainerOptions};
+pub use trainer::{LossOf, StepLoss, Trainer, TrainerOptions};

@@ -149,8 +149,8 @@ impl TrainerOptions {
 /// where memory ran out, after a reset and the last snapshot where the device was lost. The losses are those of an undisturbed
 /// run. Without a scaler, a loss or norm that is not finite ends the run with an error that names the op it came from.
 #[derive(Debug)]
-pub struct Trainer<'m, M: Module> {
-    model: &'m M,
+pub struct Trainer<'m> {
+    model: &'m dyn Module,
     optimizer: Box<dyn Optimizer>,
     parameters: Vec<(String, Parameter)>,
     options: TrainerOptions,
@@ -167,6 +167,15 @@ impl std::fmt::Debug for dyn Optimizer {
         write!(f, "optimiser of {} parameters", self.parameters().len())
     }
 }
+
+impl std::fmt::Debug for dyn Module + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "module of {} parameters", self.parameter_count())
+    }
+}
+
+/// The loss of a batch, which is on the trainer's device.
+pub type LossOf<'f, 'a> = dyn Fn(&Tensor) -> Result<StepLoss<'a>> + 'f;
 
 /// How far a step had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,13 +195,13 @@ struct Done {
     tokens: usize,
 }
 
-impl<'m, M: Module> Trainer<'m, M> {
+impl<'m> Trainer<'m> {
     /// A trainer at step 0, on the device of the optimiser's parameters.
     ///
     /// # Errors
     /// `Option` for an optimiser without parameters.
     pub fn new(
-        model: &'m M,
+        model: &'m dyn Module,
         optimizer: impl Optimizer + 'static,
         options: TrainerOptions,
     ) -> Result<Self> {
@@ -248,14 +257,7 @@ impl<'m, M: Module> Trainer<'m, M> {
     /// # Errors
     /// Those of `loss` that repeating does not help; [`Error::NotFinite`] for a loss or norm that is not finite, without a
     /// scaler.
-    pub fn step<'a>(
-        &mut self,
-        batches: &[Tensor],
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> Result<Report>
-    where
-        'm: 'a,
-    {
+    pub fn step<'a>(&mut self, batches: &[Tensor], loss: &LossOf<'_, 'a>) -> Result<Report> {
         let begun = Instant::now();
         let counted = ascend::counters();
         let mut retries = 0;
@@ -311,11 +313,8 @@ impl<'m, M: Module> Trainer<'m, M> {
     fn attempt<'a>(
         &mut self,
         batches: &[Tensor],
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> std::result::Result<Done, (Stage, Error)>
-    where
-        'm: 'a,
-    {
+        loss: &LossOf<'_, 'a>,
+    ) -> std::result::Result<Done, (Stage, Error)> {
         let before = (default_generator().state(), self.buffers());
         let computed = self.compute(batches, loss).inspect_err(|_| undo(&before));
         let (gradients, afters, done) = computed.map_err(|error| (Stage::Compute, error))?;
@@ -340,11 +339,8 @@ impl<'m, M: Module> Trainer<'m, M> {
     fn compute<'a>(
         &mut self,
         batches: &[Tensor],
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> Result<(Gradients, Vec<After<'a>>, Done)>
-    where
-        'm: 'a,
-    {
+        loss: &LossOf<'_, 'a>,
+    ) -> Result<(Gradients, Vec<After<'a>>, Done)> {
         let start = default_generator().state();
         let scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
         let (mut sum, mut shown, mut afters, mut tokens) =
@@ -390,18 +386,11 @@ impl<'m, M: Module> Trainer<'m, M> {
         ))
     }
 
-    fn forward<'a>(
-        &self,
-        batch: &Tensor,
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> Result<StepLoss<'a>>
-    where
-        'm: 'a,
-    {
+    fn forward<'a>(&self, batch: &Tensor, loss: &LossOf<'_, 'a>) -> Result<StepLoss<'a>> {
         let batch = batch.to_device(self.device)?;
         match self.options.precision {
-            Some(dtype) => autocast(dtype, || loss(self.model, &batch)),
-            None => loss(self.model, &batch),
+            Some(dtype) => autocast(dtype, || loss(&batch)),
+            None => loss(&batch),
         }
     }
 
@@ -435,15 +424,7 @@ impl<'m, M: Module> Trainer<'m, M> {
     }
 
     /// Replays the pass from the same state of the generator and finds the op that the bad number came from.
-    fn find<'a>(
-        &self,
-        batches: &[Tensor],
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-        start: GeneratorState,
-    ) -> Error
-    where
-        'm: 'a,
-    {
+    fn find<'a>(&self, batches: &[Tensor], loss: &LossOf<'_, 'a>, start: GeneratorState) -> Error {
         default_generator().set_state(start);
         let replay = || -> Result<()> {
             for batch in batches {
@@ -497,11 +478,8 @@ impl<'m, M: Module> Trainer<'m, M> {
         mut stage: Stage,
         mut error: Error,
         retries: &mut u32,
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> Result<()>
-    where
-        'm: 'a,
-    {
+        loss: &LossOf<'_, 'a>,
+    ) -> Result<()> {
         loop {
             let fault = classify(&error);
             let Device::Ascend(number) = self.device else {
@@ -528,11 +506,8 @@ impl<'m, M: Module> Trainer<'m, M> {
         &mut self,
         fault: Fault,
         number: u32,
-        loss: &dyn Fn(&'a M, &Tensor) -> Result<StepLoss<'a>>,
-    ) -> std::result::Result<(), (Stage, Error)>
-    where
-        'm: 'a,
-    {
+        loss: &LossOf<'_, 'a>,
+    ) -> std::result::Result<(), (Stage, Error)> {
         let late = |error| (Stage::Update, error);
         if fault == Fault::DeviceLost {
             ascend::reset(number).map_err(late)?;

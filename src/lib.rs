@@ -10,6 +10,7 @@ pub mod autograd;
 mod cpu;
 mod device;
 pub mod dispatch;
+pub mod docs;
 mod dtype;
 mod error;
 pub mod io;
@@ -17,6 +18,7 @@ mod layout;
 mod mode;
 pub mod models;
 pub mod nn;
+mod observe;
 mod op;
 pub mod ops;
 pub mod optim;
@@ -37,6 +39,7 @@ pub use mode::{
     anomaly, autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow,
 };
 pub use ndarray;
+pub use observe::{Call, observe};
 pub use op::{
     CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample,
     SampleInput, Saves, Tolerance, Writes,
@@ -56,4 +59,4 @@ pub use ops::update::*;
 pub use ops::view::*;
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use tensor::{NdArray, Operand, Tensor};
-pub use trace::{Call, trace};
+pub use trace::{Trace, Traced, trace};

@@ -21,10 +21,12 @@ impl Modes {
     pub const FALLBACK: Modes = Modes(8);
     /// Ops run in a lower precision where that is safe.
     pub const AUTOCAST: Modes = Modes(16);
-    /// An observer sees each op.
+    /// What each op did is kept.
     pub const TRACE: Modes = Modes(32);
     /// Gradients are checked op by op.
     pub const ANOMALY: Modes = Modes(64);
+    /// An observer sees each op.
+    pub const OBSERVE: Modes = Modes(128);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0

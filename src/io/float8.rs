@@ -20,11 +20,11 @@ mod tests {
     /// The extremes that the standard lists.
     #[test]
     fn extremes_are_the_standards() {
-        assert_eq!(e4m3(0b0_1111_110), 448.0);
-        assert_eq!(e4m3(0b0_0001_000), 2f32.powi(-6));
-        assert_eq!(e4m3(0b0_0000_111), 0.875 * 2f32.powi(-6));
-        assert_eq!(e4m3(0b1_0000_001), -(2f32.powi(-9)));
-        assert!(e4m3(0b1_1111_111).is_nan());
-        assert_eq!(e4m3(0b0_0111_000), 1.0);
+        assert_eq!(e4m3(0b0111_1110), 448.0);
+        assert_eq!(e4m3(0b0000_1000), 2f32.powi(-6));
+        assert_eq!(e4m3(0b0000_0111), 0.875 * 2f32.powi(-6));
+        assert_eq!(e4m3(0b1000_0001), -(2f32.powi(-9)));
+        assert!(e4m3(0b1111_1111).is_nan());
+        assert_eq!(e4m3(0b0011_1000), 1.0);
     }
 }

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use crate::device::Device;
 use crate::error::Result;
+use crate::observe::observe;
 use crate::op::Tolerance;
 use crate::tensor::Tensor;
-use crate::trace::trace;
 
 /// The results of every op of a pass, on the host.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ pub struct Recording {
 pub fn record<R>(body: impl FnOnce() -> Result<R>) -> Result<(R, Recording)> {
     let kept = Rc::new(RefCell::new(Recording::default()));
     let list = Rc::clone(&kept);
-    let answer = trace(
+    let answer = observe(
         move |call| {
             if call.op == "to_device" {
                 return Ok(());

@@ -3,8 +3,8 @@
 //! Knows how to watch a pass. Must not know steps or scales.
 
 use crate::error::{Error, NotFinite, Result};
+use crate::observe::{Call, observe};
 use crate::tensor::Tensor;
-use crate::trace::{Call, trace};
 
 /// Runs `body` with each op's outputs checked, so that the first that is not finite, made of finite inputs, is an error.
 ///
@@ -15,7 +15,7 @@ use crate::trace::{Call, trace};
 /// [`Error::NotFinite`], and those of `body`.
 pub fn watch<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
     let mut count = 0;
-    trace(
+    observe(
         move |call| {
             let number = count;
             count += 1;

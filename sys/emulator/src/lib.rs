@@ -43,7 +43,7 @@ mod state;
 mod stream;
 mod tensor;
 
-pub use executor::supported_ops;
+pub use executor::{lacking_ops, supported_ops};
 pub use ledger::{all_calls, call_log, calls, kernel_launches, violations};
 pub use settings::{Settings, SettingsError, Strictness};
 pub use state::{reset, set_faults};

@@ -65,12 +65,13 @@ fn release(device: &Arc<Device>) -> Result<(), Failure> {
         }
         let _ = stream.synchronize(Some(Duration::from_secs(60)));
         stream.close();
-        let _ = STREAMS.remove(std::ptr::without_provenance::<()>(stream.handle));
+        // A stream that its user destroyed just now may still be finishing: it is no longer known, and that is in order.
+        let _ = STREAMS.take(std::ptr::without_provenance::<()>(stream.handle));
     }
     for (handle, context, _) in CONTEXTS.living() {
         if Arc::ptr_eq(&context.device, device) {
             context.kill();
-            let _ = CONTEXTS.remove(std::ptr::without_provenance::<()>(handle));
+            let _ = CONTEXTS.take(std::ptr::without_provenance::<()>(handle));
         }
     }
     drop(primary);

@@ -9,13 +9,16 @@ use crate::guard;
 
 pub(crate) mod address;
 pub(crate) mod copy;
+pub(crate) mod description;
 pub(crate) mod device;
 pub(crate) mod event;
 pub(crate) mod graph;
 pub(crate) mod init;
 pub(crate) mod memory;
 pub(crate) mod meta;
+pub(crate) mod nonpublic;
 pub(crate) mod profile;
+pub(crate) mod single_op;
 pub(crate) mod stream;
 pub(crate) mod system;
 pub(crate) mod virtual_memory;

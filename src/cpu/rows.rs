@@ -474,7 +474,9 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     let (outer, inner) = split(first.layout(), mask);
     let count = outer.elements();
     // The parts do not depend on the threads, and so neither do the sums.
-    let share = (count / PARTS).max(par::GRAIN / inner.elements().max(1)).max(1);
+    let share = (count / PARTS)
+        .max(par::GRAIN / inner.elements().max(1))
+        .max(1);
     par::ranges(count.div_ceil(share), 1, |numbers| {
         for number in numbers {
             part(number * share..((number + 1) * share).min(count));

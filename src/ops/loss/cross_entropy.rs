@@ -314,15 +314,20 @@ impl CrossEntropy {
         if let (Some(mut loss), Some(mut logarithm)) = (loss, logarithm) {
             let simd = Simd::best();
             let outputs = [&mut loss, &mut logarithm];
-            rows::rows::<T, 1, 2>([&x[0]], outputs, &rows::one(dim), |row, [x], [loss, out]| {
-                let logarithm = vectorised!(simd, {
-                    let top = largest(x);
-                    Float::ln(sum_of_exponentials(x, top)).plus(top)
-                });
-                out.fill(logarithm);
-                let picked = labels[row].and_then(|label| x.get(label));
-                loss.fill(picked.map_or(T::ZERO, |x| logarithm.minus(*x)));
-            });
+            rows::rows::<T, 1, 2>(
+                [&x[0]],
+                outputs,
+                &rows::one(dim),
+                |row, [x], [loss, out]| {
+                    let logarithm = vectorised!(simd, {
+                        let top = largest(x);
+                        Float::ln(sum_of_exponentials(x, top)).plus(top)
+                    });
+                    out.fill(logarithm);
+                    let picked = labels[row].and_then(|label| x.get(label));
+                    loss.fill(picked.map_or(T::ZERO, |x| logarithm.minus(*x)));
+                },
+            );
         }
         if let (Some(out), Some(sums)) = (
             y.get_mut(1),

@@ -104,7 +104,11 @@ pub(crate) fn thin_out<C: Lane>(
         vectorised!(simd, {
             words(seed, offset, first, &mut block);
             for ((out, word), x) in out.iter_mut().zip(&block).zip(x) {
-                let factor = if u64::from(*word) < bound { C::ZERO } else { scale };
+                let factor = if u64::from(*word) < bound {
+                    C::ZERO
+                } else {
+                    scale
+                };
                 *out = x.times(factor);
             }
         });

@@ -451,3 +451,23 @@ pub unsafe extern "C" fn aclrtDevicePeerAccessStatus(
         unsafe { give(status, "status", i32::from(on)) }
     })
 }
+
+/// An identifier that is the same on every run: the first bytes name the emulator, the last four are the device's number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtDeviceGetUuid(deviceId: i32, uuid: *mut aclrtUuid) -> aclError {
+    call("aclrtDeviceGetUuid", || {
+        let number = world()?.device(i64::from(deviceId))?.id;
+        let mut bytes = *b"ascend-emul-\0\0\0\0";
+        bytes[12..].copy_from_slice(&number.to_be_bytes());
+        // SAFETY: null or valid for a write.
+        unsafe {
+            give(
+                uuid,
+                "uuid",
+                aclrtUuid {
+                    bytes: bytes.map(|byte| byte as _),
+                },
+            )
+        }
+    })
+}

@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::guard;
 
 pub(crate) mod address;
+pub(crate) mod collective;
+pub(crate) mod communicator;
 pub(crate) mod copy;
 pub(crate) mod description;
 pub(crate) mod device;

@@ -4,51 +4,6 @@ use crate::exports::absent;
 use ascend_sys::*;
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAllGather(_: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAllGather", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAllGatherV(_: *mut core::ffi::c_void, _: u64, _: *mut core::ffi::c_void, _: *const core::ffi::c_void, _: *const core::ffi::c_void, _: HcclDataType, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAllGatherV", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAllReduce(_: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: HcclReduceOp, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAllReduce", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAlltoAll(_: *const core::ffi::c_void, _: u64, _: HcclDataType, _: *const core::ffi::c_void, _: u64, _: HcclDataType, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAlltoAll", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAlltoAllV(_: *const core::ffi::c_void, _: *const core::ffi::c_void, _: *const core::ffi::c_void, _: HcclDataType, _: *const core::ffi::c_void, _: *const core::ffi::c_void, _: *const core::ffi::c_void, _: HcclDataType, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAlltoAllV", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclAlltoAllVC(_: *const core::ffi::c_void, _: *const core::ffi::c_void, _: HcclDataType, _: *const core::ffi::c_void, _: HcclDataType, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclAlltoAllVC", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclBarrier(_: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclBarrier", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclBatchSendRecv(_: *mut HcclSendRecvItem, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclBatchSendRecv", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclBroadcast(_: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclBroadcast", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclCommActivateCommMemory(_: HcclComm, _: *mut core::ffi::c_void, _: usize, _: usize, _: aclrtDrvMemHandle, _: u64) -> HcclResult {
     absent("HcclCommActivateCommMemory", 5) as HcclResult
 }
@@ -59,63 +14,13 @@ pub unsafe extern "C" fn HcclCommDeactivateCommMemory(_: HcclComm, _: *mut core:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommDestroy(_: HcclComm) -> HcclResult {
-    absent("HcclCommDestroy", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommGetHandleWithName(_: *const core::ffi::c_char, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommGetHandleWithName", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommGetStatus(_: *const core::ffi::c_char, _: *mut HcclCommStatus) -> HcclResult {
-    absent("HcclCommGetStatus", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommInitAll(_: u32, _: *mut i32, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommInitAll", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommInitClusterInfo(_: *const core::ffi::c_char, _: u32, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommInitClusterInfo", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommInitClusterInfoConfig(_: *const core::ffi::c_char, _: u32, _: *mut HcclCommConfig, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommInitClusterInfoConfig", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommInitRootInfo(_: u32, _: *const HcclRootInfo, _: u32, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommInitRootInfo", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommInitRootInfoConfig(_: u32, _: *const HcclRootInfo, _: u32, _: *const HcclCommConfig, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCommInitRootInfoConfig", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclCommRegCommStateCallback(_: *const core::ffi::c_char, _: HcclCommStateCallback, _: *mut core::ffi::c_void) -> HcclResult {
     absent("HcclCommRegCommStateCallback", 5) as HcclResult
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommResume(_: HcclComm) -> HcclResult {
-    absent("HcclCommResume", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclCommSetMemoryRange(_: HcclComm, _: *mut core::ffi::c_void, _: usize, _: usize, _: u64) -> HcclResult {
     absent("HcclCommSetMemoryRange", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCommSuspend(_: HcclComm) -> HcclResult {
-    absent("HcclCommSuspend", 5) as HcclResult
 }
 
 #[unsafe(no_mangle)]
@@ -149,53 +54,6 @@ pub unsafe extern "C" fn HcclConfigGetInfo(_: HcclComm, _: HcclConfigType, _: u3
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclCreateSubCommConfig(_: *mut HcclComm, _: u32, _: *mut u32, _: u64, _: u32, _: *mut HcclCommConfig, _: *mut HcclComm) -> HcclResult {
-    absent("HcclCreateSubCommConfig", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetCommAsyncError(_: HcclComm, _: *mut HcclResult) -> HcclResult {
-    absent("HcclGetCommAsyncError", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetCommConfigCapability() -> u32 {
-    absent("HcclGetCommConfigCapability", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetCommName(_: HcclComm, _: *mut core::ffi::c_char) -> HcclResult {
-    absent("HcclGetCommName", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetConfig(_: HcclConfig, _: *mut HcclConfigValue) -> HcclResult {
-    absent("HcclGetConfig", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetErrorString(_: HcclResult) -> *const core::ffi::c_char {
-    absent("HcclGetErrorString", 200001);
-    core::ptr::null()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetRankId(_: HcclComm, _: *mut u32) -> HcclResult {
-    absent("HcclGetRankId", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetRankSize(_: HcclComm, _: *mut u32) -> HcclResult {
-    absent("HcclGetRankSize", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGetRootInfo(_: *mut HcclRootInfo) -> HcclResult {
-    absent("HcclGetRootInfo", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGroupEnd() -> HcclResult {
     absent("HcclGroupEnd", 5) as HcclResult
 }
@@ -208,41 +66,6 @@ pub unsafe extern "C" fn HcclGroupStart() -> HcclResult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGroupStatusGet(_: *mut bool) -> HcclResult {
     absent("HcclGroupStatusGet", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclRecv(_: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclRecv", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclReduce(_: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: HcclReduceOp, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclReduce", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclReduceScatter(_: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: HcclReduceOp, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclReduceScatter", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclReduceScatterV(_: *mut core::ffi::c_void, _: *const core::ffi::c_void, _: *const core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: HcclReduceOp, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclReduceScatterV", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclScatter(_: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclScatter", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclSend(_: *mut core::ffi::c_void, _: u64, _: HcclDataType, _: u32, _: HcclComm, _: aclrtStream) -> HcclResult {
-    absent("HcclSend", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclSetConfig(_: HcclConfig, _: HcclConfigValue) -> HcclResult {
-    absent("HcclSetConfig", 5) as HcclResult
 }
 
 #[unsafe(no_mangle)]
@@ -875,11 +698,6 @@ pub unsafe extern "C" fn aclrtDeviceGetP2PAtomicCapabilities(_: *mut u32, _: *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceGetPCIBusId(_: i32, _: *mut core::ffi::c_char, _: i32) -> aclError {
     absent("aclrtDeviceGetPCIBusId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceGetUuid(_: i32, _: *mut aclrtUuid) -> aclError {
-    absent("aclrtDeviceGetUuid", 207000)
 }
 
 #[unsafe(no_mangle)]

@@ -20,6 +20,41 @@ const _: <f::AclSetOutputTensorAddr as Function>::Pointer = e::address::AclSetOu
 const _: <f::AclSetTensorAddr as Function>::Pointer = e::address::AclSetTensorAddr;
 const _: <f::AddTensorAddrToCachedList as Function>::Pointer = e::nonpublic::AddTensorAddrToCachedList;
 const _: <f::CanUsePTACache as Function>::Pointer = e::nonpublic::CanUsePTACache;
+const _: <f::HcclAllGather as Function>::Pointer = e::collective::HcclAllGather;
+const _: <f::HcclAllGatherV as Function>::Pointer = e::collective::HcclAllGatherV;
+const _: <f::HcclAllReduce as Function>::Pointer = e::collective::HcclAllReduce;
+const _: <f::HcclAlltoAll as Function>::Pointer = e::collective::HcclAlltoAll;
+const _: <f::HcclAlltoAllV as Function>::Pointer = e::collective::HcclAlltoAllV;
+const _: <f::HcclAlltoAllVC as Function>::Pointer = e::collective::HcclAlltoAllVC;
+const _: <f::HcclBarrier as Function>::Pointer = e::collective::HcclBarrier;
+const _: <f::HcclBatchSendRecv as Function>::Pointer = e::collective::HcclBatchSendRecv;
+const _: <f::HcclBroadcast as Function>::Pointer = e::collective::HcclBroadcast;
+const _: <f::HcclCommDestroy as Function>::Pointer = e::communicator::HcclCommDestroy;
+const _: <f::HcclCommGetHandleWithName as Function>::Pointer = e::communicator::HcclCommGetHandleWithName;
+const _: <f::HcclCommGetStatus as Function>::Pointer = e::communicator::HcclCommGetStatus;
+const _: <f::HcclCommInitAll as Function>::Pointer = e::communicator::HcclCommInitAll;
+const _: <f::HcclCommInitClusterInfo as Function>::Pointer = e::communicator::HcclCommInitClusterInfo;
+const _: <f::HcclCommInitClusterInfoConfig as Function>::Pointer = e::communicator::HcclCommInitClusterInfoConfig;
+const _: <f::HcclCommInitRootInfo as Function>::Pointer = e::communicator::HcclCommInitRootInfo;
+const _: <f::HcclCommInitRootInfoConfig as Function>::Pointer = e::communicator::HcclCommInitRootInfoConfig;
+const _: <f::HcclCommResume as Function>::Pointer = e::communicator::HcclCommResume;
+const _: <f::HcclCommSuspend as Function>::Pointer = e::communicator::HcclCommSuspend;
+const _: <f::HcclCreateSubCommConfig as Function>::Pointer = e::communicator::HcclCreateSubCommConfig;
+const _: <f::HcclGetCommAsyncError as Function>::Pointer = e::communicator::HcclGetCommAsyncError;
+const _: <f::HcclGetCommConfigCapability as Function>::Pointer = e::communicator::HcclGetCommConfigCapability;
+const _: <f::HcclGetCommName as Function>::Pointer = e::communicator::HcclGetCommName;
+const _: <f::HcclGetConfig as Function>::Pointer = e::communicator::HcclGetConfig;
+const _: <f::HcclGetErrorString as Function>::Pointer = e::communicator::HcclGetErrorString;
+const _: <f::HcclGetRankId as Function>::Pointer = e::communicator::HcclGetRankId;
+const _: <f::HcclGetRankSize as Function>::Pointer = e::communicator::HcclGetRankSize;
+const _: <f::HcclGetRootInfo as Function>::Pointer = e::communicator::HcclGetRootInfo;
+const _: <f::HcclRecv as Function>::Pointer = e::collective::HcclRecv;
+const _: <f::HcclReduce as Function>::Pointer = e::collective::HcclReduce;
+const _: <f::HcclReduceScatter as Function>::Pointer = e::collective::HcclReduceScatter;
+const _: <f::HcclReduceScatterV as Function>::Pointer = e::collective::HcclReduceScatterV;
+const _: <f::HcclScatter as Function>::Pointer = e::collective::HcclScatter;
+const _: <f::HcclSend as Function>::Pointer = e::collective::HcclSend;
+const _: <f::HcclSetConfig as Function>::Pointer = e::communicator::HcclSetConfig;
 const _: <f::InitHugeMemThreadLocal as Function>::Pointer = e::nonpublic::InitHugeMemThreadLocal;
 const _: <f::InitPTACacheThreadLocal as Function>::Pointer = e::nonpublic::InitPTACacheThreadLocal;
 const _: <f::PTAFindExecCache as Function>::Pointer = e::nonpublic::PTAFindExecCache;
@@ -183,6 +218,7 @@ const _: <f::aclrtDeviceDisablePeerAccess as Function>::Pointer = e::device::acl
 const _: <f::aclrtDeviceEnablePeerAccess as Function>::Pointer = e::device::aclrtDeviceEnablePeerAccess;
 const _: <f::aclrtDeviceGetBareTgid as Function>::Pointer = e::system::aclrtDeviceGetBareTgid;
 const _: <f::aclrtDeviceGetStreamPriorityRange as Function>::Pointer = e::stream::aclrtDeviceGetStreamPriorityRange;
+const _: <f::aclrtDeviceGetUuid as Function>::Pointer = e::device::aclrtDeviceGetUuid;
 const _: <f::aclrtDevicePeerAccessStatus as Function>::Pointer = e::device::aclrtDevicePeerAccessStatus;
 const _: <f::aclrtDeviceTaskAbort as Function>::Pointer = e::device::aclrtDeviceTaskAbort;
 const _: <f::aclrtEventElapsedTime as Function>::Pointer = e::event::aclrtEventElapsedTime;
@@ -300,54 +336,54 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"AclSetTensorAddr", Symbol(e::address::AclSetTensorAddr as *const ())),
     (c"AddTensorAddrToCachedList", Symbol(e::nonpublic::AddTensorAddrToCachedList as *const ())),
     (c"CanUsePTACache", Symbol(e::nonpublic::CanUsePTACache as *const ())),
-    (c"HcclAllGather", Symbol(absent::HcclAllGather as *const ())),
-    (c"HcclAllGatherV", Symbol(absent::HcclAllGatherV as *const ())),
-    (c"HcclAllReduce", Symbol(absent::HcclAllReduce as *const ())),
-    (c"HcclAlltoAll", Symbol(absent::HcclAlltoAll as *const ())),
-    (c"HcclAlltoAllV", Symbol(absent::HcclAlltoAllV as *const ())),
-    (c"HcclAlltoAllVC", Symbol(absent::HcclAlltoAllVC as *const ())),
-    (c"HcclBarrier", Symbol(absent::HcclBarrier as *const ())),
-    (c"HcclBatchSendRecv", Symbol(absent::HcclBatchSendRecv as *const ())),
-    (c"HcclBroadcast", Symbol(absent::HcclBroadcast as *const ())),
+    (c"HcclAllGather", Symbol(e::collective::HcclAllGather as *const ())),
+    (c"HcclAllGatherV", Symbol(e::collective::HcclAllGatherV as *const ())),
+    (c"HcclAllReduce", Symbol(e::collective::HcclAllReduce as *const ())),
+    (c"HcclAlltoAll", Symbol(e::collective::HcclAlltoAll as *const ())),
+    (c"HcclAlltoAllV", Symbol(e::collective::HcclAlltoAllV as *const ())),
+    (c"HcclAlltoAllVC", Symbol(e::collective::HcclAlltoAllVC as *const ())),
+    (c"HcclBarrier", Symbol(e::collective::HcclBarrier as *const ())),
+    (c"HcclBatchSendRecv", Symbol(e::collective::HcclBatchSendRecv as *const ())),
+    (c"HcclBroadcast", Symbol(e::collective::HcclBroadcast as *const ())),
     (c"HcclCommActivateCommMemory", Symbol(absent::HcclCommActivateCommMemory as *const ())),
     (c"HcclCommDeactivateCommMemory", Symbol(absent::HcclCommDeactivateCommMemory as *const ())),
-    (c"HcclCommDestroy", Symbol(absent::HcclCommDestroy as *const ())),
-    (c"HcclCommGetHandleWithName", Symbol(absent::HcclCommGetHandleWithName as *const ())),
-    (c"HcclCommGetStatus", Symbol(absent::HcclCommGetStatus as *const ())),
-    (c"HcclCommInitAll", Symbol(absent::HcclCommInitAll as *const ())),
-    (c"HcclCommInitClusterInfo", Symbol(absent::HcclCommInitClusterInfo as *const ())),
-    (c"HcclCommInitClusterInfoConfig", Symbol(absent::HcclCommInitClusterInfoConfig as *const ())),
-    (c"HcclCommInitRootInfo", Symbol(absent::HcclCommInitRootInfo as *const ())),
-    (c"HcclCommInitRootInfoConfig", Symbol(absent::HcclCommInitRootInfoConfig as *const ())),
+    (c"HcclCommDestroy", Symbol(e::communicator::HcclCommDestroy as *const ())),
+    (c"HcclCommGetHandleWithName", Symbol(e::communicator::HcclCommGetHandleWithName as *const ())),
+    (c"HcclCommGetStatus", Symbol(e::communicator::HcclCommGetStatus as *const ())),
+    (c"HcclCommInitAll", Symbol(e::communicator::HcclCommInitAll as *const ())),
+    (c"HcclCommInitClusterInfo", Symbol(e::communicator::HcclCommInitClusterInfo as *const ())),
+    (c"HcclCommInitClusterInfoConfig", Symbol(e::communicator::HcclCommInitClusterInfoConfig as *const ())),
+    (c"HcclCommInitRootInfo", Symbol(e::communicator::HcclCommInitRootInfo as *const ())),
+    (c"HcclCommInitRootInfoConfig", Symbol(e::communicator::HcclCommInitRootInfoConfig as *const ())),
     (c"HcclCommRegCommStateCallback", Symbol(absent::HcclCommRegCommStateCallback as *const ())),
-    (c"HcclCommResume", Symbol(absent::HcclCommResume as *const ())),
+    (c"HcclCommResume", Symbol(e::communicator::HcclCommResume as *const ())),
     (c"HcclCommSetMemoryRange", Symbol(absent::HcclCommSetMemoryRange as *const ())),
-    (c"HcclCommSuspend", Symbol(absent::HcclCommSuspend as *const ())),
+    (c"HcclCommSuspend", Symbol(e::communicator::HcclCommSuspend as *const ())),
     (c"HcclCommSymWinDeregister", Symbol(absent::HcclCommSymWinDeregister as *const ())),
     (c"HcclCommSymWinGet", Symbol(absent::HcclCommSymWinGet as *const ())),
     (c"HcclCommSymWinRegister", Symbol(absent::HcclCommSymWinRegister as *const ())),
     (c"HcclCommUnsetMemoryRange", Symbol(absent::HcclCommUnsetMemoryRange as *const ())),
     (c"HcclCommWorkingDevNicSet", Symbol(absent::HcclCommWorkingDevNicSet as *const ())),
     (c"HcclConfigGetInfo", Symbol(absent::HcclConfigGetInfo as *const ())),
-    (c"HcclCreateSubCommConfig", Symbol(absent::HcclCreateSubCommConfig as *const ())),
-    (c"HcclGetCommAsyncError", Symbol(absent::HcclGetCommAsyncError as *const ())),
-    (c"HcclGetCommConfigCapability", Symbol(absent::HcclGetCommConfigCapability as *const ())),
-    (c"HcclGetCommName", Symbol(absent::HcclGetCommName as *const ())),
-    (c"HcclGetConfig", Symbol(absent::HcclGetConfig as *const ())),
-    (c"HcclGetErrorString", Symbol(absent::HcclGetErrorString as *const ())),
-    (c"HcclGetRankId", Symbol(absent::HcclGetRankId as *const ())),
-    (c"HcclGetRankSize", Symbol(absent::HcclGetRankSize as *const ())),
-    (c"HcclGetRootInfo", Symbol(absent::HcclGetRootInfo as *const ())),
+    (c"HcclCreateSubCommConfig", Symbol(e::communicator::HcclCreateSubCommConfig as *const ())),
+    (c"HcclGetCommAsyncError", Symbol(e::communicator::HcclGetCommAsyncError as *const ())),
+    (c"HcclGetCommConfigCapability", Symbol(e::communicator::HcclGetCommConfigCapability as *const ())),
+    (c"HcclGetCommName", Symbol(e::communicator::HcclGetCommName as *const ())),
+    (c"HcclGetConfig", Symbol(e::communicator::HcclGetConfig as *const ())),
+    (c"HcclGetErrorString", Symbol(e::communicator::HcclGetErrorString as *const ())),
+    (c"HcclGetRankId", Symbol(e::communicator::HcclGetRankId as *const ())),
+    (c"HcclGetRankSize", Symbol(e::communicator::HcclGetRankSize as *const ())),
+    (c"HcclGetRootInfo", Symbol(e::communicator::HcclGetRootInfo as *const ())),
     (c"HcclGroupEnd", Symbol(absent::HcclGroupEnd as *const ())),
     (c"HcclGroupStart", Symbol(absent::HcclGroupStart as *const ())),
     (c"HcclGroupStatusGet", Symbol(absent::HcclGroupStatusGet as *const ())),
-    (c"HcclRecv", Symbol(absent::HcclRecv as *const ())),
-    (c"HcclReduce", Symbol(absent::HcclReduce as *const ())),
-    (c"HcclReduceScatter", Symbol(absent::HcclReduceScatter as *const ())),
-    (c"HcclReduceScatterV", Symbol(absent::HcclReduceScatterV as *const ())),
-    (c"HcclScatter", Symbol(absent::HcclScatter as *const ())),
-    (c"HcclSend", Symbol(absent::HcclSend as *const ())),
-    (c"HcclSetConfig", Symbol(absent::HcclSetConfig as *const ())),
+    (c"HcclRecv", Symbol(e::collective::HcclRecv as *const ())),
+    (c"HcclReduce", Symbol(e::collective::HcclReduce as *const ())),
+    (c"HcclReduceScatter", Symbol(e::collective::HcclReduceScatter as *const ())),
+    (c"HcclReduceScatterV", Symbol(e::collective::HcclReduceScatterV as *const ())),
+    (c"HcclScatter", Symbol(e::collective::HcclScatter as *const ())),
+    (c"HcclSend", Symbol(e::collective::HcclSend as *const ())),
+    (c"HcclSetConfig", Symbol(e::communicator::HcclSetConfig as *const ())),
     (c"InitHugeMemThreadLocal", Symbol(e::nonpublic::InitHugeMemThreadLocal as *const ())),
     (c"InitPTACacheThreadLocal", Symbol(e::nonpublic::InitPTACacheThreadLocal as *const ())),
     (c"PTAFindExecCache", Symbol(e::nonpublic::PTAFindExecCache as *const ())),
@@ -2645,7 +2681,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtDeviceGetP2PAtomicCapabilities", Symbol(absent::aclrtDeviceGetP2PAtomicCapabilities as *const ())),
     (c"aclrtDeviceGetPCIBusId", Symbol(absent::aclrtDeviceGetPCIBusId as *const ())),
     (c"aclrtDeviceGetStreamPriorityRange", Symbol(e::stream::aclrtDeviceGetStreamPriorityRange as *const ())),
-    (c"aclrtDeviceGetUuid", Symbol(absent::aclrtDeviceGetUuid as *const ())),
+    (c"aclrtDeviceGetUuid", Symbol(e::device::aclrtDeviceGetUuid as *const ())),
     (c"aclrtDeviceL2CacheFlush", Symbol(absent::aclrtDeviceL2CacheFlush as *const ())),
     (c"aclrtDevicePeerAccessStatus", Symbol(e::device::aclrtDevicePeerAccessStatus as *const ())),
     (c"aclrtDeviceSetLimit", Symbol(absent::aclrtDeviceSetLimit as *const ())),

@@ -7,7 +7,7 @@ use super::number::Number;
 use super::par;
 use super::real::Real;
 use super::simd::{self, Simd, vectorised};
-use super::strided::Walk;
+use super::strided::{Turned, Walk};
 use super::view::{Host, HostMut};
 use crate::dtype::{DType, Element};
 
@@ -21,19 +21,64 @@ struct Source<'a, T> {
     direct: bool,
     /// The offset whose value fills the buffer, for a stride of 0.
     filled: Option<usize>,
+    /// For a transposed matrix: rows go through the buffer together, from this one on.
+    turned: Option<(Turned, Option<usize>)>,
     buffer: Vec<T>,
 }
 
+/// Rows of a transposed matrix that go through the buffer together: a few cache lines of each column.
+const PANEL: usize = 64;
+/// The most columns of such a matrix.
+const PANEL_COLUMNS: usize = 8 * 1024;
+
 impl<'a, T: Lane> Source<'a, T> {
-    fn new(view: &'a Host<'a>, stride: usize) -> Self {
+    fn new<const N: usize>(view: &'a Host<'a>, walk: &Walk<N>, index: usize) -> Self {
+        let stride = walk.inner()[index];
         let direct = view.dtype() == T::DTYPE && stride == 1;
+        let turned = walk
+            .turned(index)
+            .filter(|turned| turned.columns <= PANEL_COLUMNS && turned.rows >= PANEL);
         Source {
             view,
             stride,
             direct,
             filled: None,
+            turned: turned.map(|turned| (turned, None)),
             buffer: Vec::new(),
         }
+    }
+
+    /// A run of a transposed matrix, from the panel of its row.
+    fn run_turned(
+        &mut self,
+        turned: Turned,
+        held: Option<usize>,
+        offset: usize,
+        count: usize,
+    ) -> &[T] {
+        let place = offset - turned.origin;
+        let (row, column) = (place % turned.step, place / turned.step);
+        // A cache line more, so that the rows do not all fall on the same sets of the cache.
+        let apart = turned.columns + 16;
+        let first = row - row % PANEL;
+        if held != Some(first) {
+            self.buffer.resize(PANEL * apart, T::ZERO);
+            let mut lane = [T::ZERO; PANEL];
+            let lane = &mut lane[..PANEL.min(turned.rows - first)];
+            let (start, dtype) = (self.view.start(), self.view.dtype());
+            for column in 0..turned.columns {
+                let element = turned.origin + first + column * turned.step;
+                // SAFETY: elements of the view, side by side; `T` serves its dtype.
+                unsafe { T::gather(start.wrapping_add(element * dtype.size()), 1, dtype, lane) };
+                let places = self.buffer[column..].iter_mut().step_by(apart);
+                for (to, x) in places.zip(lane.iter()) {
+                    *to = *x;
+                }
+            }
+            self.turned = Some((turned, Some(first)));
+        }
+        let from = (row - first) * apart + column;
+        &self.buffer[from..from + count]
     }
 
     fn run(&mut self, offset: usize, count: usize) -> &[T] {
@@ -44,6 +89,9 @@ impl<'a, T: Lane> Source<'a, T> {
         if self.direct {
             // SAFETY: the walk names elements of the view, which `Host::new` promised; `direct` says that they are `T`s in a row.
             return unsafe { std::slice::from_raw_parts(from.cast::<T>(), count) };
+        }
+        if let Some((turned, held)) = self.turned {
+            return self.run_turned(turned, held, offset, count);
         }
         if self.stride == 0 && self.filled == Some(offset) && self.buffer.len() >= count {
             return &self.buffer[..count];
@@ -320,11 +368,11 @@ fn drive1<A: Lane, C: Lane>(
     run: &(dyn Fn(&[A], &mut [C]) + Sync),
 ) {
     let walk = Walk::new([x.layout(), y.layout()]);
-    let [sx, sy] = walk.inner();
+    let [_, sy] = walk.inner();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut source = Source::<A>::new(x, sx);
+        let mut source = Source::<A>::new(x, &walk, 0);
         let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
         walk.runs(
             range,
@@ -347,12 +395,12 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     run: Run2<'_, A, B, C>,
 ) {
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
-    let [sx, sy, sz] = walk.inner();
+    let [_, _, sz] = walk.inner();
     let target = Shared(z.start(), z);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut left = Source::<A>::new(x, sx);
-        let mut right = Source::<B>::new(y, sy);
+        let mut left = Source::<A>::new(x, &walk, 0);
+        let mut right = Source::<B>::new(y, &walk, 1);
         let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
         let longest = longest(left.direct && right.direct).min(sink.longest());
         walk.runs(range, longest, |[ox, oy, oz], count| {
@@ -376,13 +424,13 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
 ) {
     let [x, y, z] = inputs;
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
-    let [sx, sy, sz, sw] = walk.inner();
+    let [_, _, _, sw] = walk.inner();
     let target = Shared(w.start(), w);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut first = Source::<A>::new(x, sx);
-        let mut second = Source::<B>::new(y, sy);
-        let mut third = Source::<C>::new(z, sz);
+        let mut first = Source::<A>::new(x, &walk, 0);
+        let mut second = Source::<B>::new(y, &walk, 1);
+        let mut third = Source::<C>::new(z, &walk, 2);
         let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
         let direct = first.direct && second.direct && third.direct;
         walk.runs(
@@ -421,11 +469,11 @@ pub(crate) fn copy(x: &Host<'_>, y: &mut HostMut<'_>) {
 /// Copies between dtypes that one lane type serves: the lane's way to and from memory does it all.
 fn narrow_or_widen<T: Lane>(x: &Host<'_>, y: &mut HostMut<'_>) {
     let walk = Walk::new([x.layout(), y.layout()]);
-    let [sx, sy] = walk.inner();
+    let [_, sy] = walk.inner();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut source = Source::<T>::new(x, sx);
+        let mut source = Source::<T>::new(x, &walk, 0);
         let sink = Sink::<T>::new(target.1, sy, &[x.start()]);
         walk.runs(range, BLOCK, |[ox, oy], count| {
             sink.write(source.run(ox, count), oy);

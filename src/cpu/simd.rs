@@ -31,4 +31,10 @@ impl Simd {
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         self.0.dispatch(Body(body))
     }
+
+    /// Runs `op` with the vectors of the set.
+    #[inline]
+    pub fn vectors<O: pulp::WithSimd>(self, op: O) -> O::Output {
+        self.0.dispatch(op)
+    }
 }

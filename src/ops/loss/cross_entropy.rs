@@ -1,12 +1,7 @@
 //! `cross_entropy`: minus the log-likelihood of classes under logits.
 
 use super::Reduction;
-use super::cross_entropy_backward::CrossEntropyBackward;
-use super::labelled::{check, narrowed, ready, refuse_empty};
-use super::nll_loss::{
-    Labelled, NllLossOptions, check_labels, check_weight, class_dim, label,
-};
-use crate::ops::elementwise::unary::may_fuse;
+use super::nll_loss::{Labelled, check_labels, check_weight, class_dim, label};
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -82,8 +77,7 @@ impl Tensor {
     /// all classes, where the mean divides by the number of positions. Label smoothing `e` makes it `t (1 - e) + e / c`.
     /// Shapes: `[c]` or `[n, c, ..]`, labels without the class dim or probabilities with it; a single number unless nothing is
     /// reduced. Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.cross_entropy`.
-    /// NPU: `aclnnCrossEntropyLoss` and its gradient for labels of `[n, c]` (no gradient for the weights there), else
-    /// `aclnnLogSoftmax` and `aclnnNLLLoss2d`; elementwise kernels for probabilities and for smoothed labels of more dims.
+    /// NPU: `aclnnLogSoftmax`, `aclnnGather` and elementwise kernels.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -122,12 +116,6 @@ impl Tensor {
 }
 
 impl CrossEntropy {
-    /// Whether CANN's kernel takes the call.
-    fn is_fused(&self, input: &Meta, target: &Meta) -> bool {
-        let labels = !target.dtype.is_float() && input.shape.rank() == 2;
-        labels && input.dtype != DType::F64 && self.smoothing < 1.0
-    }
-
     /// The losses of labels, and what their mean divides by.
     fn labels(
         &self,
@@ -207,59 +195,12 @@ impl Op for CrossEntropy {
                 .shape(&input.shape.without(class_dim(&input.shape))),
             input.dtype,
         );
-        if plan.is_on_ascend() && self.is_fused(&input, &target) {
-            plan.auxiliary(input.shape, DType::F32);
-        }
         Ok(())
-    }
-
-    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        refuse_empty(cx, &x[0])?;
-        let [loss, logarithms] = y else {
-            let why = "aclnnCrossEntropyLoss takes labels of [n, c]";
-            let device = Device::Ascend(cx.device());
-            return Err(Error::unsupported(self.name(), device, x[0].dtype(), why));
-        };
-        check(cx, &x[1], x[0].shape().size(1), self.ignore)?;
-        let (own, target) = (ready(cx, &x[0], DType::F32)?, ready(cx, &x[1], DType::I64)?);
-        let weight = match x.get(2) {
-            Some(weight) => Some(ready(cx, weight, DType::F32)?),
-            None => None,
-        };
-        let weight = weight.as_ref().map(|weight| weight.dev());
-        narrowed(cx, loss, DType::F32, |loss| {
-            aclnn::cross_entropy_loss(
-                cx,
-                &own.dev(),
-                &target.dev(),
-                weight.as_ref(),
-                self.reduction.text(),
-                self.ignore,
-                self.smoothing,
-                0.0,
-                false,
-                loss,
-                logarithms,
-                None,
-                None,
-            )
-        })?;
-        Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let dim = class_dim(x[0].shape()) as i64;
         let logarithms = x[0].to_dtype(widened(x[0].dtype()))?.log_softmax(dim)?;
-        if !x[1].dtype().is_float() && self.smoothing == 0.0 {
-            let mut options = NllLossOptions::new()
-                .reduction(self.reduction)
-                .ignore_index(self.ignore);
-            if let Some(weight) = x.get(2) {
-                options = options.weight(weight);
-            }
-            let loss = logarithms.nll_loss(&x[1], options)?;
-            return Ok(smallvec![loss.to_dtype(x[0].dtype())?]);
-        }
         let loss = if x[1].dtype().is_float() {
             let losses = self.probabilities(&logarithms, &x[1], x.get(2))?;
             self.reduction.apply(&losses)?
@@ -275,36 +216,7 @@ impl Op for CrossEntropy {
     }
 
     fn gradient(&self) -> Gradient {
-        Gradient::Backward
-    }
-
-    fn saves(&self) -> Saves {
-        Saves::INPUTS.and_output(1)
-    }
-
-    /// After a kernel: a composition has a history of its own.
-    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        if cx.needs(1) || cx.needs(2) {
-            return Err(Error::NoGradient { op: self.name() });
-        }
-        let op = CrossEntropyBackward {
-            reduction: self.reduction,
-            ignore: self.ignore,
-            smoothing: self.smoothing,
-        };
-        let mut inputs = vec![cx.gradient()?, cx.input(0)?, cx.input(1)?, cx.output(1)?];
-        if cx.len() > 2 {
-            inputs.push(cx.input(2)?);
-        }
-        let dx = if may_fuse() {
-            run_one(&op, &inputs)?
-        } else {
-            let inputs: Vec<Tensor> = inputs.into_iter().cloned().collect();
-            op.formula(&inputs)?
-        };
-        let mut grads: Grads = smallvec![Some(dx), None];
-        grads.resize(cx.len(), None);
-        Ok(grads)
+        Gradient::Compose
     }
 
     fn cast(&self) -> CastRule {
@@ -319,12 +231,7 @@ impl Op for CrossEntropy {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "cross_entropy",
     family: "loss",
-    kernels: &[
-        "aclnnCrossEntropyLoss",
-        "aclnnCrossEntropyLossGrad",
-        "aclnnLogSoftmax",
-        "aclnnNLLLoss2d",
-    ],
+    kernels: &["aclnnLogSoftmax", "aclnnGather"],
     samples,
 };
 
@@ -347,29 +254,10 @@ fn samples() -> Vec<Sample> {
             dtypes: FLOATS,
         }
     };
-    let flat = |reduction, smoothing, weight: usize| {
-        let mut inputs = vec![
-            SampleInput::new([5, 4], -2.0, 2.0),
-            SampleInput::typed([5], DType::I64, 0.0, 4.0),
-        ];
-        inputs.resize(2 + weight, SampleInput::new([4], 0.5, 2.0));
-        Sample {
-            op: Box::new(CrossEntropy {
-                reduction,
-                ignore: 1,
-                smoothing,
-            }),
-            inputs,
-            dtypes: FLOATS,
-        }
-    };
     vec![
         sample(Reduction::Mean, 0.0, true, 0),
         sample(Reduction::None, 0.1, true, 1),
         sample(Reduction::Sum, 0.0, false, 1),
         sample(Reduction::Mean, 0.2, false, 0),
-        flat(Reduction::Mean, 0.0, 0),
-        flat(Reduction::None, 0.1, 1),
-        flat(Reduction::Sum, 0.0, 1),
     ]
 }

@@ -14,10 +14,6 @@ rooms! {
     smooth_l1_loss,
 }
 
-mod cross_entropy_backward;
-mod labelled;
-mod nll_loss_backward;
-
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -63,15 +59,6 @@ impl Reduction {
             Reduction::None => 0,
             Reduction::Mean => 1,
             Reduction::Sum => 2,
-        }
-    }
-
-    /// CANN's name.
-    fn text(self) -> &'static std::ffi::CStr {
-        match self {
-            Reduction::None => c"none",
-            Reduction::Mean => c"mean",
-            Reduction::Sum => c"sum",
         }
     }
 }

@@ -1,9 +1,6 @@
 //! `nll_loss`: minus the log-probabilities of labels.
 
 use super::Reduction;
-use super::labelled::{check, folded, narrowed, ready, refuse_empty, shaped, weights};
-use super::nll_loss_backward::NllLossBackward;
-use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -67,8 +64,7 @@ impl Tensor {
     /// `-weight[t] * x[n, t, ..]` of log-probabilities; ignored labels give 0, the mean divides by the weights of the others.
     ///
     /// Shapes: `[c]` and a single label, or `[n, c, ..]` and labels `[n, ..]`; a single number unless nothing is reduced.
-    /// Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.nll_loss`. 
-    /// NPU: `aclnnNLLLoss`, `aclnnNLLLoss2d` and their gradients; no gradient for the weights there.
+    /// Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.nll_loss`. NPU: `aclnnGather` and elementwise kernels.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -184,34 +180,7 @@ impl Op for NllLoss {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         check_labels("nll_loss", x)?;
         plan.output(self.reduction.shape(&x[1].shape), x[0].dtype);
-        if plan.is_on_ascend() {
-            plan.auxiliary([1].into(), x[0].dtype.compute());
-        }
         Ok(())
-    }
-
-    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        refuse_empty(cx, &x[0])?;
-        let dtype = x[0].dtype().compute();
-        let [input, labels] = folded(x[0].shape());
-        check(cx, &x[1], input.size(1), self.ignore)?;
-        let (own, target) = (ready(cx, &x[0], dtype)?, ready(cx, &x[1], DType::I64)?);
-        let weight = weights(cx, x.get(2), input.size(1), dtype)?;
-        let (own, target) = (shaped(&own.dev(), &input), shaped(&target.dev(), &labels));
-        let run = if input.rank() == 2 {
-            aclnn::nll_loss
-        } else {
-            aclnn::nll_loss2d
-        };
-        let to = match self.reduction {
-            Reduction::None => shaped(&y[0], &labels),
-            _ => y[0],
-        };
-        let (code, ignore) = (self.reduction.code(), self.ignore);
-        narrowed(cx, &to, dtype, |loss| {
-            run(cx, &own, &target, &weight.dev(), code, ignore, loss, &y[1])
-        })?;
-        Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
@@ -228,36 +197,7 @@ impl Op for NllLoss {
     }
 
     fn gradient(&self) -> Gradient {
-        Gradient::Backward
-    }
-
-    fn saves(&self) -> Saves {
-        Saves::INPUTS.and_output(1)
-    }
-
-    /// After a kernel: a composition has a history of its own.
-    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        if cx.needs(2) {
-            return Err(Error::NoGradient { op: "nll_loss" });
-        }
-        let op = NllLossBackward {
-            reduction: self.reduction,
-            ignore: self.ignore,
-        };
-        let mut inputs = vec![cx.gradient()?, cx.input(0)?, cx.input(1)?, cx.output(1)?];
-        let weighted = cx.len() > 2;
-        if weighted {
-            inputs.push(cx.input(2)?);
-        }
-        let dx = if may_fuse() {
-            run_one(&op, &inputs)?
-        } else {
-            let inputs: Vec<Tensor> = inputs.into_iter().cloned().collect();
-            op.compose(&inputs)?.remove(0)
-        };
-        let mut grads: Grads = smallvec![Some(dx), None];
-        grads.resize(cx.len(), None);
-        Ok(grads)
+        Gradient::Compose
     }
 
     fn cast(&self) -> CastRule {
@@ -272,12 +212,7 @@ impl Op for NllLoss {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "nll_loss",
     family: "loss",
-    kernels: &[
-        "aclnnNLLLoss",
-        "aclnnNLLLossBackward",
-        "aclnnNLLLoss2d",
-        "aclnnNLLLoss2dBackward",
-    ],
+    kernels: &["aclnnGather"],
     samples,
 };
 

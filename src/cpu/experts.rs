@@ -13,7 +13,9 @@ pub(crate) fn ranks(keys: &[i64]) -> Vec<i32> {
     let (low, high) = keys.iter().fold((i64::MAX, i64::MIN), |(low, high), key| {
         (low.min(*key), high.max(*key))
     });
-    let span = high.checked_sub(low).and_then(|span| usize::try_from(span).ok());
+    let span = high
+        .checked_sub(low)
+        .and_then(|span| usize::try_from(span).ok());
     match span.filter(|span| *span <= 4 * keys.len()) {
         Some(span) => by_counting(keys, low, span + 1),
         None => by_comparing(keys),

@@ -48,7 +48,9 @@ pub(crate) fn lines<T: Lane>(
         let Shared(reads, write) = &shared;
         walk.runs(range, usize::MAX, |starts, count| {
             let read = |input: usize, at: usize| {
-                let from = reads[input].cast::<T>().wrapping_add(starts[input] + at * steps[input]);
+                let from = reads[input]
+                    .cast::<T>()
+                    .wrapping_add(starts[input] + at * steps[input]);
                 // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and each line
                 // is `width` elements of `T` in a row.
                 unsafe { std::slice::from_raw_parts(from, width) }

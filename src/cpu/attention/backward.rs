@@ -234,9 +234,7 @@ impl<T: Lane + Float> Run<'_, T> {
         let space = &mut self.space;
         let lines = space.keys.chunks_exact_mut(padded(width)).take(count);
         for (key, line) in lines.enumerate() {
-            problem
-                .key
-                .read([head, first + key, 0], &mut line[..width]);
+            problem.key.read([head, first + key, 0], &mut line[..width]);
         }
         let lines = space
             .values
@@ -247,12 +245,7 @@ impl<T: Lane + Float> Run<'_, T> {
                 .value
                 .read([head, first + key, 0], &mut line[..value_width]);
         }
-        transpose(
-            space.keys,
-            padded(width),
-            space.keys_turned,
-            [count, width],
-        );
+        transpose(space.keys, padded(width), space.keys_turned, [count, width]);
         transpose(
             space.values,
             padded(value_width),

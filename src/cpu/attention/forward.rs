@@ -187,12 +187,7 @@ impl<T: Lane + Float> Run<'_, T> {
         let (width, value_width) = (padded(sizes.width), padded(sizes.value_width));
         let (head, _) = problem.place(self.head, self.rows.start);
         let space = &mut self.space;
-        for (key, line) in space
-            .lines
-            .chunks_exact_mut(width)
-            .take(keys)
-            .enumerate()
-        {
+        for (key, line) in space.lines.chunks_exact_mut(width).take(keys).enumerate() {
             problem
                 .key
                 .read([head, first + key, 0], &mut line[..sizes.width]);

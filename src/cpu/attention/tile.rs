@@ -52,12 +52,7 @@ macro_rules! vector {
             }
 
             #[inline(always)]
-            fn multiply_add(
-                simd: S,
-                a: S::$packed,
-                b: S::$packed,
-                c: S::$packed,
-            ) -> S::$packed {
+            fn multiply_add(simd: S, a: S::$packed, b: S::$packed, c: S::$packed) -> S::$packed {
                 simd.$fma(a, b, c)
             }
 

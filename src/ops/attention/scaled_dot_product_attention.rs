@@ -168,7 +168,9 @@ impl Attention {
             return Ok(scores);
         }
         // A row that sees nothing would be NaN: it goes through the softmax as zeros and has no weights.
-        let highest = scores.detach().amax(ReduceOptions::new().dim(-1).keepdim())?;
+        let highest = scores
+            .detach()
+            .amax(ReduceOptions::new().dim(-1).keepdim())?;
         let blind = highest.eq(hidden)?;
         let safe = blind.where_cond(0.0, &scores)?;
         blind.where_cond(0.0, &safe.softmax(-1)?)
@@ -306,7 +308,9 @@ pub(super) const INFO: OpInfo = OpInfo {
 
 fn samples() -> Vec<Sample> {
     let sample = |op: Attention, shapes: [&[usize]; 3], mask: Option<SampleInput>| {
-        let inputs = shapes.iter().map(|shape| SampleInput::new(*shape, -2.0, 2.0));
+        let inputs = shapes
+            .iter()
+            .map(|shape| SampleInput::new(*shape, -2.0, 2.0));
         Sample {
             op: Box::new(op),
             inputs: inputs.chain(mask).collect(),

@@ -265,7 +265,9 @@ impl Op for GroupedMatmul {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let ranges = self.list.host_ranges(&x[x.len() - 1], x[0].shape().size(0))?;
+        let ranges = self
+            .list
+            .host_ranges(&x[x.len() - 1], x[0].shape().size(0))?;
         let work = x[0].elements().saturating_mul(y[0].shape().size(1));
         with_float!(x[0].dtype(), T => in_parts(&mut y[0], &ranges, work, |group, to| {
             let range = &ranges[group];
@@ -274,8 +276,9 @@ impl Op for GroupedMatmul {
             let bias = self.bias.then(|| {
                 x[2].with_layout(x[2].layout().select(0, group)).broadcast(to.shape())
             });
-            products::<T>(&own, &weight, to, T::ONE, bias.as_ref().map(|bias| (bias, T::ONE)));
-        }));
+            let bias = bias.as_ref().map(|bias| (bias, T::ONE));
+            products::<T>(NAME, &own, &weight, to, T::ONE, bias)
+        })?);
         Ok(Counts::EXACT)
     }
 
@@ -405,8 +408,8 @@ impl Op for GroupedOuter {
             let own = x[0].with_layout(part(x[0].layout()).transpose(0, 1));
             let other = x[1].with_layout(part(x[1].layout()));
             let matrix = to.layout().select(0, 0);
-            products::<T>(&own, &other, &mut to.with_layout(matrix), T::ONE, None);
-        }));
+            products::<T>(NAME, &own, &other, &mut to.with_layout(matrix), T::ONE, None)
+        })?);
         Ok(Counts::EXACT)
     }
 
@@ -420,7 +423,13 @@ impl Op for GroupedOuter {
             return Err(refused(cx, x[0].dtype()));
         }
         let turned = x[0].with_layout(x[0].layout().transpose(0, 1));
-        launch(cx, [&turned, &x[1], &x[2], &y[0]], None, 2, self.list.code())?;
+        launch(
+            cx,
+            [&turned, &x[1], &x[2], &y[0]],
+            None,
+            2,
+            self.list.code(),
+        )?;
         Ok(Counts::EXACT)
     }
 

@@ -36,11 +36,7 @@ impl Tensor {
     /// # Errors
     /// `Shape` for sizes that do not fit, `DType` for other dtypes, `Index` for a place out of range (on the NPU only under
     /// [`check_data`](crate::check_data)).
-    pub fn moe_token_unpermute(
-        &self,
-        places: &Tensor,
-        weights: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    pub fn moe_token_unpermute(&self, places: &Tensor, weights: Option<&Tensor>) -> Result<Tensor> {
         let op = MoeUnpermute {
             weighted: weights.is_some(),
         };
@@ -227,7 +223,15 @@ impl Op for MoeUnpermuteBackward {
         let dweights = y.get(1).unwrap_or(&unused);
         let places = places.dev();
         aclnn::moe_token_unpermute_grad(
-            cx, &x[1], &x[0], &places, x.get(3), false, None, &y[0], dweights,
+            cx,
+            &x[1],
+            &x[0],
+            &places,
+            x.get(3),
+            false,
+            None,
+            &y[0],
+            dweights,
         )?;
         Ok(Counts::EXACT)
     }
@@ -277,7 +281,10 @@ fn samples() -> Vec<Sample> {
             SampleInput::new([6, 4], -2.0, 2.0),
             SampleInput::typed([6], DType::I32, 0.0, 5.9),
         ];
-        inputs.resize(2 + usize::from(weighted), SampleInput::new([3, 2], 0.1, 1.0));
+        inputs.resize(
+            2 + usize::from(weighted),
+            SampleInput::new([3, 2], 0.1, 1.0),
+        );
         Sample {
             op: Box::new(MoeUnpermute { weighted }),
             inputs,

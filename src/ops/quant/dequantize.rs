@@ -209,7 +209,12 @@ impl Op for Dequantize {
 pub(super) const INFO: OpInfo = OpInfo {
     name: NAME,
     family: "quant",
-    kernels: &["aclnnAscendAntiQuant", "aclnnCast", "aclnnSubs", "aclnnMuls"],
+    kernels: &[
+        "aclnnAscendAntiQuant",
+        "aclnnCast",
+        "aclnnSubs",
+        "aclnnMuls",
+    ],
     samples,
 };
 

@@ -149,9 +149,8 @@ impl Int8Matmul {
         let [rows, inner, columns] = flat_sizes(x);
         let own = cx.contiguous(&x[0])?;
         let own = own.dev();
-        let flat = own.with_layout(
-            Layout::contiguous([rows, inner]).with_offset(own.layout().offset()),
-        );
+        let flat =
+            own.with_layout(Layout::contiguous([rows, inner]).with_offset(own.layout().offset()));
         let (sums, ones) = (
             cx.temporary([rows, columns], DType::I32)?,
             cx.constant_f32(&[1.0])?,
@@ -189,9 +188,8 @@ impl Int8Matmul {
         let [rows, inner, _] = flat_sizes(x);
         let own = cx.contiguous(&x[0])?;
         let own = own.dev();
-        let flat = own.with_layout(
-            Layout::contiguous([rows, inner]).with_offset(own.layout().offset()),
-        );
+        let flat =
+            own.with_layout(Layout::contiguous([rows, inner]).with_offset(own.layout().offset()));
         let weight = cx.contiguous(&x[1])?;
         let tokens = row_scales(cx, &x[2], rows)?;
         let scale = match x[3].shape().rank() {

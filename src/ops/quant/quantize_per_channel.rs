@@ -153,12 +153,7 @@ impl Op for QuantizePerChannel {
         let dim = x[0].shape().axis(NAME, self.options.axis)?;
         let wide = spread(x[0].rank(), dim, x[0].shape().size(dim));
         let (scales, zeros) = (x[1].reshape(wide)?, x[2].reshape(wide)?);
-        let made = quantised(
-            &x[0],
-            (&scales).into(),
-            (&zeros).into(),
-            self.options.dtype,
-        );
+        let made = quantised(&x[0], (&scales).into(), (&zeros).into(), self.options.dtype);
         Ok(smallvec![made?])
     }
 

@@ -39,7 +39,13 @@ impl<'a> WeightMatmulOptions<'a> {
     }
 
     /// The op with these settings, on its inputs.
-    pub(super) fn run(self, bits: Bits, x: &Tensor, weight: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    pub(super) fn run(
+        self,
+        bits: Bits,
+        x: &Tensor,
+        weight: &Tensor,
+        scale: &Tensor,
+    ) -> Result<Tensor> {
         let op = WeightMatmul {
             bits,
             zero_point: self.zero_point.is_some(),
@@ -173,8 +179,8 @@ impl WeightMatmul {
 
     /// Whether CANN's kernel takes the call.
     fn fused(&self, x: &[Dev<'_>], [inner, columns]: [usize; 2]) -> bool {
-        let groups = self.group_size == 0
-            || self.group_size.is_multiple_of(32) && self.group_size < inner;
+        let groups =
+            self.group_size == 0 || self.group_size.is_multiple_of(32) && self.group_size < inner;
         let whole = self.bits == Bits::Eight || columns.is_multiple_of(8);
         groups && whole && x[0].dtype().is_half() && !x[0].is_empty() && !x[1].is_empty()
     }
@@ -222,9 +228,8 @@ impl Op for WeightMatmul {
         let rows = x[0].elements() / inner;
         let flat = cx.contiguous(&x[0])?;
         let flat = flat.dev();
-        let own = flat.with_layout(
-            Layout::contiguous([rows, inner]).with_offset(flat.layout().offset()),
-        );
+        let own =
+            flat.with_layout(Layout::contiguous([rows, inner]).with_offset(flat.layout().offset()));
         let weight = cx.contiguous(&x[1])?;
         let weight = words(self.bits, &weight.dev(), [inner, columns]);
         let scale = cx.cast(&x[2], dtype)?;

@@ -55,7 +55,11 @@ impl Op for GruCell {
         let [own, from_state] = parts(1, self.biases, x)?;
         let size = x[1].shape().size(1) as i64;
         let part = |parts: &Tensor, index: i64| parts.narrow(1, index * size, size);
-        let both = |index| part(&own, index)?.add(&part(&from_state, index)?)?.sigmoid();
+        let both = |index| {
+            part(&own, index)?
+                .add(&part(&from_state, index)?)?
+                .sigmoid()
+        };
         let (r, z) = (both(0)?, both(1)?);
         let n = part(&own, 2)?
             .add(&r.mul(&part(&from_state, 2)?)?)?
@@ -81,7 +85,13 @@ impl Op for GruCell {
 pub(super) const INFO: OpInfo = OpInfo {
     name: NAME,
     family: "recurrent",
-    kernels: &["aclnnMm", "aclnnAddmm", "aclnnSigmoid", "aclnnTanh", "aclnnMul"],
+    kernels: &[
+        "aclnnMm",
+        "aclnnAddmm",
+        "aclnnSigmoid",
+        "aclnnTanh",
+        "aclnnMul",
+    ],
     samples,
 };
 

@@ -92,7 +92,13 @@ impl Op for LstmCell {
 pub(super) const INFO: OpInfo = OpInfo {
     name: NAME,
     family: "recurrent",
-    kernels: &["aclnnMm", "aclnnAddmm", "aclnnSigmoid", "aclnnTanh", "aclnnMul"],
+    kernels: &[
+        "aclnnMm",
+        "aclnnAddmm",
+        "aclnnSigmoid",
+        "aclnnTanh",
+        "aclnnMul",
+    ],
     samples,
 };
 

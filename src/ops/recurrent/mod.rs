@@ -47,7 +47,10 @@ impl<'a> CellWeights<'a> {
         let mut inputs = vec![self.input, self.hidden];
         inputs.extend(self.input_bias);
         inputs.extend(self.hidden_bias);
-        (inputs, [self.input_bias.is_some(), self.hidden_bias.is_some()])
+        (
+            inputs,
+            [self.input_bias.is_some(), self.hidden_bias.is_some()],
+        )
     }
 }
 
@@ -68,7 +71,11 @@ fn plan(
         Err(Error::shape(op, format!("{what} of {got}"), want))
     };
     let ([batch, inputs], [own, hidden]) = (x[0].shape.dims(), x[1].shape.dims()) else {
-        return misfit("a state", &x[1].shape, "an input [b, i] and states [b, h]".into());
+        return misfit(
+            "a state",
+            &x[1].shape,
+            "an input [b, i] and states [b, h]".into(),
+        );
     };
     let state = Shape::from([*own, *hidden]);
     if batch != own {
@@ -80,7 +87,10 @@ fn plan(
         }
     }
     let rows = gates * hidden;
-    let weights = [("weights of the input", *inputs), ("weights of the state", *hidden)];
+    let weights = [
+        ("weights of the input", *inputs),
+        ("weights of the state", *hidden),
+    ];
     for ((what, columns), own) in weights.into_iter().zip(&x[1 + states..]) {
         if own.shape != Shape::from([rows, columns]) {
             return misfit(what, &own.shape, format!("[{rows}, {columns}]"));

@@ -304,7 +304,7 @@ pub(crate) fn phase2(
         launch(&found, &context, &stream, workspace.addr(), size)
     });
     let repeatable = |found: Arc<Executor>| found.repeatable.load(Ordering::Acquire);
-    if status != code::SUCCESS && !EXECUTORS.peek(executor.addr()).is_some_and(repeatable) {
+    if status != code::SUCCESS && !EXECUTORS.peek(executor).is_some_and(repeatable) {
         // A second phase uses its executor up, also one that fails before it looks at it.
         let _ = EXECUTORS.take(executor);
     }

@@ -35,9 +35,7 @@ fn scaled_dot_product_attention(args: &Args) -> Result<Vec<Tensor>> {
     if args.bool("enable_gqa") {
         options = options.grouped();
     }
-    one(args.tensor(0)?.scaled_dot_product_attention(
-        args.tensor(1)?,
-        args.tensor(2)?,
-        options,
-    ))
+    one(args
+        .tensor(0)?
+        .scaled_dot_product_attention(args.tensor(1)?, args.tensor(2)?, options))
 }

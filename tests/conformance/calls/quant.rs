@@ -73,12 +73,9 @@ fn int8_matmul(args: &Args) -> Result<Vec<Tensor>> {
     if let Some(bias) = args.optional(4) {
         options = options.bias(bias);
     }
-    one(args.tensor(0)?.int8_matmul(
-        args.tensor(1)?,
-        args.tensor(2)?,
-        args.tensor(3)?,
-        options,
-    ))
+    one(args
+        .tensor(0)?
+        .int8_matmul(args.tensor(1)?, args.tensor(2)?, args.tensor(3)?, options))
 }
 
 fn weight_options<'a>(args: &Args<'a>) -> Result<WeightMatmulOptions<'a>> {

@@ -29,7 +29,5 @@ fn lstm_cell(args: &Args) -> Result<Vec<Tensor>> {
 }
 
 fn gru_cell(args: &Args) -> Result<Vec<Tensor>> {
-    one(args
-        .tensor(0)?
-        .gru_cell(args.tensor(1)?, weights(args, 2)?))
+    one(args.tensor(0)?.gru_cell(args.tensor(1)?, weights(args, 2)?))
 }

@@ -157,7 +157,11 @@ fn to_grid(call: &Call) -> Result<Work, Refusal> {
         let steps = scales.load_vec::<f32>();
         let shifts = zeros.as_ref().map(|zeros| zeros.load_vec::<f64>());
         let whole = |(at, value): (usize, f32)| {
-            let own = if count == 1 { 0 } else { at / inner.max(1) % size };
+            let own = if count == 1 {
+                0
+            } else {
+                at / inner.max(1) % size
+            };
             let shift = shifts.as_ref().map_or(0.0, |shifts| shifts[own]);
             let sum = f64::from(value / steps[own]) + shift;
             sum.round_ties_even().clamp(lowest, highest) as i64

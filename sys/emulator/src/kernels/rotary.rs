@@ -104,7 +104,11 @@ fn check_forms(call: &Call, x: &Tensor, cos: &Tensor, mode: Mode) -> Result<(), 
     let bsnd = (a, b, c) == (1, second, 1);
     let sbnd = (a, b, c) == (first, 1, 1);
     if mode == Mode::Interleaved {
-        let heads = [(bnsd, first * second), (bsnd, first * third), (sbnd, second * third)];
+        let heads = [
+            (bnsd, first * second),
+            (bsnd, first * third),
+            (sbnd, second * third),
+        ];
         return if heads.iter().any(|(form, heads)| *form && *heads < 1000) {
             Ok(())
         } else {
@@ -115,7 +119,10 @@ fn check_forms(call: &Call, x: &Tensor, cos: &Tensor, mode: Mode) -> Result<(), 
     let limits = [
         (bsnd, [first, third]),
         (sbnd, [second, third]),
-        (bnsd || by_batch || x.shape() == cos.shape(), [first, second]),
+        (
+            bnsd || by_batch || x.shape() == cos.shape(),
+            [first, second],
+        ),
     ];
     let Some((_, others)) = limits.into_iter().find(|(form, _)| *form) else {
         return Err(refuse());

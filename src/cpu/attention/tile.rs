@@ -199,6 +199,10 @@ fn stripe<S: Simd, T: Vector<S>, const W: usize>(
 
 /// `M` rows of a product, `W` vectors wide: the sums stay in registers.
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "indices of several arrays at once, which must unroll"
+)]
 fn panel<S: Simd, T: Vector<S>, const M: usize, const W: usize>(
     simd: S,
     x: Left<'_, T>,

@@ -46,7 +46,12 @@ fn dispatch(criterion: &mut Criterion) {
     let list = [
         floats("add_2", "add", tiny, json!({})),
         floats("mul_1k", "mul", &[&[1024], &[1024]], json!({})),
-        floats("chain_add_100x16", "chain_add", &[&[16], &[16]], json!({"n": 100})),
+        floats(
+            "chain_add_100x16",
+            "chain_add",
+            &[&[16], &[16]],
+            json!({"n": 100}),
+        ),
     ];
     run(criterion, "dispatch", &list);
 }
@@ -70,10 +75,20 @@ fn kernels(criterion: &mut Criterion) {
     let norm = [
         floats("softmax_last", "softmax", &[square], json!({"dim": 1})),
         floats("softmax_first", "softmax", &[square], json!({"dim": 0})),
-        floats("rms_norm", "rms_norm", &[square, &[1024]], json!({"eps": 1e-6})),
+        floats(
+            "rms_norm",
+            "rms_norm",
+            &[square, &[1024]],
+            json!({"eps": 1e-6}),
+        ),
     ];
     run(criterion, "norm", &norm);
-    let linear = [floats("matmul", "matmul", &[&[512, 512], &[512, 512]], json!({}))];
+    let linear = [floats(
+        "matmul",
+        "matmul",
+        &[&[512, 512], &[512, 512]],
+        json!({}),
+    )];
     run(criterion, "linear", &linear);
     let random = [
         floats("randn", "randn", &[], json!({"shape": [1 << 20]})),

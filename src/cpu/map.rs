@@ -367,6 +367,13 @@ fn drive1<A: Lane, C: Lane>(
     y: &mut HostMut<'_>,
     run: &(dyn Fn(&[A], &mut [C]) + Sync),
 ) {
+    if !std::ptr::eq(x.start(), y.start())
+        && y.elements() <= par::GRAIN
+        && let Some(x) = x.as_slice::<A>()
+        && let Some(y) = y.as_mut_slice::<C>()
+    {
+        return run(x, y);
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let [_, sy] = walk.inner();
     let target = Shared(y.start(), y);
@@ -394,6 +401,14 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     z: &mut HostMut<'_>,
     run: Run2<'_, A, B, C>,
 ) {
+    let apart = !std::ptr::eq(x.start(), z.start()) && !std::ptr::eq(y.start(), z.start());
+    if apart
+        && z.elements() <= par::GRAIN
+        && let (Some(x), Some(y)) = (x.as_slice::<A>(), y.as_slice::<B>())
+        && let Some(z) = z.as_mut_slice::<C>()
+    {
+        return run(x, y, z);
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
     let [_, _, sz] = walk.inner();
     let target = Shared(z.start(), z);

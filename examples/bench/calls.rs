@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use ascend_tensor::{
-    AdamOptions, AdamState, BackwardOptions, LayerNormOptions, ReduceOptions, Result,
-    RmsNormOptions, Tensor, TopkOptions, VarOptions,
+    AdamOptions, AdamState, AttentionOptions, BackwardOptions, LayerNormOptions, ReduceOptions,
+    Result, RmsNormOptions, Tensor, TopkOptions, VarOptions,
 };
 
 use crate::dsmini;
@@ -77,7 +77,20 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
             along(w, x, dim)
         }
         "layer_norm" | "rms_norm" | "cross_entropy" => norms(w, x),
-        "conv2d" | "max_pool2d" | "sdpa" | "rope" => Ok(None),
+        "conv2d" | "max_pool2d" => Ok(None),
+        "sdpa" => {
+            let causal = w.flag("causal");
+            boxed(move || {
+                let options = AttentionOptions::new();
+                let options = if causal { options.causal() } else { options };
+                x[0].scaled_dot_product_attention(&x[1], &x[2], options)
+            })
+        }
+        // The list's tables have a column for each pair, this crate's one for each element.
+        "rope" => boxed(move || {
+            let [cos, sin] = [&x[1], &x[2]].map(|table| Tensor::cat(&[table, table], -1));
+            x[0].rotary_embedding(&cos?, &sin?, ())
+        }),
         _ => indexed(w, x, dim.unwrap_or(0)),
     }
 }

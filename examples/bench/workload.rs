@@ -56,6 +56,10 @@ impl Workload {
         self.attributes[name].as_f64().unwrap_or(0.0)
     }
 
+    pub fn flag(&self, name: &str) -> bool {
+        self.attributes[name].as_bool().unwrap_or(false)
+    }
+
     pub fn ints(&self, name: &str) -> Vec<i64> {
         integers(&self.attributes[name])
     }

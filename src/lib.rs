@@ -11,6 +11,7 @@ mod cpu;
 mod device;
 pub mod dispatch;
 mod dtype;
+mod environment;
 mod error;
 pub mod io;
 mod layout;
@@ -23,7 +24,7 @@ mod storage;
 mod tensor;
 
 pub use autograd::{BackwardOptions, Gradients};
-pub use cpu::{Host, HostMut};
+pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
 pub use device::Device;
 pub use dtype::{Category, DType, Element, Scalar};
 pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};

@@ -3,12 +3,12 @@
 //! Knows polynomials (Chebyshev fits over the reduced ranges, errors of a few units in the last place). Must not know who
 //! calls them.
 
-/// `p[0] x^n + p[1] x^(n-1) + ... + p[n]`.
+/// `p[0] x^n + p[1] x^(n-1) + ... + p[n]`, each step rounded once.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = 0.0;
+    let mut sum = 0.0f32;
     for coefficient in coefficients {
-        sum = sum * x + coefficient;
+        sum = sum.mul_add(x, coefficient);
     }
     sum
 }
@@ -25,14 +25,19 @@ const ROUNDER: f32 = 12_582_912.0;
 /// `e^x`: `2^n e^r` with `|r| <= ln(2) / 2`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
+    exp_of(x, 0.0)
+}
+
+/// `e^(x + low)` for a `low` far below `x`.
+#[inline(always)]
+fn exp_of(x: f32, low: f32) -> f32 {
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.5 { -104.5 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUNDER;
-    let n = (shifted.to_bits() as i32)
-        .wrapping_sub(ROUNDER.to_bits() as i32)
-        .clamp(-160, 160);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
     let whole = shifted - ROUNDER;
-    let r = (x - whole * 0.693_359_4) - whole * -2.121_944_4e-4;
+    let r = whole.mul_add(-0.693_145_75, x);
+    let r = whole.mul_add(-1.428_606_8e-6, r) + low;
     let p = polynomial(
         r,
         [
@@ -43,7 +48,7 @@ pub(crate) fn exp(x: f32) -> f32 {
             0.5,
         ],
     );
-    let near = r * r * p + r + 1.0;
+    let near = (r * r).mul_add(p, r) + 1.0;
     let half = n >> 1;
     near * power_of_two(half) * power_of_two(n - half)
 }
@@ -61,14 +66,14 @@ pub(crate) fn ln(x: f32) -> f32 {
     let v = s * s;
     let series = v * polynomial(v, [0.116_711_55, 0.142_751_92, 0.200_000_63, 0.333_333_33]);
     let half_square = 0.5 * f * f;
-    let near = f - (half_square - s * (half_square + 2.0 * series));
-    let value = e * 0.693_359_4 + (near + e * -2.121_944_4e-4);
+    let near = f - (half_square - s * 2.0f32.mul_add(series, half_square));
+    let value = e.mul_add(0.693_145_75, e.mul_add(1.428_606_8e-6, near));
     let value = if x == f32::INFINITY { x } else { value };
     let value = if x == 0.0 { f32::NEG_INFINITY } else { value };
     if x >= 0.0 { value } else { f32::NAN }
 }
 
-/// The hyperbolic tangent.
+/// The hyperbolic tangent: a polynomial near 0, else `1 - 2 / (e^(2 |x|) + 1)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let u = x * x;
@@ -82,10 +87,13 @@ pub(crate) fn tanh(x: f32) -> f32 {
             -0.333_333_3,
         ],
     );
-    let near = x + x * u * p;
+    let near = (x * u).mul_add(p, x);
     let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
-    let far = if x < 0.0 { -far } else { far };
-    if x.abs() < 0.625 { near } else { far }
+    if x.abs() < 0.625 {
+        near
+    } else {
+        far.copysign(x)
+    }
 }
 
 /// `erf(x)` for `|x| < 1`.
@@ -107,9 +115,9 @@ fn erf_near(x: f32) -> f32 {
 #[inline(always)]
 fn erfc_far(x: f32) -> f32 {
     let x = if x > 10.1 { 10.1 } else { x };
-    let high = f32::from_bits(x.to_bits() & 0xffff_f000);
-    let d = (high - x) * (high + x);
-    let t = 1.0 / (1.0 + 0.4 * x);
+    let square = x * x;
+    let rest = x.mul_add(x, -square);
+    let t = 1.0 / 0.4f32.mul_add(x, 1.0);
     let coefficients = [
         0.065_736_8,
         -0.241_690_19,
@@ -121,15 +129,13 @@ fn erfc_far(x: f32) -> f32 {
         0.225_434_91,
         0.225_685_57,
     ];
-    let correction = 1.0 + d * (1.0 + d * (0.5 + d * 0.166_666_67));
-    exp(-high * high) * correction * t * polynomial(t, coefficients)
+    exp_of(-square, -rest) * (t * polynomial(t, coefficients))
 }
 
 /// The error function.
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
-    let far = 1.0 - erfc_far(x.abs());
-    let far = if x < 0.0 { -far } else { far };
+    let far = (1.0 - erfc_far(x.abs())).copysign(x);
     if x.abs() < 1.0 { erf_near(x) } else { far }
 }
 

@@ -4,7 +4,7 @@
 
 use super::lane::Lane;
 use super::par;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::view::HostMut;
 
 /// Elements of a block: a whole number of counters.
@@ -93,7 +93,7 @@ fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C]) + Sync) {
         for block in range {
             let first = block * BLOCK;
             let lane = &mut lane[..BLOCK.min(count - first)];
-            simd.run(|| make(first, lane));
+            vectorised!(simd, make(first, lane));
             // SAFETY: the block lies within the row-major output, and `C` serves its dtype.
             unsafe { C::scatter(lane, start.0.wrapping_add(first * dtype.size()), 1, dtype) };
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::lane::Lane;
 use super::map;
 use super::par;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
@@ -79,9 +79,9 @@ pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: 
     let simd = Simd::best();
     let loops = Loops {
         start: fold.start(),
-        run: &|run: &[F::In], index| simd.run(|| fold_run(fold, run, index)),
+        run: &|run: &[F::In], index| vectorised!(simd, fold_run(fold, run, index)),
         row: &|states: &mut [F::State], row: &[F::In], index| {
-            simd.run(|| {
+            vectorised!(simd, {
                 for (state, x) in states.iter_mut().zip(row) {
                     *state = fold.step(*state, *x, index);
                 }

@@ -4,7 +4,7 @@
 
 use super::lane::Lane;
 use super::par;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 
@@ -41,7 +41,7 @@ pub(crate) fn sweep<T: Lane, const N: usize, const M: usize, const K: usize>(
                 // SAFETY: the walk names elements of the view, and `T` serves its dtype.
                 unsafe { T::gather(from, strides[index], input.dtype(), &mut lane[..count]) };
             }
-            simd.run(|| {
+            vectorised!(simd, {
                 for at in 0..count {
                     let results = f(std::array::from_fn(|index| read[index][at]));
                     for (lane, result) in made.iter_mut().zip(results) {

@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 
-use crate::cpu::real::Real;
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
 
@@ -170,15 +169,11 @@ pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
     }
 }
 
-/// `y[i] = f(x[i])` in the float lane of a function that is the same for both.
-pub(crate) trait Formula: Sync {
-    /// The function.
-    fn at<T: Real>(&self, x: T) -> T;
-}
+pub(crate) use crate::cpu::map::Formula;
 
 /// Runs a formula over an input.
 pub(crate) fn float(x: &Host<'_>, y: &mut HostMut<'_>, formula: &impl Formula) {
-    with_float!(x.dtype(), T => map::map1::<T, T>(x, y, |x| formula.at(x)));
+    with_float!(x.dtype(), T => map::formula::<T>(x, y, formula));
 }
 
 /// Whether a gradient is being computed that nobody differentiates again, so that a fused kernel may compute it.

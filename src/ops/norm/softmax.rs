@@ -96,7 +96,7 @@ impl Op for Softmax {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
         let simd = Simd::best();
-        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| simd.run(|| {
+        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
             for (y, x) in y.iter_mut().zip(x) {
                 *y = Float::exp(x.minus(top));
@@ -189,7 +189,7 @@ impl Op for SoftmaxBackward {
         let mask = rows::one(x[1].shape().axis_or_scalar(self.name(), self.dim)?);
         let simd = Simd::best();
         let logarithm = self.logarithm;
-        with_float!(y[0].dtype(), T => rows::rows::<T, 2, 1>([&x[0], &x[1]], [&mut y[0]], &mask, |_, [dy, y], [dx]| simd.run(|| {
+        with_float!(y[0].dtype(), T => rows::rows::<T, 2, 1>([&x[0], &x[1]], [&mut y[0]], &mask, |_, [dy, y], [dx]| vectorised!(simd, {
             if logarithm {
                 let sum = total(dy, |dy| dy);
                 for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {

@@ -8,12 +8,15 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::lane::Lane;
-use super::par;
+use super::{par, simd};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::dtype::{DType, Scalar};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
+
+/// Results of so many bytes are written past the caches where they come in runs.
+const STREAMED: usize = 4 << 20;
 
 /// In a table: no element lies there, the fill stands for it.
 pub(crate) const NOWHERE: usize = usize::MAX;
@@ -205,6 +208,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let (from, to) = (x.start().cast::<T>(), Shared(y.start().cast::<T>()));
     let source = Shared(from.cast_mut());
     let bases = (paths.base, y.layout().offset());
+    let streamed = y.elements() * size_of::<T>() >= STREAMED;
     let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
@@ -212,11 +216,13 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
             match inner.as_ref() {
                 _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
                 Path::Stride(_, 1) if *stride == 1 => {
-                    std::ptr::copy_nonoverlapping(
-                        source.get().add(from + part.start),
-                        to.add(part.start),
-                        part.len(),
-                    );
+                    let from = source.get().add(from + part.start).cast_const();
+                    let to = to.add(part.start);
+                    if streamed {
+                        simd::stream(from.cast(), to.cast(), part.len() * size_of::<T>());
+                    } else {
+                        std::ptr::copy_nonoverlapping(from, to, part.len());
+                    }
                 }
                 Path::Stride(_, step) => part.for_each(|index| {
                     *to.add(index * stride) = *source.get().add(from + index * step)
@@ -235,11 +241,13 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     };
     if lines == 1 {
         return par::ranges(count, par::GRAIN, |part| {
-            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()))
+            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()));
+            simd::fence();
         });
     }
     par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
-        rows(outer, bases, range, |from, to| row(from, to, 0..count))
+        rows(outer, bases, range, |from, to| row(from, to, 0..count));
+        simd::fence();
     });
 }
 

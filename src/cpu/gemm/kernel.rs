@@ -4,7 +4,7 @@
 
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Number;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, vectorised};
 use crate::dtype::{DType, Element};
 
 /// What a micro-kernel needs of a set of vector registers.
@@ -198,7 +198,7 @@ pub(super) unsafe fn scatter<T: Lane>(
     finish: &Finish<T>,
 ) {
     let size = finish.dtype.size();
-    Simd::best().run(|| {
+    vectorised!(Simd::best(), {
         for (index, line) in tile.chunks_mut(width.max(1)).take(rows).enumerate() {
             let line = &mut line[..finish.columns];
             // SAFETY: promised by the caller.

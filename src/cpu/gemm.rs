@@ -20,6 +20,8 @@ use std::sync::OnceLock;
 use smallvec::SmallVec;
 
 pub(crate) use self::block::Target;
+use self::block::Left;
+use self::kernel::Units;
 use self::pack::Pairs;
 pub(crate) use self::pack::{Matrix, Source};
 pub(crate) use self::select::Sums;
@@ -312,10 +314,26 @@ unsafe fn straight<F: Sums>(
                 inner: sizes.inner.div_ceil(2),
                 ..sizes
             };
-            let sources = (&Pairs(left) as &dyn Source<u32>, &Pairs(right) as _);
+            let left = Pairs(left);
+            let sources = (Left::Packed(&left), &Pairs(right) as _);
             return block::multiply(op, pairs, sizes, sources, target, threads);
         }
-        multiply_sources(op, sizes, (&left, &right), target, threads)
+        let factors = (near::<F>(&left, sizes.columns), &right as _);
+        block::multiply(op, kernels, sizes, factors, target, threads)
+    }
+}
+
+/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing.
+fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
+    let step = left.lane * size_of::<F>();
+    if left.dtype == F::DTYPE && left.depth == 1 && columns <= 512 && step % 2048 != 0 {
+        Left::Straight(Units {
+            start: left.start.cast(),
+            lane: left.lane,
+            depth: left.depth,
+        })
+    } else {
+        Left::Packed(left)
     }
 }
 
@@ -331,7 +349,10 @@ pub(crate) unsafe fn multiply_sources<F: Sums>(
     threads: usize,
 ) -> Result<()> {
     // SAFETY: as promised by the caller.
-    unsafe { block::multiply(op, F::kernels(), sizes, sources, target, threads) }
+    unsafe {
+        let sources = (Left::Packed(sources.0), sources.1);
+        block::multiply(op, F::kernels(), sizes, sources, target, threads)
+    }
 }
 
 impl Sizes {

@@ -61,6 +61,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Asks for the cache lines of `count` lanes at one depth, if they lie side by side.
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        if self.lane == 1 {
+            for offset in (0..count * self.dtype.size()).step_by(64) {
+                prefetch(self.at(lane, depth).wrapping_add(offset));
+            }
+        }
+    }
+
     fn at(&self, lane: usize, depth: usize) -> *const u8 {
         let elements = lane * self.lane + depth * self.depth;
         self.start.wrapping_add(elements * self.dtype.size())
@@ -91,6 +101,9 @@ trait Read<U: Copy>: Sync {
 
     /// The same for neighbouring lanes at one depth.
     fn line(&self, lane: usize, depth: usize) -> Option<*const U>;
+
+    /// Asks for `count` neighbouring lanes at one depth, before they are read.
+    fn ask(&self, lane: usize, depth: usize, count: usize);
 
     /// Whether neighbouring lanes are nearer to each other than neighbouring depths.
     fn flat(&self) -> bool;
@@ -127,6 +140,11 @@ impl<T: Lane> Read<T> for Numbers<'_> {
 
     fn line(&self, lane: usize, depth: usize) -> Option<*const T> {
         (self.0.lane == 1 && self.0.dtype == T::DTYPE).then(|| self.0.at(lane, depth).cast())
+    }
+
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        self.0.ask(lane, depth, count);
     }
 
     fn flat(&self) -> bool {
@@ -203,6 +221,12 @@ impl Read<u32> for Pairs<'_> {
         None
     }
 
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        self.0.ask(lane, 2 * depth, count);
+        self.0.ask(lane, 2 * depth + 1, count);
+    }
+
     fn flat(&self) -> bool {
         self.0.lane <= self.0.depth && self.0.depth != 1
     }
@@ -256,15 +280,12 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
                 from.across(begin, depth, &mut buffer[..length]);
                 buffer.as_ptr()
             });
-            let next = from.line(begin, depth + AHEAD);
+            from.ask(begin, depth + AHEAD, length);
             for start in (0..length).step_by(panel.lanes) {
                 let index = (begin - lanes.start + start) / panel.lanes;
                 // SAFETY: a row of a panel, for which the caller promised room; `length` units of the line exist.
                 unsafe {
                     let (to, line) = (to.add((index * deep + row) * width), line.add(start));
-                    if let Some(next) = next {
-                        prefetch(next.wrapping_add(start));
-                    }
                     if start + width <= length {
                         for part in (0..width).step_by(4) {
                             *to.add(part).cast() = *line.add(part).cast::<[U; 4]>();
@@ -282,15 +303,14 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
     }
 }
 
-/// Asks for the two cache lines from an address on, which need not be readable.
+/// Asks for the cache line of an address, which need not be readable.
 #[inline(always)]
-fn prefetch<U>(from: *const U) {
+pub(super) fn prefetch(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect that a program could see.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
-        _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(64));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;

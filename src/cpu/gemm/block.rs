@@ -56,8 +56,8 @@ impl<T: Lane> Target<T> {
     }
 }
 
-/// The inner size of a block of the right factor, in bytes; a product that fits twice that is not cut.
-const DEEP: usize = 1024;
+/// The inner size of a block of the right factor, in bytes.
+const DEEP: usize = 2048;
 /// The bytes of the packed left factor at a time.
 const LEFT: usize = 16 << 20;
 /// The bytes of the right panels of a task: half a second-level cache.
@@ -98,13 +98,9 @@ struct Cuts {
 impl Cuts {
     fn new<U, T>(kernels: &Kernels<U, T>, sizes: Sizes, threads: usize) -> Self {
         let deep = DEEP / size_of::<U>();
-        let blocks = if sizes.inner <= 2 * deep {
-            1
-        } else {
-            sizes.inner.div_ceil(deep)
-        };
+        let blocks = sizes.inner.div_ceil(deep).max(1);
         let bytes = sizes.inner.div_ceil(blocks).max(1) * size_of::<U>();
-        let at_a_time = blocks.min(16);
+        let at_a_time = blocks.min(8);
         let rows = LEFT / (bytes * at_a_time);
         let panels = sizes.columns.div_ceil(kernels.columns);
         let most = (GROUP / (bytes * kernels.columns)).max(2);

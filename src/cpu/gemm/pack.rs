@@ -254,6 +254,8 @@ unsafe fn pack<U: Copy>(
 
 /// Lanes that are read at a time.
 const RUN: usize = 512;
+/// Rows of a panel that are asked for before they are written.
+const SOON: usize = 4;
 /// Depths that are asked for before they are read.
 const AHEAD: usize = 12;
 
@@ -286,9 +288,10 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
                 // SAFETY: a row of a panel, for which the caller promised room; `length` units of the line exist.
                 unsafe {
                     let (to, line) = (to.add((index * deep + row) * width), line.add(start));
-                    if start + width <= length {
-                        for part in (0..width).step_by(4) {
-                            *to.add(part).cast() = *line.add(part).cast::<[U; 4]>();
+                    if start + width <= length && width.is_multiple_of(16) {
+                        for part in (0..width).step_by(16) {
+                            prefetch(to.wrapping_add(SOON * width + part).cast());
+                            *to.add(part).cast() = *line.add(part).cast::<[U; 16]>();
                         }
                     } else {
                         let count = panel.lanes.min(length - start);

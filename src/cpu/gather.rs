@@ -8,9 +8,9 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::lane::Lane;
-use super::{par, simd};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
+use super::{par, simd};
 use crate::dtype::{DType, Scalar};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};

@@ -19,8 +19,8 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-pub(crate) use self::block::Target;
 use self::block::Left;
+pub(crate) use self::block::Target;
 use self::kernel::Units;
 use self::pack::Pairs;
 pub(crate) use self::pack::{Matrix, Source};

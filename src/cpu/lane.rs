@@ -151,7 +151,7 @@ trait Half: Element {
 impl Half for f16 {
     fn widen(narrow: &[Self], wide: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
-        if simd::level() >= simd::SimdLevel::Avx2 {
+        if simd::level() >= simd::Level::Avx2 {
             // SAFETY: the level says that the CPU has the instructions.
             return unsafe { widen_eights(narrow, wide) };
         }

@@ -226,11 +226,11 @@ pub(crate) fn formula2<T: Lane + Real>(
 pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl Fn(A) -> C + Sync) {
     let simd = Simd::best();
     drive1::<A, C>(x, y, &|from, to| {
-        vectorised!(simd, {
-            for (to, x) in to.iter_mut().zip(from) {
-                *to = f(*x);
-            }
-        });
+        if A::IS_FLOAT {
+            vectorised!(simd, light loop1(&f, from, to));
+        } else {
+            loop1(&f, from, to);
+        }
     });
 }
 
@@ -243,11 +243,11 @@ pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
 ) {
     let simd = Simd::best();
     drive2::<A, B, C>(x, y, z, &|a, b, to| {
-        vectorised!(simd, {
-            for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
-                *to = f(*x, *y);
-            }
-        });
+        if A::IS_FLOAT {
+            vectorised!(simd, light loop2(&f, a, b, to));
+        } else {
+            loop2(&f, a, b, to);
+        }
     });
 }
 
@@ -261,12 +261,37 @@ pub(crate) fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(
 ) {
     let simd = Simd::best();
     drive3::<A, B, C, D>([x, y, z], w, &|a, b, c, to| {
-        vectorised!(simd, {
-            for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
-                *to = f(*x, *y, *z);
-            }
-        });
+        if C::IS_FLOAT {
+            vectorised!(simd, light loop3(&f, (a, b, c), to));
+        } else {
+            loop3(&f, (a, b, c), to);
+        }
     });
+}
+
+#[inline(always)]
+fn loop1<A: Copy, C>(f: &impl Fn(A) -> C, from: &[A], to: &mut [C]) {
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = f(*x);
+    }
+}
+
+#[inline(always)]
+fn loop2<A: Copy, B: Copy, C>(f: &impl Fn(A, B) -> C, a: &[A], b: &[B], to: &mut [C]) {
+    for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+        *to = f(*x, *y);
+    }
+}
+
+#[inline(always)]
+fn loop3<A: Copy, B: Copy, C: Copy, D>(
+    f: &impl Fn(A, B, C) -> D,
+    (a, b, c): (&[A], &[B], &[C]),
+    to: &mut [D],
+) {
+    for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
+        *to = f(*x, *y, *z);
+    }
 }
 
 /// `y[i] = make(i)` for the row-major position `i`.
@@ -518,5 +543,45 @@ unsafe fn copy_run<T: Copy>(from: *const T, sx: usize, to: *mut T, sy: usize, co
     for index in 0..count {
         // SAFETY: promised by the caller.
         unsafe { *to.add(index * sy) = *from.add(index * sx) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::SimdLevel;
+    use crate::cpu::number::Float;
+    use crate::shape::Shape;
+
+    struct Several;
+
+    impl Formula for Several {
+        #[inline(always)]
+        fn at<T: Real>(&self, x: T) -> T {
+            Float::exp(x).plus(Float::tanh(x)).plus(x.erfc())
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let values: Vec<f32> = (0..10_007).map(|i| (i - 5000) as f32 * 0.003).collect();
+        let shape = Shape::from([values.len()]);
+        let bits = || {
+            let mut out = vec![0f32; values.len()];
+            if let (Some(x), Some(mut y)) = (
+                Host::from_slice(&values, &shape),
+                HostMut::from_slice(&mut out, &shape),
+            ) {
+                formula::<f32>(&x, &mut y, &Several);
+            }
+            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        let best = bits();
+        for level in [SimdLevel::Off, SimdLevel::Avx2, SimdLevel::Avx512] {
+            if Simd::choose(level).is_some() {
+                assert_eq!(bits(), best, "{level}");
+            }
+        }
+        Simd::choose(SimdLevel::detect());
     }
 }

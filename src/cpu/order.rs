@@ -239,7 +239,11 @@ impl Job<'_> {
         let mut packed = Buffer::<P>::new(op, if few { best::room(count) } else { self.size })?;
         let radix = !few && count == self.size && self.size >= radix::FEWEST;
         let mut spare = Buffer::<P>::new(op, if radix { self.size } else { 0 })?;
-        let parts = if lines < par::threads() { par::threads() } else { 1 };
+        let parts = if lines < par::threads() {
+            par::threads()
+        } else {
+            1
+        };
         for number in range {
             let at = x
                 .start()
@@ -287,7 +291,11 @@ impl Job<'_> {
         let [(to, vs), (at, is)] = &self.lines;
         let (dtype, wide) = (self.values.1, self.indices.1);
         let (to, at) = (offset_at(to, number), offset_at(at, number));
-        let grain = if parts > 1 { par::GRAIN / PART } else { usize::MAX };
+        let grain = if parts > 1 {
+            par::GRAIN / PART
+        } else {
+            usize::MAX
+        };
         par::ranges(chosen.len().div_ceil(PART), grain, |range| {
             let mut places = [0i64; PART];
             let mut best = [T::ZERO; PART];

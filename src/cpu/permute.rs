@@ -189,9 +189,7 @@ impl Pieces {
         let long = dims.clone().find(|dim| output.strides()[*dim] == 1)?;
         let turned = |input: &&Host<'_>| {
             let strides = input.layout().strides();
-            let contiguous = dims
-                .clone()
-                .find(|dim| *dim != long && strides[*dim] == 1);
+            let contiguous = dims.clone().find(|dim| *dim != long && strides[*dim] == 1);
             contiguous.filter(|_| strides[long] > 1)
         };
         let wide = inputs.iter().find_map(turned)?;
@@ -212,7 +210,8 @@ impl Pieces {
             .collect();
         par::ranges(counts.iter().product(), 1, |range| {
             for piece in range {
-                let mut parts: SmallVec<[Layout; 4]> = layouts.iter().map(|layout| **layout).collect();
+                let mut parts: SmallVec<[Layout; 4]> =
+                    layouts.iter().map(|layout| **layout).collect();
                 let mut rest = piece;
                 for dim in (0..shape.rank()).rev() {
                     let start = rest % counts[dim] * extent(dim);
@@ -235,7 +234,10 @@ mod tests {
 
     #[test]
     fn elements_come_where_they_belong() {
-        for (sizes, order) in [([70usize, 3, 33], [2usize, 1, 0]), ([9, 130, 17], [0, 2, 1])] {
+        for (sizes, order) in [
+            ([70usize, 3, 33], [2usize, 1, 0]),
+            ([9, 130, 17], [0, 2, 1]),
+        ] {
             let layout = Layout::contiguous(sizes);
             let values: Vec<i32> = (0..layout.elements() as i32).collect();
             let x = Host::from_slice(&values, &Shape::from(sizes)).expect("enough values");

@@ -125,8 +125,7 @@ pub(crate) enum Set {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
-/// AVX2 is there.
-#[cfg(target_arch = "x86_64")]
+/// AVX2 is there, and maybe more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -146,9 +145,9 @@ impl Avx512 {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Avx2 {
-    /// As [`Avx512::run`].
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
@@ -157,6 +156,13 @@ impl Avx2 {
         }
         // SAFETY: the token says that the CPU has these.
         unsafe { compiled(body) }
+    }
+
+    /// There is no such token here.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        body()
     }
 }
 
@@ -224,6 +230,12 @@ impl Simd {
         pulp::Arch::new().dispatch(op)
     }
 
+    /// The proof of AVX2, for loops that longer vectors would not make faster.
+    #[inline(always)]
+    pub fn avx2(self) -> Option<Avx2> {
+        (self.0 >= SimdLevel::Avx2).then_some(Avx2(()))
+    }
+
     /// The set with its proof.
     #[inline(always)]
     pub fn set(self) -> Set {
@@ -237,8 +249,9 @@ impl Simd {
     }
 }
 
+pub(crate) use SimdLevel as Level;
+
 /// Which set is in use, for kernels that are written for one.
-#[allow(dead_code, reason = "for kernels that are written for one set")]
 pub(crate) fn level() -> SimdLevel {
     Simd::best().level()
 }
@@ -292,7 +305,15 @@ pub(crate) fn fence() {
 ///
 /// The expression stands in one closure per set, so that each has a single caller and is inlined whatever its size; what it
 /// calls must be inlined too (`#[inline(always)]`, or a closure that is called once).
+///
+/// With `light`, for loops that memory holds up: compiled for AVX2 and for every CPU only.
 macro_rules! vectorised {
+    ($simd:expr, light $body:expr) => {
+        match $crate::cpu::simd::Simd::avx2($simd) {
+            Some(set) => set.run(|| $body),
+            None => $body,
+        }
+    };
     ($simd:expr, $body:expr) => {
         match $crate::cpu::simd::Simd::set($simd) {
             #[cfg(target_arch = "x86_64")]

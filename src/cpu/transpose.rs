@@ -12,7 +12,7 @@ pub(crate) type Square<T> = unsafe fn(from: *const u8, step: usize, to: *mut T, 
 /// The fastest way to turn squares of `T` on this CPU.
 pub(crate) fn square<T: Copy>() -> Square<T> {
     #[cfg(target_arch = "x86_64")]
-    if size_of::<T>() == 4 && crate::cpu::simd::level() >= crate::cpu::simd::SimdLevel::Avx2 {
+    if size_of::<T>() == 4 && crate::cpu::simd::level() >= crate::cpu::simd::Level::Avx2 {
         return x86::words::<T>;
     }
     plain::<T>

@@ -173,7 +173,11 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         .rows
         .div_ceil(cuts.parts)
         .div_ceil(kernels.packed.len());
-    let left_room = usize::from(left.is_some()) * panels_at_most * kernels.rows * cuts.deepest() * cuts.at_a_time;
+    let left_room = usize::from(left.is_some())
+        * panels_at_most
+        * kernels.rows
+        * cuts.deepest()
+        * cuts.at_a_time;
     let right_room = cuts.group * kernels.columns * cuts.deepest();
     let units = left_room.saturating_add(right_room.saturating_mul(threads));
     let packed = Block::allocate(op, units.saturating_mul(size_of::<U>()))?;
@@ -344,7 +348,17 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                 let right = room.wrapping_add(index * width * depth.len()).cast_const();
                 let kernel = kernels[usize::from(2 * count > width)];
                 // SAFETY: both panels are packed, and the tile lies within the target.
-                unsafe { kernel(depth.len(), left, Units { depth: width, ..packed(right) }, &finish) };
+                unsafe {
+                    kernel(
+                        depth.len(),
+                        left,
+                        Units {
+                            depth: width,
+                            ..packed(right)
+                        },
+                        &finish,
+                    )
+                };
             }
         }
     }

@@ -6,7 +6,7 @@ use super::kernel::Kernels;
 use super::plain;
 use super::vector::{Streams, place};
 use crate::cpu::lane::Lane;
-use crate::cpu::simd::{SimdLevel, level};
+use crate::cpu::simd::{Level, level};
 use crate::dtype::DType;
 
 /// A float that products are summed in.
@@ -31,11 +31,11 @@ macro_rules! sums {
             fn kernels() -> &'static Kernels<Self, Self> {
                 match level() {
                     #[cfg(target_arch = "x86_64")]
-                    SimdLevel::Avx512 => &registers::$avx512,
+                    Level::Avx512 => &registers::$avx512,
                     #[cfg(target_arch = "x86_64")]
-                    SimdLevel::Avx2 => &registers::$avx2,
+                    Level::Avx2 => &registers::$avx2,
                     #[cfg(target_arch = "aarch64")]
-                    SimdLevel::Neon => &registers::$plain,
+                    Level::Neon => &registers::$plain,
                     _ => &plain::$plain,
                 }
             }
@@ -46,11 +46,11 @@ macro_rules! sums {
                 }
                 let lines: &'static [Streams<Self>] = match level() {
                     #[cfg(target_arch = "x86_64")]
-                    SimdLevel::Avx512 => &registers::$lines_avx512,
+                    Level::Avx512 => &registers::$lines_avx512,
                     #[cfg(target_arch = "x86_64")]
-                    SimdLevel::Avx2 => &registers::$lines_avx2,
+                    Level::Avx2 => &registers::$lines_avx2,
                     #[cfg(target_arch = "aarch64")]
-                    SimdLevel::Neon => &registers::$lines,
+                    Level::Neon => &registers::$lines,
                     _ => &plain::$lines,
                 };
                 lines.get(place(dtype))
@@ -65,7 +65,7 @@ sums!(f64; F64, F64_AVX2, F64_AVX512; F64_LINES, F64_LINES_AVX2, F64_LINES_AVX51
 /// The micro-kernels for pairs of `bf16`, if this CPU has instructions for them.
 pub(super) fn pairs() -> Option<&'static Kernels<u32, f32>> {
     #[cfg(target_arch = "x86_64")]
-    if level() >= SimdLevel::Avx512 && std::is_x86_feature_detected!("avx512bf16") {
+    if level() >= Level::Avx512 && std::is_x86_feature_detected!("avx512bf16") {
         return Some(&registers::BF16_AVX512);
     }
     None

@@ -98,7 +98,9 @@ mod tests {
     fn lines_are_sorted() {
         let mut state = 9u64;
         let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             state >> 20
         };
         for parts in [1, 3] {

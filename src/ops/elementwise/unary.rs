@@ -171,6 +171,15 @@ pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
 
 pub(crate) use crate::cpu::map::Formula;
 
+/// A half tensor in `f32`, for gradients of several steps: they round once, when the tape casts them back.
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
+    if x.dtype().is_half() {
+        x.to_dtype(DType::F32)
+    } else {
+        Ok(x.clone())
+    }
+}
+
 /// Runs a formula over an input.
 pub(crate) fn float(x: &Host<'_>, y: &mut HostMut<'_>, formula: &impl Formula) {
     with_float!(x.dtype(), T => map::formula::<T>(x, y, formula));

@@ -55,7 +55,9 @@ fn in_range<'a>(
     let stray = AtomicBool::new(false);
     par::ranges(indices.len(), par::GRAIN, |range| {
         // An index as an unsigned number is too large if it is negative, too.
-        let strays = indices[range].iter().map(|index| *index as u64 >= len as u64);
+        let strays = indices[range]
+            .iter()
+            .map(|index| *index as u64 >= len as u64);
         if strays.fold(false, |any, one| any | one) {
             stray.store(true, Ordering::Relaxed);
         }

@@ -337,10 +337,14 @@ fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
     }
 }
 
-/// One product of sources, which need not be matrices in memory.
+/// One product of sources, which need not be matrices in memory: patches of a convolution, rows picked by a table.
 ///
 /// # Safety
 /// As [`multiply`].
+#[allow(
+    dead_code,
+    reason = "for products whose factors are never made in memory"
+)]
 pub(crate) unsafe fn multiply_sources<F: Sums>(
     op: &'static str,
     sizes: Sizes,
@@ -411,3 +415,6 @@ fn integers<T: Lane>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
+use super::alloc::Block;
 use super::lane::Lane;
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use super::{par, simd};
 use crate::dtype::{DType, Scalar};
+use crate::error::Result;
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
 
@@ -488,19 +490,28 @@ pub(crate) fn scatter_along<T: Lane>(
 
 /// Runs `body` on the elements of a row-major `y` as lanes: in place where they are lanes, else by way of a wide copy, which
 /// is rounded once at the end.
-pub(crate) fn in_lanes<T: Lane>(y: &mut HostMut<'_>, body: impl FnOnce(&mut [T])) {
+pub(crate) fn in_lanes<T: Lane>(
+    op: &'static str,
+    y: &mut HostMut<'_>,
+    body: impl FnOnce(&mut [T]),
+) -> Result<()> {
     if let Some(cells) = y.as_mut_slice::<T>() {
-        return body(cells);
+        body(cells);
+        return Ok(());
     }
-    let shape = *y.shape();
-    let mut wide = vec![T::ZERO; y.elements()];
-    if let Some(mut cells) = HostMut::from_slice(&mut wide, &shape) {
+    let (layout, count) = (Layout::contiguous(*y.shape()), y.elements());
+    let wide = Block::allocate(op, count.saturating_mul(size_of::<T>()))?;
+    // SAFETY: the block has room for as many numbers as `y` has elements; all are written before the body sees them.
+    let cells = unsafe {
+        let mut cells = HostMut::new(wide.start(), layout, T::DTYPE);
         super::map::map1::<T, T>(&y.as_host(), &mut cells, |x| x);
-    }
-    body(&mut wide);
-    if let Some(cells) = Host::from_slice(&wide, &shape) {
+        std::slice::from_raw_parts_mut(wide.start().cast::<T>(), count)
+    };
+    body(cells);
+    if let Some(cells) = Host::from_slice(cells, layout.shape()) {
         super::map::map1::<T, T>(&cells, y, |x| x);
     }
+    Ok(())
 }
 
 /// Sets the elements of each row (of `width`) of a row-major `y` that `cleared` names to zero.

@@ -99,16 +99,16 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
 
 /// One matrix for all batches of the second: then the batches of the others are rows of one product.
 fn folded<const N: usize>(layouts: [&Layout; N]) -> Option<[Layout; N]> {
+    let mut flat = layouts.map(|layout| *layout);
+    if layouts.iter().all(|layout| layout.shape().rank() == 2) {
+        return Some(flat);
+    }
     let (batches, matrix) = cut(layouts[1]);
     if batches
         .pairs()
         .any(|(size, stride)| size != 1 && stride != 0)
     {
         return None;
-    }
-    let mut flat = layouts.map(|layout| *layout);
-    if batches.shape().rank() == 0 {
-        return Some(flat);
     }
     flat[1] = matrix;
     for (index, layout) in flat.iter_mut().enumerate() {

@@ -249,7 +249,7 @@ mod tests {
             let [step] = walk.inner();
             let mut wanted = Vec::new();
             walk.runs(0..walk.elements(), usize::MAX, |[offset], count| {
-                wanted.extend((0..count).map(|index| (offset + index * step) as i32));
+                wanted.extend((0..count).map(move |index| (offset + index * step) as i32));
             });
             assert_eq!(result, wanted);
         }

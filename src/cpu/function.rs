@@ -98,6 +98,20 @@ pub(crate) fn tanh(x: f32) -> f32 {
     }
 }
 
+/// `cos(pi x)` for `|x| <= 1`: the sine of what is left to a half.
+#[inline(always)]
+pub(crate) fn cos_pi(x: f32) -> f32 {
+    let y = 0.5 - x.abs();
+    let coefficients = [
+        0.077_560_39,
+        -0.598_242_1,
+        2.550_069_8,
+        -5.167_71,
+        std::f32::consts::PI,
+    ];
+    y * polynomial(y * y, coefficients)
+}
+
 /// `erf(x)` for `|x| < 1`.
 #[inline(always)]
 fn erf_near(x: f32) -> f32 {
@@ -182,6 +196,15 @@ mod tests {
         assert!(worst(super::tanh, f64::tanh) < 1.5);
         assert!(worst(super::erf, libm::erf) < 2.5);
         assert!(worst(super::erfc, libm::erfc) < 6.0);
+    }
+
+    #[test]
+    fn cosines_of_half_turns_are_close() {
+        for step in -2000..=2000 {
+            let x = step as f32 / 2000.0;
+            let want = (f64::from(x) * std::f64::consts::PI).cos();
+            assert!((f64::from(super::cos_pi(x)) - want).abs() < 3e-7, "{x}");
+        }
     }
 
     #[test]

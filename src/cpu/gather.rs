@@ -17,8 +17,9 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
 
-/// Results of so many bytes are written past the caches where they come in runs.
+/// Results of so many bytes are written past the caches where they come in runs of so many.
 const STREAMED: usize = 4 << 20;
+const RUN: usize = 256;
 
 /// In a table: no element lies there, the fill stands for it.
 pub(crate) const NOWHERE: usize = usize::MAX;
@@ -220,7 +221,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                 Path::Stride(_, 1) if *stride == 1 => {
                     let from = source.get().add(from + part.start).cast_const();
                     let to = to.add(part.start);
-                    if streamed {
+                    if streamed && part.len() * size_of::<T>() >= RUN {
                         simd::stream(from.cast(), to.cast(), part.len() * size_of::<T>());
                     } else {
                         std::ptr::copy_nonoverlapping(from, to, part.len());

@@ -73,6 +73,8 @@ impl<'a, T: Lane> Source<'a, T> {
     }
 }
 
+/// Runs of fewer bytes are not worth a way past the caches.
+const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
 const STREAMED: usize = 8 << 20;
 
@@ -522,7 +524,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
             // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
             unsafe {
                 match (sx, sy, size) {
-                    (1, 1, _) if streamed => simd::stream(from, to, count * size),
+                    (1, 1, _) if streamed && count * size >= RUN => {
+                        simd::stream(from, to, count * size)
+                    }
                     (1, 1, _) => std::ptr::copy(from, to, count * size),
                     (_, _, 1) => copy_run(from, sx, to, sy, count),
                     (_, _, 2) => copy_run(from.cast::<u16>(), sx, to.cast::<u16>(), sy, count),

@@ -4,11 +4,15 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
+pub(crate) mod attention;
+pub(crate) mod experts;
 pub(crate) mod function;
 pub(crate) mod gather;
 pub(crate) mod gemm;
+pub(crate) mod grouped;
 pub(crate) mod integer;
 pub(crate) mod lane;
+pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;

@@ -2,14 +2,19 @@
 //!
 //! Knows how to cut, gather and scatter runs. Must not know what the function computes.
 
+use smallvec::SmallVec;
+
+use super::alloc::Block;
 use super::lane::{Lane, with_lane};
 use super::number::Number;
 use super::par;
+use super::permute::{self, Pieces};
 use super::real::Real;
 use super::simd::{self, Simd, vectorised};
-use super::strided::{Turned, Walk};
+use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::dtype::{DType, Element};
+use crate::layout::Layout;
 
 /// Runs that must be gathered or scattered are this long at most.
 const BLOCK: usize = 1024;
@@ -21,64 +26,19 @@ struct Source<'a, T> {
     direct: bool,
     /// The offset whose value fills the buffer, for a stride of 0.
     filled: Option<usize>,
-    /// For a transposed matrix: rows go through the buffer together, from this one on.
-    turned: Option<(Turned, Option<usize>)>,
     buffer: Vec<T>,
 }
 
-/// Rows of a transposed matrix that go through the buffer together: a few cache lines of each column.
-const PANEL: usize = 64;
-/// The most columns of such a matrix.
-const PANEL_COLUMNS: usize = 8 * 1024;
-
 impl<'a, T: Lane> Source<'a, T> {
-    fn new<const N: usize>(view: &'a Host<'a>, walk: &Walk<N>, index: usize) -> Self {
-        let stride = walk.inner()[index];
+    fn new(view: &'a Host<'a>, stride: usize) -> Self {
         let direct = view.dtype() == T::DTYPE && stride == 1;
-        let turned = walk
-            .turned(index)
-            .filter(|turned| turned.columns <= PANEL_COLUMNS && turned.rows >= PANEL);
         Source {
             view,
             stride,
             direct,
             filled: None,
-            turned: turned.map(|turned| (turned, None)),
             buffer: Vec::new(),
         }
-    }
-
-    /// A run of a transposed matrix, from the panel of its row.
-    fn run_turned(
-        &mut self,
-        turned: Turned,
-        held: Option<usize>,
-        offset: usize,
-        count: usize,
-    ) -> &[T] {
-        let place = offset - turned.origin;
-        let (row, column) = (place % turned.step, place / turned.step);
-        // A cache line more, so that the rows do not all fall on the same sets of the cache.
-        let apart = turned.columns + 16;
-        let first = row - row % PANEL;
-        if held != Some(first) {
-            self.buffer.resize(PANEL * apart, T::ZERO);
-            let mut lane = [T::ZERO; PANEL];
-            let lane = &mut lane[..PANEL.min(turned.rows - first)];
-            let (start, dtype) = (self.view.start(), self.view.dtype());
-            for column in 0..turned.columns {
-                let element = turned.origin + first + column * turned.step;
-                // SAFETY: elements of the view, side by side; `T` serves its dtype.
-                unsafe { T::gather(start.wrapping_add(element * dtype.size()), 1, dtype, lane) };
-                let places = self.buffer[column..].iter_mut().step_by(apart);
-                for (to, x) in places.zip(lane.iter()) {
-                    *to = *x;
-                }
-            }
-            self.turned = Some((turned, Some(first)));
-        }
-        let from = (row - first) * apart + column;
-        &self.buffer[from..from + count]
     }
 
     fn run(&mut self, offset: usize, count: usize) -> &[T] {
@@ -89,9 +49,6 @@ impl<'a, T: Lane> Source<'a, T> {
         if self.direct {
             // SAFETY: the walk names elements of the view, which `Host::new` promised; `direct` says that they are `T`s in a row.
             return unsafe { std::slice::from_raw_parts(from.cast::<T>(), count) };
-        }
-        if let Some((turned, held)) = self.turned {
-            return self.run_turned(turned, held, offset, count);
         }
         if self.stride == 0 && self.filled == Some(offset) && self.buffer.len() >= count {
             return &self.buffer[..count];
@@ -116,6 +73,8 @@ impl<'a, T: Lane> Source<'a, T> {
     }
 }
 
+/// Runs of fewer bytes are not worth a way past the caches.
+const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
 const STREAMED: usize = 8 << 20;
 
@@ -374,12 +333,15 @@ fn drive1<A: Lane, C: Lane>(
     {
         return run(x, y);
     }
+    if let Some(pieces) = Pieces::of(&[x], y.layout()) {
+        return in_pieces(&pieces, [x], y, |[x], y| drive1(x, y, run));
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
-    let [_, sy] = walk.inner();
+    let [sx, sy] = walk.inner();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut source = Source::<A>::new(x, &walk, 0);
+        let mut source = Source::<A>::new(x, sx);
         let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
         walk.runs(
             range,
@@ -390,6 +352,47 @@ fn drive1<A: Lane, C: Lane>(
             },
         );
     });
+}
+
+/// Runs `body` piece by piece, with turned copies of the pieces of inputs whose runs lie apart.
+fn in_pieces<const N: usize>(
+    pieces: &Pieces,
+    inputs: [&Host<'_>; N],
+    output: &mut HostMut<'_>,
+    body: impl Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync,
+) {
+    let mut layouts: SmallVec<[&Layout; 4]> = inputs.iter().map(|input| input.layout()).collect();
+    layouts.push(output.layout());
+    let target = Shared(output.start(), output);
+    pieces.each(&layouts, |parts| {
+        let target = &target;
+        let mut copies: [Option<Block>; N] = std::array::from_fn(|_| None);
+        let parts_of: [Host<'_>; N] =
+            std::array::from_fn(|index| inputs[index].with_layout(parts[index]));
+        for (part, copy) in parts_of.iter().zip(&mut copies) {
+            *copy = turned(part);
+        }
+        let held: [Host<'_>; N] = std::array::from_fn(|index| match &copies[index] {
+            None => parts_of[index],
+            Some(copy) => {
+                let layout = Layout::contiguous(*parts[index].shape());
+                // SAFETY: `turned` has written the whole part to the block, which lives on.
+                unsafe { Host::new(copy.start(), layout, inputs[index].dtype()) }
+            }
+        });
+        // SAFETY: a part of the output; every piece is another part.
+        let mut part = unsafe { HostMut::new(target.0, parts[N], target.1.dtype()) };
+        body(held.each_ref(), &mut part);
+    });
+}
+
+/// A row-major copy of a part whose elements lie apart in runs, if memory for it can be had.
+fn turned(part: &Host<'_>) -> Option<Block> {
+    let layout = Layout::contiguous(*part.shape());
+    let block = Block::allocate("copy", part.elements() * part.dtype().size()).ok()?;
+    // SAFETY: the block has room for the part's elements.
+    let mut copy = unsafe { HostMut::new(block.start(), layout, part.dtype()) };
+    permute::copy(part, &mut copy).then_some(block)
 }
 
 /// A loop over a run of two inputs.
@@ -409,13 +412,16 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     {
         return run(x, y, z);
     }
+    if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
+        return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
-    let [_, _, sz] = walk.inner();
+    let [sx, sy, sz] = walk.inner();
     let target = Shared(z.start(), z);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut left = Source::<A>::new(x, &walk, 0);
-        let mut right = Source::<B>::new(y, &walk, 1);
+        let mut left = Source::<A>::new(x, sx);
+        let mut right = Source::<B>::new(y, sy);
         let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
         let longest = longest(left.direct && right.direct).min(sink.longest());
         walk.runs(range, longest, |[ox, oy, oz], count| {
@@ -438,14 +444,17 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
     run: Run3<'_, A, B, C, D>,
 ) {
     let [x, y, z] = inputs;
+    if let Some(pieces) = Pieces::of(&inputs, w.layout()) {
+        return in_pieces(&pieces, inputs, w, |inputs, w| drive3(inputs, w, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
-    let [_, _, _, sw] = walk.inner();
+    let [sx, sy, sz, sw] = walk.inner();
     let target = Shared(w.start(), w);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut first = Source::<A>::new(x, &walk, 0);
-        let mut second = Source::<B>::new(y, &walk, 1);
-        let mut third = Source::<C>::new(z, &walk, 2);
+        let mut first = Source::<A>::new(x, sx);
+        let mut second = Source::<B>::new(y, sy);
+        let mut third = Source::<C>::new(z, sz);
         let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
         let direct = first.direct && second.direct && third.direct;
         walk.runs(
@@ -484,11 +493,11 @@ pub(crate) fn copy(x: &Host<'_>, y: &mut HostMut<'_>) {
 /// Copies between dtypes that one lane type serves: the lane's way to and from memory does it all.
 fn narrow_or_widen<T: Lane>(x: &Host<'_>, y: &mut HostMut<'_>) {
     let walk = Walk::new([x.layout(), y.layout()]);
-    let [_, sy] = walk.inner();
+    let [sx, sy] = walk.inner();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut source = Source::<T>::new(x, &walk, 0);
+        let mut source = Source::<T>::new(x, sx);
         let sink = Sink::<T>::new(target.1, sy, &[x.start()]);
         walk.runs(range, BLOCK, |[ox, oy], count| {
             sink.write(source.run(ox, count), oy);
@@ -512,9 +521,13 @@ pub(crate) fn convert<A: Number, C: Number>(x: A) -> C {
 
 /// Copies elements of one dtype by their size alone.
 fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
+    if permute::copy(x, y) {
+        return;
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let size = x.dtype().size();
     let [sx, sy] = walk.inner();
+    let streamed = walk.elements() * size >= STREAMED && x.start() != y.start().cast_const();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
@@ -526,6 +539,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
             // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
             unsafe {
                 match (sx, sy, size) {
+                    (1, 1, _) if streamed && count * size >= RUN => {
+                        simd::stream(from, to, count * size)
+                    }
                     (1, 1, _) => std::ptr::copy(from, to, count * size),
                     (_, _, 1) => copy_run(from, sx, to, sy, count),
                     (_, _, 2) => copy_run(from.cast::<u16>(), sx, to.cast::<u16>(), sy, count),
@@ -534,6 +550,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
                 }
             }
         });
+        if streamed {
+            simd::fence();
+        }
     });
 }
 

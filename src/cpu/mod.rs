@@ -17,6 +17,7 @@ pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
+pub(crate) mod permute;
 pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;

@@ -16,15 +16,6 @@ pub(crate) struct Walk<const N: usize> {
     offsets: [usize; N],
 }
 
-/// A transposed matrix: rows of the walk lie side by side, columns `step` elements apart, from `origin` on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Turned {
-    pub rows: usize,
-    pub columns: usize,
-    pub step: usize,
-    pub origin: usize,
-}
-
 impl<const N: usize> Walk<N> {
     /// The layouts must have one shape.
     pub fn new(layouts: [&Layout; N]) -> Self {
@@ -75,22 +66,19 @@ impl<const N: usize> Walk<N> {
         self.sizes.iter().product()
     }
 
+    /// The merged dims: their sizes and strides.
+    pub fn dims(&self) -> impl Iterator<Item = (usize, [usize; N])> + '_ {
+        self.sizes.iter().copied().zip(self.strides.iter().copied())
+    }
+
+    /// The offsets of the first element.
+    pub fn offsets(&self) -> [usize; N] {
+        self.offsets
+    }
+
     /// The strides along the runs.
     pub fn inner(&self) -> [usize; N] {
         self.strides.last().copied().unwrap_or([0; N])
-    }
-
-    /// For a walk over two dims of which the outer one is the contiguous one for a layout (a transposed matrix): how.
-    pub fn turned(&self, index: usize) -> Option<Turned> {
-        let ([rows, columns], [outer, inner]) = (&self.sizes[..], &self.strides[..]) else {
-            return None;
-        };
-        (outer[index] == 1 && inner[index] >= *rows && *columns > 1).then(|| Turned {
-            rows: *rows,
-            columns: *columns,
-            step: inner[index],
-            origin: self.offsets[index],
-        })
     }
 
     /// Calls `body` with the element offsets of the start of each run and its length, for the elements `range` in

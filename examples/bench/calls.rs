@@ -4,9 +4,10 @@
 
 use std::hint::black_box;
 
+use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::{
-    AdamOptions, AdamState, AttentionOptions, BackwardOptions, LayerNormOptions, ReduceOptions,
-    Result, RmsNormOptions, Tensor, TopkOptions, VarOptions,
+    AdamOptions, AdamState, BackwardOptions, LayerNormOptions, ReduceOptions, Result,
+    RmsNormOptions, Tensor, TopkOptions, VarOptions,
 };
 
 use crate::dsmini;

@@ -4,10 +4,10 @@
 
 use std::hint::black_box;
 
+use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::ops::moe::GroupList;
 use ascend_tensor::{
-    AdamOptions, AdamState, AttentionOptions, ReduceOptions, Result, RmsNormOptions, Tensor,
-    TopkOptions, no_grad,
+    AdamOptions, AdamState, ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, no_grad,
 };
 
 use crate::measure::Call;

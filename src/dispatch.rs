@@ -563,6 +563,11 @@ fn overlaps(a: &Tensor, b: &Tensor) -> bool {
 
 /// The shape that a kernel's output has after NumPy's broadcasting of all inputs.
 pub(crate) fn broadcast(op: &'static str, inputs: &[Meta]) -> Result<Shape> {
+    if let [first, rest @ ..] = inputs
+        && rest.iter().all(|input| input.shape == first.shape)
+    {
+        return Ok(first.shape);
+    }
     inputs.iter().try_fold(Shape::SCALAR, |shape, input| {
         shape.broadcast(op, &input.shape)
     })

@@ -4,6 +4,11 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
+pub(crate) mod conv;
+pub(crate) mod conv_dense;
+mod conv_fast;
+mod conv_pass;
+mod conv_tile;
 pub(crate) mod function;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -13,6 +18,8 @@ pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
+pub(crate) mod pool;
+pub(crate) mod pool_resize;
 pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;

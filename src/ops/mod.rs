@@ -14,12 +14,14 @@ macro_rules! rooms {
 }
 
 pub mod activation;
+pub mod conv;
 pub mod creation;
 pub mod elementwise;
 pub mod index;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+pub mod pool;
 pub(crate) mod prelude;
 pub mod random;
 pub mod reduce;
@@ -31,12 +33,14 @@ use crate::op::OpInfo;
 
 const FAMILIES: &[&[OpInfo]] = &[
     activation::CATALOG,
+    conv::CATALOG,
     creation::CATALOG,
     elementwise::CATALOG,
     index::CATALOG,
     linear::CATALOG,
     loss::CATALOG,
     norm::CATALOG,
+    pool::CATALOG,
     random::CATALOG,
     reduce::CATALOG,
     sort::CATALOG,

@@ -148,7 +148,7 @@ impl Geometry {
     }
 
     /// What the output gives back to the input: the gradient, or what a transposed convolution writes, plus its bias.
-    pub fn to_input<T: Lane>(
+    pub fn input_gradient<T: Lane>(
         &self,
         op: &'static str,
         dy: &[T],
@@ -157,7 +157,7 @@ impl Geometry {
         dx: &mut [T],
     ) -> Result<()> {
         if let (Some(dy), Some(w), Some(dx)) = (as_f32(dy), as_f32(w), as_f32_mut(dx))
-            && conv_fast::to_input(op, self, dy, w, bias.and_then(as_f32), dx)?
+            && conv_fast::input_gradient(op, self, dy, w, bias.and_then(as_f32), dx)?
         {
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl Geometry {
     }
 
     /// What input and output give to the weight: `dw[groups * outputs, inputs, ..]`.
-    pub fn to_weight<T: Lane>(
+    pub fn weight_gradient<T: Lane>(
         &self,
         op: &'static str,
         x: &[T],
@@ -200,7 +200,7 @@ impl Geometry {
         dw: &mut [T],
     ) -> Result<()> {
         if let (Some(x), Some(dy), Some(dw)) = (as_f32(x), as_f32(dy), as_f32_mut(dw))
-            && conv_fast::to_weight(op, self, x, dy, dw)?
+            && conv_fast::weight_gradient(op, self, x, dy, dw)?
         {
             return Ok(());
         }
@@ -233,7 +233,7 @@ impl Geometry {
     }
 
     /// The sum of each written channel: the gradient of a bias of `channels` over `plane` positions each.
-    pub fn to_bias<T: Lane>(dy: &[T], channels: usize, plane: usize, db: &mut [T]) {
+    pub fn bias_gradient<T: Lane>(dy: &[T], channels: usize, plane: usize, db: &mut [T]) {
         db.fill(T::ZERO);
         if channels * plane == 0 {
             return;
@@ -287,10 +287,12 @@ mod tests {
             .expect("a row");
         assert_eq!(y, [101.0, 123.0, 140.0]);
         let mut dx = [0.0; 4];
-        row.to_input("test", &dy, &w, None, &mut dx).expect("a row");
+        row.input_gradient("test", &dy, &w, None, &mut dx)
+            .expect("a row");
         assert_eq!(dx, [1.0, 20.0, 2.0, 30.0]);
         let mut dw = [0.0; 2];
-        row.to_weight("test", &x, &dy, &mut dw).expect("a row");
+        row.weight_gradient("test", &x, &dy, &mut dw)
+            .expect("a row");
         assert_eq!(dw, [16.0, 7.0]);
     }
 }

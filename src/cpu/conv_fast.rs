@@ -61,8 +61,8 @@ pub(crate) fn forward(
     Ok(true)
 }
 
-/// As [`Geometry::to_input`]; false if tiles do not pay.
-pub(crate) fn to_input(
+/// As [`Geometry::input_gradient`]; false if tiles do not pay.
+pub(crate) fn input_gradient(
     op: &'static str,
     of: &Geometry,
     dy: &[f32],
@@ -260,9 +260,9 @@ fn target_line(pass: &Pass, depth: usize, row: usize) -> usize {
 const TASK: usize = 3 * MOST;
 const TASKS: usize = 8;
 
-/// As [`Geometry::to_weight`]; false if tiles do not pay. Each weight is summed by one thread, so that the result does not
+/// As [`Geometry::weight_gradient`]; false if tiles do not pay. Each weight is summed by one thread, so that the result does not
 /// depend on their number.
-pub(crate) fn to_weight(
+pub(crate) fn weight_gradient(
     op: &'static str,
     of: &Geometry,
     x: &[f32],

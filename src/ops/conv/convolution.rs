@@ -346,7 +346,7 @@ impl Op for Convolution {
             into_dense(self.name, &mut y[0], |y| {
                 match self.direction {
                     Direction::Plain => geometry.forward(self.name, input, weight, bias, y),
-                    Direction::Transposed => geometry.to_input(self.name, input, weight, bias, y),
+                    Direction::Transposed => geometry.input_gradient(self.name, input, weight, bias, y),
                 }
             })?;
         });

@@ -66,7 +66,7 @@ impl ConvolutionGradient {
             let weight = dense(op, &x[2], &mut weight)?;
             into_dense(op, &mut y[at], |dx| {
                 if plain {
-                    geometry.to_input(op, dy, weight, None, dx)
+                    geometry.input_gradient(op, dy, weight, None, dx)
                 } else {
                     geometry.forward(op, dy, weight, None, dx)
                 }
@@ -76,13 +76,13 @@ impl ConvolutionGradient {
             let input = dense(op, &x[1], &mut input)?;
             let (read, written) = if plain { (input, dy) } else { (dy, input) };
             into_dense(op, &mut y[at], |dw| {
-                geometry.to_weight(op, read, written, dw)
+                geometry.weight_gradient(op, read, written, dw)
             })?;
         }
         if let Some(at) = db_at {
             let (channels, sizes) = self.forward.result(geometry);
             into_dense(op, &mut y[at], |db| {
-                Geometry::to_bias(dy, channels, sizes.iter().product(), db);
+                Geometry::bias_gradient(dy, channels, sizes.iter().product(), db);
                 Ok(())
             })?;
         }
@@ -288,8 +288,8 @@ impl Op for ConvolutionGradient {
             }
         };
         let to_x = back(1, gw, &|gw| Self::one(&self.forward, 0, [dy, x, gw]))?;
-        let to_weight = back(2, gx, &|gx| Self::one(&self.forward, 1, [dy, gx, weight]))?;
-        Ok(smallvec![to_dy, to_x, to_weight])
+        let weight_gradient = back(2, gx, &|gx| Self::one(&self.forward, 1, [dy, gx, weight]))?;
+        Ok(smallvec![to_dy, to_x, weight_gradient])
     }
 
     fn boxed(&self) -> Box<dyn Op> {

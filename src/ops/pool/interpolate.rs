@@ -71,6 +71,9 @@ struct InterpolateGradient {
     shape: Shape,
 }
 
+/// A dim, and the index and weight tensors of each of its taps.
+type IndexedDim = (i64, Vec<(Tensor, Tensor)>);
+
 const NAME: &str = "interpolate";
 
 impl Tensor {
@@ -243,7 +246,7 @@ impl Interpolate {
     }
 
     /// Each dim's taps as index tensors and weights that broadcast along the dim.
-    fn indexed(&self, x: &Tensor) -> Result<Vec<(i64, Vec<(Tensor, Tensor)>)>> {
+    fn indexed(&self, x: &Tensor) -> Result<Vec<IndexedDim>> {
         let axes = self.axes(x.shape())?;
         let mut dims = Vec::new();
         for (position, axis) in axes.iter().enumerate() {
@@ -288,7 +291,8 @@ impl Op for Interpolate {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let shape = self.result(&x[0].shape)?;
-        if !x[0].dtype.is_float() && !(x[0].dtype == DType::U8 && self.is_nearest()) {
+        let byte = x[0].dtype == DType::U8 && self.is_nearest();
+        if !x[0].dtype.is_float() && !byte {
             return Err(Error::dtype(
                 NAME,
                 x[0].dtype,

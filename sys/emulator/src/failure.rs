@@ -12,6 +12,7 @@ pub mod code {
     pub const REPEAT_INITIALIZE: i32 = 100002;
     pub const INVALID_FILE: i32 = 100003;
     pub const PARSE_FILE: i32 = 100006;
+    pub const ATTR_INVALID: i32 = 100008;
     pub const REPEAT_FINALIZE: i32 = 100037;
     pub const PROF_ALREADY_RUN: i32 = 100042;
     pub const PROF_NOT_RUN: i32 = 100043;
@@ -28,6 +29,7 @@ pub mod code {
     pub const RT_STREAM_NO_CB_REG: i32 = 107015;
     pub const RT_INVALID_HANDLE: i32 = 107017;
     pub const RT_WAIT_TIMEOUT: i32 = 107019;
+    pub const RT_TASK_TIMEOUT: i32 = 107020;
     pub const RT_SYSPARAMOPT_NOT_SET: i32 = 107021;
     pub const RT_DEVICE_TASK_ABORT: i32 = 107022;
     pub const RT_STREAM_ABORT: i32 = 107023;
@@ -46,6 +48,7 @@ pub mod code {
     pub const RT_MODEL_UPDATE_FAILED: i32 = 107040;
     pub const ACLNN_PARAM_NULLPTR: i32 = 161001;
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
+    pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;
@@ -56,6 +59,7 @@ pub mod code {
     pub const RT_AICORE_EXCEPTION: i32 = 507015;
     pub const RT_STREAM_SYNC_TIMEOUT: i32 = 507046;
     pub const RT_EVENT_SYNC_TIMEOUT: i32 = 507047;
+    pub const RT_SUSPECT_REMOTE: i32 = 507057;
     pub const RT_CAPTURE_INVALIDATED: i32 = 507903;
     pub const RT_HOST_MEMORY_REGISTERED: i32 = 507910;
     pub const RT_HOST_MEMORY_NOT_REGISTERED: i32 = 507911;
@@ -111,6 +115,10 @@ impl Failure {
     /// The layer's prefix of the text, by code family.
     pub fn prefix(&self) -> &'static str {
         match self.code {
+            1 | 2 | 5 => "EI0003",
+            9 | 11 => "EI0006",
+            3 => "EI0007",
+            0..=999 => "EI9999",
             160000..=169999 => "EZ1001",
             560000..=569999 => "EZ9999",
             361001 => "EZ9903",

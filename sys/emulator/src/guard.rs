@@ -3,7 +3,9 @@
 //! Knows codes and texts; it must not know what a function does.
 
 use crate::failure::{Failure, code};
+use crate::hccl::result::wrong;
 use crate::ledger::{self, Site};
+use crate::trace;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,9 +49,17 @@ pub(crate) fn value<R>(
 /// The gate itself; there are thousands of bodies, so it exists once for all of them.
 fn run(name: &'static str, body: &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let booked = catch_unwind(AssertUnwindSafe(|| {
-        crate::state::prepare();
-        ledger::book(name)
+        let problem = crate::state::prepare()
+            .err()
+            .and_then(|problem| match name {
+                "aclGetRecentErrMsg" | "HcclGetErrorString" => None,
+                name if name.starts_with("Hccl") => Some(wrong(problem.text)),
+                _ => Some(problem),
+            });
+        let (site, fault) = ledger::book(name);
+        (site, problem.or(fault))
     }));
+    let begun = trace::begin();
     let Ok((site, fault)) = booked else {
         return Err(Failure::new(
             code::INTERNAL_ERROR,
@@ -70,6 +80,8 @@ fn run(name: &'static str, body: &mut dyn FnMut() -> Result<(), Failure>) -> Res
     if let Err(failure) = &outcome {
         keep(site, failure);
     }
+    let code = outcome.as_ref().map_or_else(|failure| failure.code, |()| 0);
+    trace::call(begun, site, code);
     outcome
 }
 
@@ -87,14 +99,17 @@ fn keep(site: Site, failure: &Failure) {
     if matches!(failure.code, code::REPEAT_INITIALIZE | code::SUCCESS) {
         return;
     }
-    LAST.with(|cell| cell.set(failure.code));
+    let of_runtime = failure.code >= code::INVALID_PARAM;
+    if of_runtime {
+        LAST.with(|cell| cell.set(failure.code));
+    }
     let block = format!(
         "{}: [{}] {} failed with {}: {}",
         failure.prefix(),
-        if failure.code / 1000 % 100 == 61 {
-            "PID-op"
-        } else {
-            "runtime"
+        match failure.code {
+            code if code / 1000 % 100 == 61 => "PID-op",
+            _ if of_runtime => "runtime",
+            _ => "HCCL",
         },
         site,
         failure.code,
@@ -139,7 +154,9 @@ pub(crate) fn violation(code: i32, text: impl Into<String>) -> Failure {
         format!("{site}: {text}")
     };
     if crate::state::strictness() == crate::settings::Strictness::Abort {
-        eprintln!("ascend-emulator: violation: {line}");
+        let trace = std::backtrace::Backtrace::force_capture();
+        eprintln!("ascend-emulator: violation: {line}\n{trace}");
+        crate::trace::flush();
         std::process::abort();
     }
     ledger::violation(line);

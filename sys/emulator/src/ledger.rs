@@ -3,8 +3,10 @@
 //! Knows names and numbers of calls; it must not know what the calls do.
 
 use crate::failure::Failure;
-use crate::settings::{SettingsError, bytes};
+use crate::settings::{Log, SettingsError, bytes};
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A call: the function's name and its number among all calls since the start.
@@ -46,7 +48,7 @@ impl Schedule {
             .filter(|entry| !entry.is_empty())
         {
             schedule.add(entry).ok_or_else(|| SettingsError {
-                setting: "faults",
+                setting: String::from("faults"),
                 got: entry.to_string(),
                 wanted: "name:n=code, name:n+=code, device-dies-after-launches=n[:code] or memory-limit=bytes",
             })?;
@@ -101,6 +103,8 @@ struct Ledger {
     kernels: u64,
     schedule: Schedule,
     log: Option<VecDeque<String>>,
+    log_file: Option<File>,
+    log_prints: bool,
     violations: Vec<String>,
 }
 
@@ -114,15 +118,24 @@ fn with<R>(work: impl FnOnce(&mut Ledger) -> R) -> R {
     work(guard.get_or_insert_default())
 }
 
-/// Empties the book and sets a schedule.
-pub(crate) fn restart(schedule: Schedule, log: bool) {
+/// Empties the book and sets a schedule. A log file that cannot be opened is an error; then nothing changes.
+pub(crate) fn restart(schedule: Schedule, log: &Log) -> std::io::Result<()> {
+    let log_file = match log {
+        Log::File(path) => Some(File::create(
+            path.replace("%p", &std::process::id().to_string()),
+        )?),
+        _ => None,
+    };
     with(|ledger| {
         *ledger = Ledger {
             schedule,
-            log: log.then(VecDeque::new),
+            log: (*log == Log::Memory).then(VecDeque::new),
+            log_file,
+            log_prints: *log == Log::Stderr,
             ..Ledger::default()
         };
     });
+    Ok(())
 }
 
 /// Replaces the schedule; counts in it start from now on.
@@ -157,6 +170,12 @@ pub(crate) fn book(name: &'static str) -> (Site, Option<Failure>) {
                 log.pop_front();
             }
             log.push_back(site.to_string());
+        }
+        if let Some(file) = &mut ledger.log_file {
+            let _ = writeln!(file, "{site}");
+        }
+        if ledger.log_prints {
+            eprintln!("ascend-emulator: {site}");
         }
         (site, fault)
     })

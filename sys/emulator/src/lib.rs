@@ -28,6 +28,7 @@ mod executor;
 mod exports;
 mod failure;
 mod guard;
+mod hccl;
 mod kernel;
 mod kernels;
 mod ledger;
@@ -42,10 +43,11 @@ mod shims;
 mod state;
 mod stream;
 mod tensor;
+mod trace;
 
-pub use executor::supported_ops;
+pub use executor::{lacking_ops, supported_ops};
 pub use ledger::{all_calls, call_log, calls, kernel_launches, violations};
-pub use settings::{Settings, SettingsError, Strictness};
+pub use settings::{Log, Settings, SettingsError, Strictness};
 pub use state::{reset, set_faults};
 
 use std::ffi::{CStr, c_void};

@@ -31,9 +31,12 @@ pub(crate) enum Kind {
     Physical,
     Plain,
     Communicator,
+    Description,
+    Buffer,
+    Attributes,
 }
 
-const KINDS: [(Kind, &str); 16] = [
+const KINDS: [(Kind, &str); 19] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -48,8 +51,11 @@ const KINDS: [(Kind, &str); 16] = [
     (Kind::ScalarList, "scalar list"),
     (Kind::Executor, "executor"),
     (Kind::Physical, "physical memory"),
-    (Kind::Plain, "descriptor"),
+    (Kind::Plain, "configuration"),
     (Kind::Communicator, "communicator"),
+    (Kind::Description, "tensor description"),
+    (Kind::Buffer, "data buffer"),
+    (Kind::Attributes, "attribute list"),
 ];
 
 impl Kind {
@@ -134,6 +140,14 @@ impl<T> Registry<T> {
         std::ptr::without_provenance_mut(handle)
     }
 
+    /// A living object, or nothing: for the runtime itself, which may come late.
+    pub fn peek(&self, number: usize) -> Option<Arc<T>> {
+        let map = self.lock();
+        map.as_ref()?
+            .get(&number)
+            .map(|entry| Arc::clone(&entry.value))
+    }
+
     pub fn get<P>(&self, handle: *const P) -> Result<Arc<T>, Failure> {
         let number = handle.addr();
         if let Some(entry) = self.lock().as_ref().and_then(|map| map.get(&number)) {
@@ -148,6 +162,19 @@ impl<T> Registry<T> {
             return Ok(entry.value);
         }
         Err(self.explain(number))
+    }
+
+    /// The object if it is alive. Says nothing if it is not.
+    pub fn peek<P>(&self, handle: *const P) -> Option<Arc<T>> {
+        let map = self.lock();
+        let entry = map.as_ref()?.get(&handle.addr())?;
+        Some(Arc::clone(&entry.value))
+    }
+
+    /// Takes an object out if it is alive. Says nothing if it is not: for the emulator's own tidying.
+    pub fn take<P>(&self, handle: *const P) -> Option<Arc<T>> {
+        let entry = self.lock().as_mut()?.remove(&handle.addr());
+        entry.map(|entry| entry.value)
     }
 
     /// Why a handle names nothing.

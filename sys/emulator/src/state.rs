@@ -13,13 +13,15 @@ use crate::stream::Stream;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, Weak};
 
 /// All contexts, primary ones included.
 pub(crate) static CONTEXTS: Registry<Context> = Registry::new(Kind::Context, code::RT_CONTEXT_NULL);
 
 static WORLD: RwLock<Option<Arc<World>>> = RwLock::new(None);
 static READY: Once = Once::new();
+/// Why the environment was not understood.
+static REFUSED: OnceLock<String> = OnceLock::new();
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Context>>> = const { RefCell::new(None) };
@@ -71,17 +73,42 @@ pub(crate) struct Context {
     default_stream: Mutex<Option<Arc<Stream>>>,
 }
 
-/// Reads the environment once, before the first call.
-pub(crate) fn prepare() {
+/// Reads the environment once, before the first call. What it cannot understand fails every call.
+pub(crate) fn prepare() -> Result<(), Failure> {
     READY.call_once(|| {
-        let settings = Settings::from_environment();
-        let schedule = Schedule::parse(&settings.faults).unwrap_or_else(|error| {
-            ledger::violation(error.to_string());
-            Schedule::default()
+        let chosen = Settings::from_environment().and_then(|settings| {
+            start(&settings)?;
+            Ok(settings)
         });
-        ledger::restart(schedule, settings.log);
+        let settings = chosen.unwrap_or_else(|error| {
+            eprintln!("ascend-emulator: {error}");
+            let _ = REFUSED.set(error.to_string());
+            Settings::default()
+        });
+        for odd in &settings.odd {
+            ledger::violation(odd.clone());
+        }
         install(settings);
     });
+    match REFUSED.get() {
+        Some(why) => Err(Failure::new(
+            code::ATTR_INVALID,
+            format!("a setting of the emulator is wrong: {why}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Starts the book and the trace.
+fn start(settings: &Settings) -> Result<(), SettingsError> {
+    let schedule = Schedule::parse(&settings.faults)?;
+    let refuse = |setting: &str, error: std::io::Error| SettingsError {
+        setting: setting.to_string(),
+        got: error.to_string(),
+        wanted: "the path of a file that can be written",
+    };
+    ledger::restart(schedule, &settings.log).map_err(|error| refuse("log", error))?;
+    crate::trace::restart(settings.trace.as_deref()).map_err(|error| refuse("trace", error))
 }
 
 fn install(settings: Settings) {
@@ -102,9 +129,9 @@ fn install(settings: Settings) {
 /// Work still queued is dropped; a kernel that runs is waited for.
 ///
 /// # Errors
-/// When the fault schedule of the settings cannot be read; then nothing changes.
+/// When the fault schedule of the settings cannot be read (then nothing changes), or a file for the log or trace cannot be made.
 pub fn reset(settings: Settings) -> Result<(), SettingsError> {
-    let schedule = Schedule::parse(&settings.faults)?;
+    Schedule::parse(&settings.faults)?;
     READY.call_once(|| {});
     let old = WORLD.write().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(old) = old {
@@ -118,6 +145,7 @@ pub fn reset(settings: Settings) -> Result<(), SettingsError> {
             context.kill();
         }
     }
+    crate::hccl::clear();
     crate::stream::STREAMS.clear();
     CONTEXTS.clear();
     crate::event::EVENTS.clear();
@@ -125,12 +153,12 @@ pub fn reset(settings: Settings) -> Result<(), SettingsError> {
     crate::meta::clear();
     crate::executor::EXECUTORS.clear();
     memory::clear(None);
-    ledger::restart(schedule, settings.log);
+    let started = start(&settings);
     install(settings);
     CURRENT.with(|cell| cell.borrow_mut().take());
     guard::last_code(true);
     guard::recent_text();
-    Ok(())
+    started
 }
 
 /// Replaces the fault schedule; its counts start from here.
@@ -139,14 +167,14 @@ pub fn reset(settings: Settings) -> Result<(), SettingsError> {
 /// When the schedule cannot be read; then nothing changes.
 pub fn set_faults(faults: &str) -> Result<(), SettingsError> {
     let schedule = Schedule::parse(faults)?;
-    prepare();
+    let _ = prepare();
     ledger::set_schedule(schedule);
     Ok(())
 }
 
 /// The state; after `prepare` there is always one, except for a moment within `reset`.
 pub(crate) fn world() -> Result<Arc<World>, Failure> {
-    prepare();
+    let _ = prepare();
     WORLD
         .read()
         .unwrap_or_else(PoisonError::into_inner)

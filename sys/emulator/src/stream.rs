@@ -152,10 +152,11 @@ impl Stream {
             ));
         }
         if let Some(code) = queue.aborted {
-            return Err(Failure::new(
-                code,
-                "the stream was stopped after a failure or aborted",
-            ));
+            let why = match &queue.error {
+                Some(first) => format!("the stream stopped after a failure: {}", first.text),
+                None => String::from("the stream was aborted"),
+            };
+            return Err(Failure::new(code, why));
         }
         queue.tasks.push_back(task);
         if !queue.worker {
@@ -224,9 +225,14 @@ impl Stream {
     }
 
     fn execute(&self, task: &Task) -> Result<(), Failure> {
-        if let Some(delay) = world().ok().and_then(|world| world.delay()) {
-            std::thread::sleep(Duration::from_micros(delay));
+        if let Ok(world) = world() {
+            let extra = Duration::from_micros(world.delay().unwrap_or(0));
+            let pause = world.settings.latency + extra;
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
         }
+        crate::trace::enter(self.device.id, crate::callback::number_of(self));
         crate::tensor::set_saturation(self.saturate);
         for hold in &task.holds {
             if hold.block.is_freed() {
@@ -250,8 +256,8 @@ impl Stream {
         }
         let stop = self.failure_mode.load(Ordering::Acquire) == 1
             || CONTEXTS
-                .get(std::ptr::without_provenance::<()>(self.context))
-                .is_ok_and(|context| context.stop_on_failure.load(Ordering::Acquire));
+                .peek(self.context)
+                .is_some_and(|context| context.stop_on_failure.load(Ordering::Acquire));
         let mut queue = self.lock();
         queue.error = Some(failure.clone());
         if stop {
@@ -354,10 +360,12 @@ impl Stream {
 
 /// Runs a body with the call that queued it as the thread's current call; a panic becomes a failure.
 pub(crate) fn run_body(body: &Body, site: Site) -> Result<(), Failure> {
+    let begun = crate::trace::begin();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut run = body.lock().unwrap_or_else(PoisonError::into_inner);
         run()
     }));
+    crate::trace::task(begun, site);
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(fault)) => Err(Failure::new(fault.code, format!("{site}: {}", fault.text))),

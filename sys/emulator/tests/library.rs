@@ -132,7 +132,7 @@ fn again(test: &str, variables: &[(&str, &str)]) -> std::process::ExitStatus {
     let program = std::env::current_exe().expect("path of this test");
     Command::new(program)
         .args(["--exact", test])
-        .env("ASCEND_EMULATOR_TEST_CHILD", "1")
+        .env("TEST_CHILD", "1")
         .envs(variables.iter().copied())
         .output()
         .expect("the test runs again")
@@ -140,7 +140,7 @@ fn again(test: &str, variables: &[(&str, &str)]) -> std::process::ExitStatus {
 }
 
 fn is_child() -> bool {
-    std::env::var_os("ASCEND_EMULATOR_TEST_CHILD").is_some()
+    std::env::var_os("TEST_CHILD").is_some()
 }
 
 fn resolved<F: Function>(_: F) -> F::Pointer {

@@ -93,6 +93,7 @@ pub unsafe extern "C" fn aclFinalize() -> aclError {
         init.count = 0;
         drop(init);
         run_callbacks(&FINALIZE_CALLBACKS);
+        crate::trace::flush();
         Ok(())
     })
 }

@@ -9,8 +9,8 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-/// A workspace of zeros; no memory is an error.
-pub(crate) fn workspace<T: Lane>(op: &'static str, count: usize) -> Result<Vec<T>> {
+/// Room for so many values; no memory is an error.
+pub(crate) fn room<T>(op: &'static str, count: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values
         .try_reserve_exact(count)
@@ -20,6 +20,12 @@ pub(crate) fn workspace<T: Lane>(op: &'static str, count: usize) -> Result<Vec<T
             asked: count.saturating_mul(size_of::<T>()),
             free: 0,
         })?;
+    Ok(values)
+}
+
+/// A workspace of zeros; no memory is an error.
+pub(crate) fn workspace<T: Lane>(op: &'static str, count: usize) -> Result<Vec<T>> {
+    let mut values = room(op, count)?;
     values.resize(count, T::ZERO);
     Ok(values)
 }

@@ -51,13 +51,17 @@ pub(crate) fn forward(
     let Some(shape) = pays(&of, of.outputs) else {
         return Ok(false);
     };
+    let pass = Pass::forward(&of);
+    if !pass.is_compact() {
+        return Ok(false);
+    }
     let run = Run {
         op,
         of: &of,
         shape,
         bias,
     };
-    run.pass(&Pass::forward(&of), x, w, y)?;
+    run.pass(&pass, x, w, y)?;
     Ok(true)
 }
 
@@ -74,14 +78,26 @@ pub(crate) fn input_gradient(
     let Some(shape) = pays(&of, of.inputs) else {
         return Ok(false);
     };
+    let Some(passes) = Pass::backward(&of) else {
+        return Ok(false);
+    };
+    if !passes.iter().all(Pass::is_compact) {
+        return Ok(false);
+    }
+    if passes.iter().any(|pass| pass.own_taps() == 0) {
+        let (plane, channels) = (of.input_plane(), of.groups * of.inputs);
+        for (index, dx) in dx.chunks_exact_mut(plane.max(1)).enumerate() {
+            dx.fill(bias.map_or(0.0, |bias| bias[index % channels]));
+        }
+    }
     let run = Run {
         op,
         of: &of,
         shape,
         bias,
     };
-    for pass in Pass::backward(&of) {
-        run.pass(&pass, dy, w, dx)?;
+    for pass in passes.iter().filter(|pass| pass.own_taps() > 0) {
+        run.pass(pass, dy, w, dx)?;
     }
     Ok(true)
 }
@@ -274,6 +290,9 @@ pub(crate) fn weight_gradient(
         return Ok(false);
     };
     let pass = Pass::forward(&of);
+    if !pass.is_compact() {
+        return Ok(false);
+    }
     let (width, taps) = (shape.width(), of.taps());
     let panels = of.outputs.div_ceil(width);
     let most = (of.inputs * taps / TASK).clamp(1, of.inputs.max(1));

@@ -84,6 +84,10 @@ pub(crate) struct Pass {
 
 /// The numbers of a box of the source.
 const BOX: usize = 64 * 1024;
+/// The most numbers of a box: those of one line of many channels.
+const LARGEST: usize = 8 * 1024 * 1024;
+/// The most phases of strides that are worth passes.
+const PHASES: usize = 4096;
 /// The most columns of a block.
 const COLUMNS: usize = 504;
 /// Blocks that a call is cut into at least, where there are so many rows.
@@ -97,8 +101,12 @@ impl Pass {
         Pass::new(axes, (reads, writes), of.output, (reads * taps, taps), of)
     }
 
-    /// The passes back to the input, one for each phase of the strides.
-    pub fn backward(of: &Geometry) -> Vec<Self> {
+    /// The passes back to the input, one for each phase of the strides; none if there are too many.
+    pub fn backward(of: &Geometry) -> Option<Vec<Self>> {
+        let phases = (0..3).map(|axis| of.stride[axis].min(of.input[axis]));
+        if phases.fold(1, usize::saturating_mul) > PHASES {
+            return None;
+        }
         let [depths, rows, columns] = [0, 1, 2].map(|axis| Axis::backward(of, axis));
         let (reads, writes, taps) = (of.outputs, of.inputs, of.taps());
         let mut passes = Vec::new();
@@ -111,7 +119,7 @@ impl Pass {
                 }
             }
         }
-        passes
+        Some(passes)
     }
 
     fn new(
@@ -134,7 +142,10 @@ impl Pass {
         };
         let (count, least) = (pass.axes[2].count, pass.axes[2].count.div_ceil(COLUMNS));
         pass.columns = count.div_ceil(least.max(1)).max(1);
-        let line = pass.line() * reads * pass.depth();
+        let line = pass
+            .line()
+            .saturating_mul(reads)
+            .saturating_mul(pass.depth());
         let (step, span) = (pass.axes[1].step, pass.axes[1].span().1);
         let fit = ((BOX / line.max(1)).saturating_sub(span) / step).max(1);
         let others = of.batch * of.groups * pass.axes[0].count * least;
@@ -171,7 +182,14 @@ impl Pass {
 
     /// The numbers of a box of some channels, with room to read a tile past its end.
     pub fn box_size(&self, channels: usize) -> usize {
-        channels * self.depth() * self.height() * self.line() + super::conv_tile::MOST
+        let plane = self.depth().saturating_mul(self.height());
+        let all = plane.saturating_mul(self.line()).saturating_mul(channels);
+        all.saturating_add(super::conv_tile::MOST)
+    }
+
+    /// Whether a box of all channels is of a reasonable size: taps may be far apart.
+    pub fn is_compact(&self) -> bool {
+        self.box_size(self.reads) <= LARGEST
     }
 
     /// Where each channel's each tap lies in a box, relative to the first target's row and column.

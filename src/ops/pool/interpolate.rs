@@ -207,17 +207,17 @@ impl Interpolate {
     fn taps<T: Lane>(&self, x: &Shape) -> Result<[Taps<T>; 2]> {
         let axes = self.axes(x)?;
         let taps = |axis: Option<&Axis>| match axis {
-            Some(axis) => axis.taps(self.options.mode, self.options.align),
-            None => Taps {
+            Some(axis) => axis.taps(NAME, self.options.mode, self.options.align),
+            None => Ok(Taps {
                 size: 1,
                 each: 1,
                 places: vec![0],
                 weights: vec![T::ONE],
-            },
+            }),
         };
         Ok(match axes.as_slice() {
-            [columns] => [taps(None), taps(Some(columns))],
-            axes => [taps(axes.first()), taps(axes.get(1))],
+            [columns] => [taps(None)?, taps(Some(columns))?],
+            axes => [taps(axes.first())?, taps(axes.get(1))?],
         })
     }
 
@@ -251,7 +251,7 @@ impl Interpolate {
         let mut dims = Vec::new();
         for (position, axis) in axes.iter().enumerate() {
             let (places, weights) = with_float!(x.dtype(), T => {
-                let taps = axis.taps::<T>(self.options.mode, self.options.align);
+                let taps = axis.taps::<T>(NAME, self.options.mode, self.options.align)?;
                 let weights: Vec<f64> = taps.weights.iter().map(|weight| weight.to_f64()).collect();
                 (taps.places, weights)
             });

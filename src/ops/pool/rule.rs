@@ -3,6 +3,7 @@
 //! Knows kernels, strides and paddings. Must not know what becomes of a window.
 
 use super::{AvgPoolOptions, MaxPoolOptions, OutputSize};
+use crate::cpu::conv_dense::room;
 use crate::cpu::pool::{Window, Windows};
 use crate::ops::conv::PerDim;
 use crate::ops::prelude::*;
@@ -115,7 +116,9 @@ impl Pooling {
         let size = self.plane(x)?;
         let axis = |axis: usize| match self.rule {
             Rule::Sliding(sliding) => sliding.windows(self.name, axis, size[axis]),
-            Rule::Adaptive(output) => Ok(adaptive(size[axis], output[axis].unwrap_or(size[axis]))),
+            Rule::Adaptive(output) => {
+                adaptive(self.name, size[axis], output[axis].unwrap_or(size[axis]))
+            }
         };
         Ok(Windows {
             size,
@@ -205,7 +208,7 @@ fn places(windows: &[Window]) -> [Vec<i64>; 2] {
 }
 
 /// Windows `[floor(i n / o), ceil((i + 1) n / o))`.
-fn adaptive(size: usize, count: usize) -> Vec<Window> {
+fn adaptive(op: &'static str, size: usize, count: usize) -> Result<Vec<Window>> {
     let window = |index: usize| {
         let start = (index as u128 * size as u128 / count as u128) as usize;
         let end = ((index as u128 + 1) * size as u128).div_ceil(count as u128) as usize;
@@ -216,7 +219,9 @@ fn adaptive(size: usize, count: usize) -> Vec<Window> {
             padded: end - start,
         }
     };
-    (0..count).map(window).collect()
+    let mut windows = room(op, count)?;
+    windows.extend((0..count).map(window));
+    Ok(windows)
 }
 
 impl Sliding {
@@ -292,6 +297,8 @@ impl Sliding {
                 padded: (first + kernel).min(size + 2 * padding) - first,
             }
         };
-        Ok((0..count).map(window).collect())
+        let mut windows = room(op, count)?;
+        windows.extend((0..count).map(window));
+        Ok(windows)
     }
 }

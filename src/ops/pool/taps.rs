@@ -2,9 +2,11 @@
 //!
 //! Knows coordinates and weights. Must not know tensors.
 
+use crate::cpu::conv_dense::room;
 use crate::cpu::lane::Lane;
 use crate::cpu::pool_resize::Taps;
 use crate::dtype::DType;
+use crate::error::Result;
 
 /// How [`Tensor::interpolate`](crate::Tensor::interpolate) finds a value between elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +36,12 @@ pub(super) struct Axis {
 
 impl Axis {
     /// The taps of one dim, with coordinates in the lane's precision.
-    pub fn taps<T: Lane>(self, mode: InterpolateMode, align: bool) -> Taps<T> {
+    pub fn taps<T: Lane>(
+        self,
+        op: &'static str,
+        mode: InterpolateMode,
+        align: bool,
+    ) -> Result<Taps<T>> {
         let axis = self;
         let each = match mode {
             InterpolateMode::Nearest | InterpolateMode::NearestExact => 1,
@@ -44,8 +51,8 @@ impl Axis {
         let mut taps = Taps {
             size: axis.input,
             each,
-            places: Vec::with_capacity(axis.output * each),
-            weights: Vec::with_capacity(axis.output * each),
+            places: room(op, axis.output.saturating_mul(each))?,
+            weights: room(op, axis.output.saturating_mul(each))?,
         };
         let double = T::DTYPE == DType::F64;
         let round = |x: f64| if double { x } else { f64::from(x as f32) };
@@ -90,7 +97,7 @@ impl Axis {
                 }
             }
         }
-        taps
+        Ok(taps)
     }
 }
 

@@ -90,6 +90,11 @@ impl<T> Start<T> {
         Start(values.as_mut_ptr())
     }
 
+    /// The address of an element.
+    pub fn at(&self, index: usize) -> *mut T {
+        self.0.wrapping_add(index)
+    }
+
     /// # Safety
     /// The range must lie in the slice, and nobody else may use it.
     #[allow(clippy::mut_from_ref, reason = "the caller promises disjoint ranges")]

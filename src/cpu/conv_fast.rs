@@ -5,24 +5,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::conv::Geometry;
-use super::conv_dense::{Start, chunks, workspace};
+use super::conv_dense::{Start, chunks, room, workspace};
 use super::conv_pass::Pass;
-use super::conv_tile::{MOST, Rows, Shape, gather, spread};
+use super::conv_tile::{MOST, Rows, SLACK, Vectors, turn_four};
 use super::par;
 use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// Fewer written channels than this in a group leave a vector idle for the most part, which only strides are worth.
+/// Fewer written channels than this in a group leave a tile of channels idle for the most part.
 const FEWEST: usize = 4;
-
 /// Rows of a panel of weights that are packed at a time.
 const PART: usize = 64;
 
-/// Whether tiles pay for groups that write this many channels.
-fn pays(of: &Geometry, writes: usize) -> Option<Shape> {
-    let shape = Shape::of_cpu();
-    let least = if of.stride[2] > 1 { FEWEST / 2 } else { FEWEST };
-    (writes >= least && shape.lanes >= 4).then_some(shape)
+/// The vectors of this CPU, if they are worth a kernel of their own.
+fn vectors() -> Option<Vectors> {
+    Some(Vectors::of_cpu()).filter(|vectors| vectors.lanes >= 4)
 }
 
 /// A convolution whose kernel is a single tap without stride or padding sees its planes as lines.
@@ -48,7 +45,7 @@ pub(crate) fn forward(
     y: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(shape) = pays(&of, of.outputs) else {
+    let Some(vectors) = vectors() else {
         return Ok(false);
     };
     let pass = Pass::forward(&of);
@@ -58,7 +55,7 @@ pub(crate) fn forward(
     let run = Run {
         op,
         of: &of,
-        shape,
+        vectors,
         bias,
     };
     run.pass(&pass, x, w, y)?;
@@ -75,7 +72,7 @@ pub(crate) fn input_gradient(
     dx: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(shape) = pays(&of, of.inputs) else {
+    let Some(vectors) = vectors() else {
         return Ok(false);
     };
     let Some(passes) = Pass::backward(&of) else {
@@ -93,7 +90,7 @@ pub(crate) fn input_gradient(
     let run = Run {
         op,
         of: &of,
-        shape,
+        vectors,
         bias,
     };
     for pass in passes.iter().filter(|pass| pass.own_taps() > 0) {
@@ -115,29 +112,41 @@ fn out_of_memory(op: &'static str) -> Error {
 struct Run<'a> {
     op: &'static str,
     of: &'a Geometry,
-    shape: Shape,
+    vectors: Vectors,
     bias: Option<&'a [f32]>,
 }
 
 impl Run<'_> {
+    /// The channels of a panel: one by one where a tile of channels would be mostly idle.
+    fn width(&self, pass: &Pass) -> usize {
+        if pass.writes < FEWEST {
+            1
+        } else {
+            self.vectors.width()
+        }
+    }
+
     /// The weights of every group in panels: `[group][panel][channel that is read, tap][channels that are written]`.
     fn panels(&self, pass: &Pass, w: &[f32]) -> Result<Vec<f32>> {
-        let (width, places) = (self.shape.width(), pass.places(self.of.kernel));
+        let (width, places) = (self.width(pass), pass.places(self.of.kernel));
         let panels = pass.writes.div_ceil(width);
         let deep = pass.reads * places.len();
         let mut packed = workspace(self.op, self.of.groups * panels * deep * width)?;
+        let mut rows = room(self.op, deep)?;
+        for channel in 0..pass.reads {
+            rows.extend(places.iter().map(|place| channel * pass.read_step + place));
+        }
         let group_size = pass.reads * pass.writes * pass.taps;
         let grain = (64 * 1024 / (deep * width).max(1)).max(1);
         chunks(&mut packed, deep * width, grain, |index, to| {
             let (group, first) = (index / panels, index % panels * width);
             let count = width.min(pass.writes - first);
             let w = &w[group * group_size + first * pass.write_step..];
-            for (part, to) in to.chunks_mut(PART * width).enumerate() {
+            for (to, rows) in to.chunks_mut(PART * width).zip(rows.chunks(PART)) {
                 for lane in 0..count {
                     let w = &w[lane * pass.write_step..];
-                    for (row, to) in to[lane..].iter_mut().step_by(width).enumerate() {
-                        let row = part * PART + row;
-                        *to = w[row / places.len() * pass.read_step + places[row % places.len()]];
+                    for (to, row) in to.chunks_exact_mut(width).zip(rows) {
+                        to[lane] = w[*row];
                     }
                 }
             }
@@ -148,7 +157,7 @@ impl Run<'_> {
     /// Every target position of a pass.
     fn pass(&self, pass: &Pass, source: &[f32], w: &[f32], target: &mut [f32]) -> Result<()> {
         let packed = self.panels(pass, w)?;
-        let (width, offsets) = (self.shape.width(), pass.offsets(pass.reads));
+        let (width, offsets) = (self.width(pass), pass.offsets(pass.reads));
         let (panels, deep) = (pass.writes.div_ceil(width), offsets.len());
         let blocks: usize = pass.blocks().iter().product();
         let size: usize = pass.axes.iter().map(|axis| axis.size).product();
@@ -162,7 +171,7 @@ impl Run<'_> {
         par::ranges(items * parts, 1, |range| {
             let (Ok(mut held), Ok(mut tile)) = (
                 workspace::<f32>(self.op, pass.box_size(pass.reads)),
-                workspace::<f32>(self.op, MOST * width),
+                workspace::<f32>(self.op, SLACK.max(MOST * width)),
             ) else {
                 return failed.store(true, Ordering::Relaxed);
             };
@@ -196,7 +205,14 @@ impl Run<'_> {
                         let from = &held[(row - rows.start) * pass.row_step()..];
                         // SAFETY: the block's positions are this item's alone, and the panel's channels this part's.
                         unsafe {
-                            self.line(&offsets, (from, w, bias), &columns, &mut tile, &to, &start)
+                            self.line(
+                                (&offsets, width),
+                                (from, w, bias),
+                                &columns,
+                                &mut tile,
+                                &to,
+                                &start,
+                            )
                         };
                     }
                 }
@@ -214,44 +230,33 @@ impl Run<'_> {
     /// Nobody else may write the targets of the line.
     unsafe fn line(
         &self,
-        offsets: &[usize],
+        (offsets, width): (&[usize], usize),
         (from, w, bias): (&[f32], &[f32], Option<&[f32]>),
         columns: &std::ops::Range<usize>,
         tile: &mut [f32],
         to: &Line,
         start: &Start<f32>,
     ) {
-        let (width, count) = (self.shape.width(), columns.len());
-        let tiles = count.div_ceil(self.shape.most);
+        let (vectors, count) = (self.vectors, columns.len());
+        let most = if width == 1 {
+            vectors.reach()
+        } else {
+            vectors.most
+        };
+        let tiles = count.div_ceil(most);
         for index in 0..tiles {
             let (first, end) = (count * index / tiles, count * (index + 1) / tiles);
-            // SAFETY: the box has the positions of the line for each offset, with room for one tile more; the panel has a row
-            // for each offset; the tile has room.
+            let (x, sums, length) = (from[first..].as_ptr(), tile.as_mut_ptr(), end - first);
+            let at = to.at + (columns.start + first) * to.apart;
+            // SAFETY: the box has the positions of the line for each offset, with room for a tile past its end; the panel has a
+            // row for each offset; the tile has room. The targets lie in the slice, and are the line's.
             unsafe {
-                spread(
-                    end - first,
-                    offsets,
-                    from.as_ptr().add(first),
-                    w.as_ptr(),
-                    tile.as_mut_ptr(),
-                );
-            }
-            for channel in 0..to.channels {
-                let bias = bias.map_or(0.0, |bias| bias[channel]);
-                let at = to.at + channel * to.plane + (columns.start + first) * to.apart;
-                let length = end - first;
-                // SAFETY: the targets lie in the slice, and are the line's.
-                let targets = unsafe { start.range(at, (length - 1) * to.apart + 1) };
-                let sums = tile[channel..].chunks(width).take(length);
-                if to.apart == 1 {
-                    for (target, sum) in targets.iter_mut().zip(sums) {
-                        *target = sum[0] + bias;
-                    }
+                if width == 1 {
+                    vectors.along(length, offsets, x, &w[..offsets.len()], sums);
                 } else {
-                    for (target, sum) in targets.iter_mut().step_by(to.apart).zip(sums) {
-                        *target = sum[0] + bias;
-                    }
+                    vectors.spread(length, offsets, x, w.as_ptr(), sums);
                 }
+                to.store(tile, width, (at, length), bias, start);
             }
         }
     }
@@ -263,6 +268,63 @@ struct Line {
     plane: usize,
     apart: usize,
     channels: usize,
+}
+
+impl Line {
+    /// Writes a tile of sums, `width` channels to a position, from target `at` on.
+    ///
+    /// # Safety
+    /// The targets must lie in the slice, and nobody else may write them.
+    unsafe fn store(
+        &self,
+        tile: &[f32],
+        width: usize,
+        (at, length): (usize, usize),
+        bias: Option<&[f32]>,
+        start: &Start<f32>,
+    ) {
+        let turned = if self.apart == 1 && length >= 4 {
+            self.channels / 4 * 4
+        } else {
+            0
+        };
+        for channel in (0..turned).step_by(4) {
+            let bias = std::array::from_fn(|lane| bias.map_or(0.0, |bias| bias[channel + lane]));
+            for position in (0..length).step_by(4) {
+                let position = position.min(length - 4);
+                let (from, to) = (
+                    position * width + channel,
+                    at + channel * self.plane + position,
+                );
+                // SAFETY: four positions of four channels of the tile, and of the targets.
+                unsafe {
+                    turn_four(
+                        tile[from..].as_ptr(),
+                        width,
+                        &bias,
+                        start.at(to),
+                        self.plane,
+                    )
+                };
+            }
+        }
+        for channel in turned..self.channels {
+            let bias = bias.map_or(0.0, |bias| bias[channel]);
+            let at = at + channel * self.plane;
+            // SAFETY: promised by the caller.
+            let targets = unsafe { start.range(at, (length - 1) * self.apart + 1) };
+            if width == 1 && self.apart == 1 {
+                for (target, sum) in targets.iter_mut().zip(tile) {
+                    *target = sum + bias;
+                }
+                continue;
+            }
+            let sums = tile[channel..].chunks(width);
+            for (target, sum) in targets.iter_mut().step_by(self.apart).zip(sums) {
+                *target = sum[0] + bias;
+            }
+        }
+    }
 }
 
 /// The first number of a line of targets in its plane, for positions of the axes.
@@ -286,14 +348,14 @@ pub(crate) fn weight_gradient(
     dw: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(shape) = pays(&of, of.outputs) else {
+    let Some(vectors) = vectors().filter(|_| of.outputs >= FEWEST) else {
         return Ok(false);
     };
     let pass = Pass::forward(&of);
     if !pass.is_compact() {
         return Ok(false);
     }
-    let (width, taps) = (shape.width(), of.taps());
+    let (width, taps) = (vectors.width(), of.taps());
     let panels = of.outputs.div_ceil(width);
     let most = (of.inputs * taps / TASK).clamp(1, of.inputs.max(1));
     let parts = TASKS.div_ceil((of.groups * panels).max(1)).clamp(1, most);
@@ -308,7 +370,7 @@ pub(crate) fn weight_gradient(
                 op,
                 of: &of,
                 pass: &pass,
-                shape,
+                vectors,
                 group,
                 channels,
                 outputs,
@@ -331,7 +393,7 @@ struct Weights<'a> {
     op: &'static str,
     of: &'a Geometry,
     pass: &'a Pass,
-    shape: Shape,
+    vectors: Vectors,
     group: usize,
     channels: std::ops::Range<usize>,
     outputs: std::ops::Range<usize>,
@@ -340,14 +402,14 @@ struct Weights<'a> {
 impl Weights<'_> {
     /// The sums over all samples and blocks: `[channel that is read, tap][channel that is written]`.
     fn total(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
-        let (pass, of, width) = (self.pass, self.of, self.shape.width());
+        let (pass, of, width) = (self.pass, self.of, self.vectors.width());
         let offsets = pass.offsets(self.channels.len());
         let mut total = workspace(self.op, offsets.len() * width)?;
         let mut held = workspace(self.op, pass.box_size(self.channels.len()))?;
         let mut turned = workspace(self.op, pass.rows * pass.columns * width)?;
         let (size, plane) = (of.input_plane(), of.output_plane());
         let blocks: usize = pass.blocks().iter().product();
-        let tiles = offsets.len().div_ceil(self.shape.most);
+        let tiles = offsets.len().div_ceil(self.vectors.most);
         for sample in 0..of.batch {
             let first = (sample * of.groups + self.group) * of.inputs + self.channels.start;
             let x = &x[first * size..][..self.channels.len() * size];
@@ -381,7 +443,15 @@ impl Weights<'_> {
                     let to = total[part.start * width..].as_mut_ptr();
                     // SAFETY: the box has all rows for each offset, `turned` a row for each position, `total` one for each
                     // offset.
-                    unsafe { gather(&offsets[part], over, held.as_ptr(), turned.as_ptr(), to) };
+                    unsafe {
+                        self.vectors.gather(
+                            &offsets[part],
+                            over,
+                            held.as_ptr(),
+                            turned.as_ptr(),
+                            to,
+                        )
+                    };
                 }
             }
         }
@@ -393,7 +463,7 @@ impl Weights<'_> {
     /// # Safety
     /// Nobody else may write the weights of the task.
     unsafe fn store(&self, total: &[f32], start: &Start<f32>) {
-        let (width, taps) = (self.shape.width(), self.of.taps());
+        let (width, taps) = (self.vectors.width(), self.of.taps());
         for (lane, output) in self.outputs.clone().enumerate() {
             let first =
                 (self.group * self.of.outputs + output) * self.of.inputs + self.channels.start;

@@ -184,7 +184,7 @@ impl Pass {
     pub fn box_size(&self, channels: usize) -> usize {
         let plane = self.depth().saturating_mul(self.height());
         let all = plane.saturating_mul(self.line()).saturating_mul(channels);
-        all.saturating_add(super::conv_tile::MOST)
+        all.saturating_add(super::conv_tile::SLACK)
     }
 
     /// Whether a box of all channels is of a reasonable size: taps may be far apart.

@@ -8,50 +8,111 @@ use pulp::{Simd, WithSimd};
 pub(crate) const VECTORS: usize = 2;
 /// The most positions in a tile.
 pub(crate) const MOST: usize = 14;
+/// The most registers of positions of one channel.
+const ALONG: usize = 4;
+/// How many numbers past a box's last position may be read.
+pub(crate) const SLACK: usize = ALONG * 16;
 
-/// Runs `op` with the vectors of this CPU.
-#[inline(always)]
-fn vectors<O: WithSimd>(op: O) -> O::Output {
+/// A set of vectors that this CPU has.
+#[derive(Debug, Clone, Copy)]
+enum Set {
     #[cfg(target_arch = "x86_64")]
-    {
-        if let Some(set) = pulp::x86::V4::try_new() {
-            return Simd::vectorize(set, op);
-        }
-        if let Some(set) = pulp::x86::V3::try_new() {
-            return Simd::vectorize(set, op);
-        }
-        Simd::vectorize(pulp::Scalar::new(), op)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    pulp::Arch::new().dispatch(op)
+    V4(pulp::x86::V4),
+    #[cfg(target_arch = "x86_64")]
+    V3(pulp::x86::V3),
+    Other(pulp::Arch),
 }
 
-/// How many `f32`s are in a vector, and how many positions a tile of [`VECTORS`] registers has at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+/// The vectors of this CPU: how many `f32`s one has, and how many positions a tile of [`VECTORS`] registers has at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vectors {
     pub lanes: usize,
     pub most: usize,
+    set: Set,
 }
 
-impl Shape {
+impl Vectors {
     /// Of this CPU.
     pub fn of_cpu() -> Self {
         struct Ask;
         impl WithSimd for Ask {
-            type Output = Shape;
-            fn with_simd<S: Simd>(self, _simd: S) -> Shape {
-                Shape {
-                    lanes: S::F32_LANES,
-                    most: if S::REGISTER_COUNT >= 32 { MOST } else { 6 },
-                }
+            type Output = (usize, usize);
+            fn with_simd<S: Simd>(self, _simd: S) -> (usize, usize) {
+                (S::F32_LANES, if S::REGISTER_COUNT >= 32 { MOST } else { 6 })
             }
         }
-        vectors(Ask)
+        let mut vectors = Vectors {
+            lanes: 1,
+            most: 6,
+            set: Set::Other(pulp::Arch::new()),
+        };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(set) = pulp::x86::V4::try_new() {
+            vectors.set = Set::V4(set);
+        } else if let Some(set) = pulp::x86::V3::try_new() {
+            vectors.set = Set::V3(set);
+        }
+        (vectors.lanes, vectors.most) = vectors.run(Ask);
+        vectors
     }
 
     /// The channels of a tile.
     pub fn width(self) -> usize {
         VECTORS * self.lanes
+    }
+
+    /// The most positions of one channel.
+    pub fn reach(self) -> usize {
+        ALONG * self.lanes
+    }
+
+    #[inline(always)]
+    fn run<O: WithSimd>(self, op: O) -> O::Output {
+        match self.set {
+            #[cfg(target_arch = "x86_64")]
+            Set::V4(set) => Simd::vectorize(set, op),
+            #[cfg(target_arch = "x86_64")]
+            Set::V3(set) => Simd::vectorize(set, op),
+            Set::Other(arch) => arch.dispatch(op),
+        }
+    }
+}
+
+/// Sums of neighbouring positions of one channel, `C` registers of them: `to[p] = sum over k of w[k] x[offsets[k] + p]`.
+struct Along<'a, const C: usize> {
+    offsets: &'a [usize],
+    x: *const f32,
+    w: &'a [f32],
+    to: *mut f32,
+}
+
+impl<const C: usize> WithSimd for Along<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut sums = [simd.splat_f32s(0.0); C];
+        for (offset, w) in self.offsets.iter().zip(self.w) {
+            let factor = simd.splat_f32s(*w);
+            for (c, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: `Vectors::along` promised as many positions from each offset on.
+                let x = unsafe {
+                    let from = self.x.add(offset + c * lanes);
+                    from.cast::<S::f32s>().read_unaligned()
+                };
+                *sum = simd.mul_add_e_f32s(factor, x, *sum);
+            }
+        }
+        for (c, sum) in sums.iter().enumerate() {
+            // SAFETY: `Vectors::along` promised room for the tile.
+            unsafe {
+                self.to
+                    .add(c * lanes)
+                    .cast::<S::f32s>()
+                    .write_unaligned(*sum)
+            };
+        }
     }
 }
 
@@ -72,7 +133,7 @@ impl<const P: usize> WithSimd for Spread<'_, P> {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; P];
         let mut w = self.w;
         for offset in self.offsets {
-            // SAFETY: `spread` promised a row of weights for each offset, and `P` positions from each offset on.
+            // SAFETY: `Vectors::spread` promised a row of weights for each offset, and `P` positions from each offset on.
             unsafe {
                 let x = self.x.add(*offset);
                 let factors: [S::f32s; VECTORS] =
@@ -87,7 +148,7 @@ impl<const P: usize> WithSimd for Spread<'_, P> {
             }
         }
         for (index, sum) in sums.iter().flatten().enumerate() {
-            // SAFETY: `spread` promised room for the tile.
+            // SAFETY: `Vectors::spread` promised room for the tile.
             unsafe {
                 self.to
                     .add(index * lanes)
@@ -124,7 +185,7 @@ impl<const P: usize> WithSimd for Gather<'_, P> {
                     .wrapping_add(self.offsets[p.min(self.offsets.len() - 1)] + row * self.row)
             });
             for column in 0..self.columns {
-                // SAFETY: `gather` promised the positions of each row from each offset on, and a vector tile of `dy` for each.
+                // SAFETY: `Vectors::gather` promised the positions of each row from each offset on, and a vector tile of `dy` for each.
                 unsafe {
                     let factors: [S::f32s; VECTORS] = std::array::from_fn(|v| {
                         dy.add(v * lanes).cast::<S::f32s>().read_unaligned()
@@ -141,7 +202,7 @@ impl<const P: usize> WithSimd for Gather<'_, P> {
         }
         for (p, sums) in sums.iter().enumerate().take(self.offsets.len()) {
             for (v, sum) in sums.iter().enumerate() {
-                // SAFETY: `gather` promised a row of sums for each offset.
+                // SAFETY: `Vectors::gather` promised a row of sums for each offset.
                 unsafe {
                     let to = self.to.add((p * VECTORS + v) * lanes).cast::<S::f32s>();
                     to.write_unaligned(simd.add_f32s(to.read_unaligned(), *sum));
@@ -164,19 +225,62 @@ macro_rules! with_positions {
     };
 }
 
-/// The sums of a tile of `count` positions, up to [`Shape::most`]; rounded up to an even number, of which the last is no use.
-///
-/// # Safety
-/// `w` must have a row of [`Shape::width`] for each offset, `to` room for such rows of all positions (rounded up), and each
-/// offset as many positions of `x` from it on.
-pub(crate) unsafe fn spread(
-    count: usize,
-    offsets: &[usize],
-    x: *const f32,
-    w: *const f32,
-    to: *mut f32,
-) {
-    with_positions!(count, P => vectors(Spread::<P> { offsets, x, w, to }); 2 4 6 8 10 12 14);
+impl Vectors {
+    /// The sums of a tile of `count` positions, up to [`Self::most`], rounded up to an even number, of which the last is no use.
+    ///
+    /// # Safety
+    /// `w` must have a row of [`Self::width`] for each offset, `to` room for such rows of all positions (rounded up), and each
+    /// offset as many positions of `x` from it on.
+    pub unsafe fn spread(
+        self,
+        count: usize,
+        offsets: &[usize],
+        x: *const f32,
+        w: *const f32,
+        to: *mut f32,
+    ) {
+        with_positions!(count, P => self.run(Spread::<P> { offsets, x, w, to }); 2 4 6 8 10 12 14);
+    }
+
+    /// The sums of `count` positions of one channel, up to [`Self::reach`], rounded up to whole registers.
+    ///
+    /// # Safety
+    /// Each offset must have as many positions of `x` from it on, and `to` room for them.
+    pub unsafe fn along(
+        self,
+        count: usize,
+        offsets: &[usize],
+        x: *const f32,
+        w: &[f32],
+        to: *mut f32,
+    ) {
+        match count.div_ceil(self.lanes) {
+            1 => self.run(Along::<1> { offsets, x, w, to }),
+            2 => self.run(Along::<2> { offsets, x, w, to }),
+            3 => self.run(Along::<3> { offsets, x, w, to }),
+            _ => self.run(Along::<ALONG> { offsets, x, w, to }),
+        }
+    }
+
+    /// Adds to the sums of up to [`Self::most`] offsets.
+    ///
+    /// # Safety
+    /// Each offset must have all rows' positions of `x` from it on, `dy` a row of [`Self::width`] for each position, and `to`
+    /// one for each offset.
+    pub unsafe fn gather(
+        self,
+        offsets: &[usize],
+        over: Rows,
+        x: *const f32,
+        dy: *const f32,
+        to: *mut f32,
+    ) {
+        let Rows { rows, columns, row } = over;
+        if offsets.is_empty() {
+            return;
+        }
+        with_positions!(offsets.len(), P => self.run(Gather::<P> { offsets, rows, columns, row, x, dy, to }); 2 4 6 8 10 12 14);
+    }
 }
 
 /// Rows of positions that products are summed over.
@@ -188,21 +292,43 @@ pub(crate) struct Rows {
     pub row: usize,
 }
 
-/// Adds to the sums of up to [`Shape::most`] offsets.
+/// Four positions of four channels, turned: `to[c][p] = from[p][c] + bias[c]`, with steps `from_row` and `to_row`.
 ///
 /// # Safety
-/// Each offset must have all rows' positions of `x` from it on, `dy` a row of [`Shape::width`] for each position, and `to`
-/// one for each offset.
-pub(crate) unsafe fn gather(
-    offsets: &[usize],
-    over: Rows,
-    x: *const f32,
-    dy: *const f32,
+/// Four rows of four numbers must be readable and writable.
+#[inline(always)]
+pub(crate) unsafe fn turn_four(
+    from: *const f32,
+    from_row: usize,
+    bias: &[f32; 4],
     to: *mut f32,
+    to_row: usize,
 ) {
-    let Rows { rows, columns, row } = over;
-    if offsets.is_empty() {
-        return;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has SSE; the rest is promised by the caller.
+    unsafe {
+        use std::arch::x86_64::*;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| _mm_loadu_ps(from.add(row * from_row)));
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        let rows = [
+            _mm_movelh_ps(ab, cd),
+            _mm_movehl_ps(cd, ab),
+            _mm_movelh_ps(ab_high, cd_high),
+            _mm_movehl_ps(cd_high, ab_high),
+        ];
+        for (row, (sums, bias)) in rows.into_iter().zip(bias).enumerate() {
+            _mm_storeu_ps(to.add(row * to_row), _mm_add_ps(sums, _mm_set1_ps(*bias)));
+        }
     }
-    with_positions!(offsets.len(), P => vectors(Gather::<P> { offsets, rows, columns, row, x, dy, to }); 2 4 6 8 10 12 14);
+    #[cfg(not(target_arch = "x86_64"))]
+    for (channel, bias) in bias.iter().enumerate() {
+        for position in 0..4 {
+            // SAFETY: promised by the caller.
+            unsafe {
+                *to.add(channel * to_row + position) =
+                    *from.add(position * from_row + channel) + bias;
+            }
+        }
+    }
 }

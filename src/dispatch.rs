@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::ascend::{Buffer, Dev, Launch};
 use crate::autograd::tape;
 use crate::cpu::alloc::Block;
-use crate::cpu::{Host, HostMut};
+use crate::cpu::{self, Host, HostMut};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -43,9 +43,18 @@ fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
     if modes.has(Modes::AUTOCAST) && op.cast() != CastRule::Keep {
         let cast = autocast(op, inputs)?;
         let cast: SmallVec<[&Tensor; 4]> = cast.iter().collect();
-        return run_on(op, &cast, device, modes);
+        return noted(op, &cast, run_on(op, &cast, device, modes)?, modes);
     }
-    run_on(op, inputs, device, modes)
+    let outputs = run_on(op, inputs, device, modes)?;
+    noted(op, inputs, outputs, modes)
+}
+
+/// The outputs, once an observer has seen them.
+fn noted(op: &dyn Op, inputs: &[&Tensor], outputs: Outputs, modes: Modes) -> Result<Outputs> {
+    if modes.has(Modes::OBSERVE) {
+        crate::observe::note(op.name(), inputs, &outputs)?;
+    }
+    Ok(outputs)
 }
 
 fn run_on(op: &dyn Op, inputs: &[&Tensor], device: Device, modes: Modes) -> Result<Outputs> {
@@ -322,6 +331,7 @@ pub(crate) fn allocate(op: &'static str, device: Device, meta: &Meta) -> Result<
 }
 
 fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
+    cpu::ready(op.name())?;
     let outputs: Outputs = plan
         .outputs
         .iter()
@@ -398,6 +408,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
         .collect::<Result<_>>()?;
     let result = match device {
         Device::Cpu => {
+            cpu::ready(name)?;
             let _locks = Locks::take(
                 inputs
                     .iter()

@@ -12,38 +12,49 @@ mod device;
 pub mod dispatch;
 pub mod docs;
 mod dtype;
+mod environment;
 mod error;
 pub mod io;
 mod layout;
 mod mode;
+pub mod models;
+pub mod nn;
+mod observe;
 mod op;
 pub mod ops;
+pub mod optim;
 mod shadow;
 mod shape;
 mod storage;
 mod tensor;
 mod trace;
+pub mod train;
 
 pub use autograd::{BackwardOptions, Gradients};
-pub use cpu::{Host, HostMut};
+pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
 pub use device::Device;
 pub use dtype::{Category, DType, Element, Scalar};
 pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};
 pub use layout::Layout;
-pub use mode::{autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow};
+pub use mode::{
+    anomaly, autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow,
+};
 pub use ndarray;
+pub use observe::{Call, observe};
 pub use op::{
     CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample,
     SampleInput, Saves, Tolerance, Writes,
 };
 pub use ops::activation::*;
 pub use ops::catalog;
+pub use ops::conv::*;
 pub use ops::creation::*;
 pub use ops::elementwise::*;
 pub use ops::index::*;
 pub use ops::linear::*;
 pub use ops::loss::*;
 pub use ops::norm::*;
+pub use ops::pool::*;
 pub use ops::random::*;
 pub use ops::reduce::*;
 pub use ops::sort::*;

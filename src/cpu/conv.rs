@@ -5,7 +5,7 @@
 use super::conv_dense::{as_f32, as_f32_mut, chunks};
 use super::conv_fast;
 use super::lane::Lane;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use crate::error::Result;
 
 /// A plain convolution: `y[o] = sum over c, t of w[o, c, t] x[c, t]`, group by group. Dims that are not there have size 1.
@@ -125,7 +125,7 @@ impl Geometry {
             let (sample, channel) = (index / channels, index % channels);
             y.fill(bias.map_or(T::ZERO, |bias| bias[channel]));
             let first = (sample * self.groups + channel / self.outputs) * self.inputs;
-            simd.run(|| {
+            vectorised!(simd, {
                 for input in 0..self.inputs {
                     let x = &x[(first + input) * size..][..size];
                     let w = &w[(channel * self.inputs + input) * taps..][..taps];
@@ -168,7 +168,7 @@ impl Geometry {
             let (sample, channel) = (index / channels, index % channels);
             dx.fill(bias.map_or(T::ZERO, |bias| bias[channel]));
             let (group, input) = (channel / self.inputs, channel % self.inputs);
-            simd.run(|| {
+            vectorised!(simd, {
                 for output in 0..self.outputs {
                     let output = group * self.outputs + output;
                     let dy = &dy[(sample * self.groups * self.outputs + output) * size..][..size];
@@ -211,7 +211,7 @@ impl Geometry {
             let (channel, input) = (index / self.inputs, index % self.inputs);
             dw.fill(T::ZERO);
             let group = channel / self.outputs;
-            simd.run(|| {
+            vectorised!(simd, {
                 for sample in 0..self.batch {
                     let from = (sample * self.groups + group) * self.inputs + input;
                     let to = sample * self.groups * self.outputs + channel;

@@ -17,11 +17,6 @@ const FEWEST: usize = 4;
 /// Rows of a panel of weights that are packed at a time.
 const PART: usize = 64;
 
-/// The vectors of this CPU, if they are worth a kernel of their own.
-fn vectors() -> Option<Vectors> {
-    Some(Vectors::of_cpu()).filter(|vectors| vectors.lanes >= 4)
-}
-
 /// A convolution whose kernel is a single tap without stride or padding sees its planes as lines.
 fn flat(of: &Geometry) -> Geometry {
     let bare = of.kernel == [1; 3] && of.stride == [1; 3] && of.padding == [0; 3];
@@ -45,7 +40,7 @@ pub(crate) fn forward(
     y: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(vectors) = vectors() else {
+    let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
     let pass = Pass::forward(&of);
@@ -72,7 +67,7 @@ pub(crate) fn input_gradient(
     dx: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(vectors) = vectors() else {
+    let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
     let Some(passes) = Pass::backward(&of) else {
@@ -348,7 +343,7 @@ pub(crate) fn weight_gradient(
     dw: &mut [f32],
 ) -> Result<bool> {
     let of = flat(of);
-    let Some(vectors) = vectors().filter(|_| of.outputs >= FEWEST) else {
+    let Some(vectors) = Vectors::in_use().filter(|_| of.outputs >= FEWEST) else {
         return Ok(false);
     };
     let pass = Pass::forward(&of);

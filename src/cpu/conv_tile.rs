@@ -4,6 +4,8 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::simd::{self, SimdLevel};
+
 /// The registers of channels in a tile.
 pub(crate) const VECTORS: usize = 2;
 /// The most positions in a tile.
@@ -23,7 +25,7 @@ enum Set {
     Other(pulp::Arch),
 }
 
-/// The vectors of this CPU: how many `f32`s one has, and how many positions a tile of [`VECTORS`] registers has at most.
+/// The vectors in use: how many `f32`s one has, and how many positions a tile of [`VECTORS`] registers has at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vectors {
     pub lanes: usize,
@@ -32,8 +34,9 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// Of this CPU.
-    pub fn of_cpu() -> Self {
+    /// Those in use, if they are worth kernels of their own.
+    pub fn in_use() -> Option<Self> {
+        let level = simd::level();
         struct Ask;
         impl WithSimd for Ask {
             type Output = (usize, usize);
@@ -47,13 +50,16 @@ impl Vectors {
             set: Set::Other(pulp::Arch::new()),
         };
         #[cfg(target_arch = "x86_64")]
-        if let Some(set) = pulp::x86::V4::try_new() {
-            vectors.set = Set::V4(set);
-        } else if let Some(set) = pulp::x86::V3::try_new() {
-            vectors.set = Set::V3(set);
+        match (pulp::x86::V4::try_new(), pulp::x86::V3::try_new()) {
+            (Some(set), _) if level == SimdLevel::Avx512 => vectors.set = Set::V4(set),
+            (_, Some(set)) if level >= SimdLevel::Avx2 => vectors.set = Set::V3(set),
+            _ => return None,
+        }
+        if level == SimdLevel::Off {
+            return None;
         }
         (vectors.lanes, vectors.most) = vectors.run(Ask);
-        vectors
+        Some(vectors).filter(|vectors| vectors.lanes >= 4)
     }
 
     /// The channels of a tile.

@@ -24,9 +24,15 @@ pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod transpose;
 mod view;
 
+pub use alloc::{CpuMemory, cpu_memory, trim_cpu_memory};
+pub use settings::CpuOptions;
+pub(crate) use settings::ready;
+pub use simd::SimdLevel;
 pub use view::{Host, HostMut};

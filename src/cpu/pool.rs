@@ -4,7 +4,7 @@
 
 use super::conv_dense::{chunk_pairs, chunks};
 use super::lane::Lane;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 
 /// A window along one dim: the positions `start, start + step, ..` before `end`, which lie inside the plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,15 @@ impl Windows {
                 self.count(),
                 self.grain(),
                 |index, y, indices| {
-                    simd.run(|| self.max_plane(&x[index * plane..][..plane], y, indices));
+                    vectorised!(
+                        simd,
+                        self.max_plane(&x[index * plane..][..plane], y, indices)
+                    );
                 },
             ),
             None => chunks(y, self.count(), self.grain(), |index, y| {
                 let x = &x[index * plane..][..plane];
-                simd.run(|| self.folded(x, y, T::LOWEST, T::larger));
+                vectorised!(simd, self.folded(x, y, T::LOWEST, T::larger));
             }),
         }
     }
@@ -170,7 +173,7 @@ impl Windows {
         let (plane, simd) = (self.plane(), Simd::best());
         chunks(y, self.count(), self.grain(), |index, y| {
             let x = &x[index * plane..][..plane];
-            simd.run(|| {
+            vectorised!(simd, {
                 self.folded(x, y, T::ZERO, T::plus);
                 let mut y = y.iter_mut();
                 for row in &self.rows {
@@ -188,7 +191,7 @@ impl Windows {
         chunks(dx, self.plane(), self.grain(), |index, dx| {
             dx.fill(T::ZERO);
             let mut dy = dy[index * count..][..count].iter();
-            simd.run(|| {
+            vectorised!(simd, {
                 for row in &self.rows {
                     for (column, dy) in self.columns.iter().zip(dy.by_ref()) {
                         let share = dy.over(Self::divisor(divisor, *row, *column));

@@ -4,7 +4,7 @@
 
 use super::conv_dense::chunks;
 use super::lane::Lane;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 
 /// The taps of each output position along one dim: how many there are to a position, where they stand, what they weigh.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(crate) fn resize<T: Lane>(rows: &Taps<T>, columns: &Taps<T>, x: &[T], y: &mu
     let (grain, simd) = ((GRAIN / count.max(1)).max(1), Simd::best());
     chunks(y, count, grain, |index, y| {
         let x = &x[index * plane..][..plane];
-        simd.run(|| {
+        vectorised!(simd, {
             for (y, (lines, factors)) in y.chunks_exact_mut(across).zip(rows.positions()) {
                 for (y, (places, weights)) in y.iter_mut().zip(columns.positions()) {
                     *y = match (lines, places) {

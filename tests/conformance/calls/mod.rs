@@ -3,14 +3,18 @@
 //! Knows attribute names. Must not know values.
 
 mod activation;
+mod attention;
 mod conv;
 mod creation;
 mod elementwise;
 mod index;
 mod linear;
 mod loss;
+mod moe;
 mod norm;
 mod pool;
+mod quant;
+mod recurrent;
 mod reduce;
 mod sort;
 mod update;
@@ -24,13 +28,17 @@ pub type Call = fn(&Args) -> Result<Vec<Tensor>>;
 
 const FAMILIES: &[&[(&str, Call)]] = &[
     activation::CALLS,
+    attention::CALLS,
     conv::CALLS,
     creation::CALLS,
     elementwise::CALLS,
     index::CALLS,
     linear::CALLS,
     loss::CALLS,
+    moe::CALLS,
     norm::CALLS,
+    quant::CALLS,
+    recurrent::CALLS,
     pool::CALLS,
     reduce::CALLS,
     sort::CALLS,

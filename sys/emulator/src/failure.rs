@@ -48,6 +48,7 @@ pub mod code {
     pub const RT_MODEL_UPDATE_FAILED: i32 = 107040;
     pub const ACLNN_PARAM_NULLPTR: i32 = 161001;
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
+    pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;

@@ -31,9 +31,12 @@ pub(crate) enum Kind {
     Physical,
     Plain,
     Communicator,
+    Description,
+    Buffer,
+    Attributes,
 }
 
-const KINDS: [(Kind, &str); 16] = [
+const KINDS: [(Kind, &str); 19] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -48,8 +51,11 @@ const KINDS: [(Kind, &str); 16] = [
     (Kind::ScalarList, "scalar list"),
     (Kind::Executor, "executor"),
     (Kind::Physical, "physical memory"),
-    (Kind::Plain, "descriptor"),
+    (Kind::Plain, "configuration"),
     (Kind::Communicator, "communicator"),
+    (Kind::Description, "tensor description"),
+    (Kind::Buffer, "data buffer"),
+    (Kind::Attributes, "attribute list"),
 ];
 
 impl Kind {

@@ -4,16 +4,6 @@ use crate::exports::absent;
 use ascend_sys::*;
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn AddTensorAddrToCachedList(_: *mut core::ffi::c_void) {
-    absent("AddTensorAddrToCachedList", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn CanUsePTACache(_: *const core::ffi::c_char) -> bool {
-    absent("CanUsePTACache", 200001) < 0
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclCommActivateCommMemory(_: HcclComm, _: *mut core::ffi::c_void, _: usize, _: usize, _: aclrtDrvMemHandle, _: u64) -> HcclResult {
     absent("HcclCommActivateCommMemory", 5) as HcclResult
 }
@@ -79,84 +69,14 @@ pub unsafe extern "C" fn HcclGroupStatusGet(_: *mut bool) -> HcclResult {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn InitHugeMemThreadLocal(_: *mut core::ffi::c_void, _: bool) -> core::ffi::c_int {
-    absent("InitHugeMemThreadLocal", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn InitPTACacheThreadLocal() {
-    absent("InitPTACacheThreadLocal", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn PTAFindExecCache(_: *mut u8, _: usize, _: *mut u64) -> *mut aclOpExecutor {
-    absent("PTAFindExecCache", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn PTAGetExecCache(_: u64, _: *mut u64) -> *mut aclOpExecutor {
-    absent("PTAGetExecCache", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ReleaseHugeMem(_: *mut core::ffi::c_void, _: bool) {
-    absent("ReleaseHugeMem", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn SetPTACacheHashKey(_: *mut u8, _: usize) {
-    absent("SetPTACacheHashKey", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn SetPTAHashKey(_: u64) {
-    absent("SetPTAHashKey", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn UnInitHugeMemThreadLocal(_: *mut core::ffi::c_void, _: bool) {
-    absent("UnInitHugeMemThreadLocal", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn UnInitPTACacheThreadLocal() {
-    absent("UnInitPTACacheThreadLocal", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclCreateDataBuffer(_: *mut core::ffi::c_void, _: usize) -> *mut aclDataBuffer {
-    absent("aclCreateDataBuffer", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclCreateGraphDumpOpt() -> *mut aclGraphDumpOption {
     absent("aclCreateGraphDumpOpt", 200001);
     core::ptr::null_mut()
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclCreateTensorDesc(_: aclDataType, _: core::ffi::c_int, _: *const i64, _: aclFormat) -> *mut aclTensorDesc {
-    absent("aclCreateTensorDesc", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclDestroyDataBuffer(_: *const aclDataBuffer) -> aclError {
-    absent("aclDestroyDataBuffer", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclDestroyGraphDumpOpt(_: *const aclGraphDumpOption) -> aclError {
     absent("aclDestroyGraphDumpOpt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclDestroyTensorDesc(_: *const aclTensorDesc) {
-    absent("aclDestroyTensorDesc", 200001);
 }
 
 #[unsafe(no_mangle)]
@@ -167,35 +87,6 @@ pub unsafe extern "C" fn aclDumpOpTensors(_: *const core::ffi::c_char, _: *const
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclGenGraphAndDumpForOp(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const *const aclDataBuffer, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const *mut aclDataBuffer, _: *const aclopAttr, _: aclopEngineType, _: *const core::ffi::c_char, _: *const aclGraphDumpOption) -> aclError {
     absent("aclGenGraphAndDumpForOp", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetCompileopt(_: aclCompileOpt, _: *mut core::ffi::c_char, _: usize) -> aclError {
-    absent("aclGetCompileopt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetCompileoptSize(_: aclCompileOpt) -> usize {
-    absent("aclGetCompileoptSize", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetDataBufferAddr(_: *const aclDataBuffer) -> *mut core::ffi::c_void {
-    absent("aclGetDataBufferAddr", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetDataBufferSize(_: *const aclDataBuffer) -> u32 {
-    absent("aclGetDataBufferSize", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetDataBufferSizeV2(_: *const aclDataBuffer) -> usize {
-    absent("aclGetDataBufferSizeV2", 200001);
-    Default::default()
 }
 
 #[unsafe(no_mangle)]
@@ -211,115 +102,8 @@ pub unsafe extern "C" fn aclGetTensorDescByIndex(_: *mut aclTensorDesc, _: usize
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescDim(_: *const aclTensorDesc, _: usize) -> i64 {
-    absent("aclGetTensorDescDim", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescDimRange(_: *const aclTensorDesc, _: usize, _: usize, _: *mut i64) -> aclError {
-    absent("aclGetTensorDescDimRange", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescDimV2(_: *const aclTensorDesc, _: usize, _: *mut i64) -> aclError {
-    absent("aclGetTensorDescDimV2", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescElementCount(_: *const aclTensorDesc) -> usize {
-    absent("aclGetTensorDescElementCount", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescFormat(_: *const aclTensorDesc) -> aclFormat {
-    absent("aclGetTensorDescFormat", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescName(_: *mut aclTensorDesc) -> *const core::ffi::c_char {
-    absent("aclGetTensorDescName", 200001);
-    core::ptr::null()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescNumDims(_: *const aclTensorDesc) -> usize {
-    absent("aclGetTensorDescNumDims", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescSize(_: *const aclTensorDesc) -> usize {
-    absent("aclGetTensorDescSize", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclGetTensorDescType(_: *const aclTensorDesc) -> aclDataType {
-    absent("aclGetTensorDescType", 200001);
-    Default::default()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetCompileopt(_: aclCompileOpt, _: *const core::ffi::c_char) -> aclError {
-    absent("aclSetCompileopt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorConst(_: *mut aclTensorDesc, _: *mut core::ffi::c_void, _: usize) -> aclError {
-    absent("aclSetTensorConst", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorDescName(_: *mut aclTensorDesc, _: *const core::ffi::c_char) {
-    absent("aclSetTensorDescName", 200001);
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclSetTensorDynamicInput(_: *mut aclTensorDesc, _: *const core::ffi::c_char) -> aclError {
     absent("aclSetTensorDynamicInput", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorFormat(_: *mut aclTensorDesc, _: aclFormat) -> aclError {
-    absent("aclSetTensorFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorOriginFormat(_: *mut aclTensorDesc, _: aclFormat) -> aclError {
-    absent("aclSetTensorOriginFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorOriginShape(_: *mut aclTensorDesc, _: core::ffi::c_int, _: *const i64) -> aclError {
-    absent("aclSetTensorOriginShape", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorPlaceMent(_: *mut aclTensorDesc, _: aclMemType) -> aclError {
-    absent("aclSetTensorPlaceMent", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorShape(_: *mut aclTensorDesc, _: core::ffi::c_int, _: *const i64) -> aclError {
-    absent("aclSetTensorShape", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorShapeRange(_: *mut aclTensorDesc, _: usize, _: *mut [i64; 2usize]) -> aclError {
-    absent("aclSetTensorShapeRange", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorStorageFormat(_: *mut aclTensorDesc, _: aclFormat) -> aclError {
-    absent("aclSetTensorStorageFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclSetTensorStorageShape(_: *mut aclTensorDesc, _: core::ffi::c_int, _: *const i64) -> aclError {
-    absent("aclSetTensorStorageShape", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -330,11 +114,6 @@ pub unsafe extern "C" fn aclSetTensorValueRange(_: *mut aclTensorDesc, _: usize,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclTransTensorDescFormat(_: *const aclTensorDesc, _: aclFormat, _: *mut *mut aclTensorDesc) -> aclError {
     absent("aclTransTensorDescFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclUpdateDataBuffer(_: *mut aclDataBuffer, _: *mut core::ffi::c_void, _: usize) -> aclError {
-    absent("aclUpdateDataBuffer", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -484,16 +263,6 @@ pub unsafe extern "C" fn aclnnNpuFormatCastCalculateSizeAndFormat(_: *const aclT
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnReselectStaticKernel() -> aclnnStatus {
-    absent("aclnnReselectStaticKernel", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnReselectStaticKernelWithPath(_: *const core::ffi::c_char) -> aclnnStatus {
-    absent("aclnnReselectStaticKernelWithPath", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParam(_: *const f32, _: u64, _: *const f32, _: u64, _: *mut *mut u64, _: *mut u64) -> aclnnStatus {
     absent("aclnnTransQuantParam", 200001)
 }
@@ -501,82 +270,6 @@ pub unsafe extern "C" fn aclnnTransQuantParam(_: *const f32, _: u64, _: *const f
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransSparse4to2Para(_: *const i8, _: *mut aclIntArray, _: *mut *mut i8, _: *mut *mut i64, _: *mut u64, _: *mut *mut u8, _: *mut *mut i64, _: *mut u64) -> aclnnStatus {
     absent("aclnnTransSparse4to2Para", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopCompile(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const aclopAttr, _: aclopEngineType, _: aclopCompileType, _: *const core::ffi::c_char) -> aclError {
-    absent("aclopCompile", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopCompileAndExecute(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const *const aclDataBuffer, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const *mut aclDataBuffer, _: *const aclopAttr, _: aclopEngineType, _: aclopCompileType, _: *const core::ffi::c_char, _: aclrtStream) -> aclError {
-    absent("aclopCompileAndExecute", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopCompileAndExecuteV2(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *mut *mut aclTensorDesc, _: *mut *mut aclDataBuffer, _: core::ffi::c_int, _: *mut *mut aclTensorDesc, _: *mut *mut aclDataBuffer, _: *mut aclopAttr, _: aclopEngineType, _: aclopCompileType, _: *const core::ffi::c_char, _: aclrtStream) -> aclError {
-    absent("aclopCompileAndExecuteV2", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopCreateAttr() -> *mut aclopAttr {
-    absent("aclopCreateAttr", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopDestroyAttr(_: *const aclopAttr) {
-    absent("aclopDestroyAttr", 200001);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrBool(_: *mut aclopAttr, _: *const core::ffi::c_char, _: u8) -> aclError {
-    absent("aclopSetAttrBool", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrDataType(_: *mut aclopAttr, _: *const core::ffi::c_char, _: aclDataType) -> aclError {
-    absent("aclopSetAttrDataType", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrFloat(_: *mut aclopAttr, _: *const core::ffi::c_char, _: f32) -> aclError {
-    absent("aclopSetAttrFloat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrInt(_: *mut aclopAttr, _: *const core::ffi::c_char, _: i64) -> aclError {
-    absent("aclopSetAttrInt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrListBool(_: *mut aclopAttr, _: *const core::ffi::c_char, _: core::ffi::c_int, _: *const u8) -> aclError {
-    absent("aclopSetAttrListBool", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrListFloat(_: *mut aclopAttr, _: *const core::ffi::c_char, _: core::ffi::c_int, _: *const f32) -> aclError {
-    absent("aclopSetAttrListFloat", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrListInt(_: *mut aclopAttr, _: *const core::ffi::c_char, _: core::ffi::c_int, _: *const i64) -> aclError {
-    absent("aclopSetAttrListInt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrListListInt(_: *mut aclopAttr, _: *const core::ffi::c_char, _: core::ffi::c_int, _: *const core::ffi::c_int, _: *const *const i64) -> aclError {
-    absent("aclopSetAttrListListInt", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetAttrString(_: *mut aclopAttr, _: *const core::ffi::c_char, _: *const core::ffi::c_char) -> aclError {
-    absent("aclopSetAttrString", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclopSetCompileFlag(_: aclOpCompileFlag) -> aclError {
-    absent("aclopSetCompileFlag", 200001)
 }
 
 #[unsafe(no_mangle)]

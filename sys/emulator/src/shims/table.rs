@@ -18,6 +18,8 @@ const _: <f::AclSetDynamicTensorAddr as Function>::Pointer = e::address::AclSetD
 const _: <f::AclSetInputTensorAddr as Function>::Pointer = e::address::AclSetInputTensorAddr;
 const _: <f::AclSetOutputTensorAddr as Function>::Pointer = e::address::AclSetOutputTensorAddr;
 const _: <f::AclSetTensorAddr as Function>::Pointer = e::address::AclSetTensorAddr;
+const _: <f::AddTensorAddrToCachedList as Function>::Pointer = e::nonpublic::AddTensorAddrToCachedList;
+const _: <f::CanUsePTACache as Function>::Pointer = e::nonpublic::CanUsePTACache;
 const _: <f::HcclAllGather as Function>::Pointer = e::collective::HcclAllGather;
 const _: <f::HcclAllGatherV as Function>::Pointer = e::collective::HcclAllGatherV;
 const _: <f::HcclAllReduce as Function>::Pointer = e::collective::HcclAllReduce;
@@ -53,21 +55,34 @@ const _: <f::HcclReduceScatterV as Function>::Pointer = e::collective::HcclReduc
 const _: <f::HcclScatter as Function>::Pointer = e::collective::HcclScatter;
 const _: <f::HcclSend as Function>::Pointer = e::collective::HcclSend;
 const _: <f::HcclSetConfig as Function>::Pointer = e::communicator::HcclSetConfig;
+const _: <f::InitHugeMemThreadLocal as Function>::Pointer = e::nonpublic::InitHugeMemThreadLocal;
+const _: <f::InitPTACacheThreadLocal as Function>::Pointer = e::nonpublic::InitPTACacheThreadLocal;
+const _: <f::PTAFindExecCache as Function>::Pointer = e::nonpublic::PTAFindExecCache;
+const _: <f::PTAGetExecCache as Function>::Pointer = e::nonpublic::PTAGetExecCache;
+const _: <f::ReleaseHugeMem as Function>::Pointer = e::nonpublic::ReleaseHugeMem;
+const _: <f::SetPTACacheHashKey as Function>::Pointer = e::nonpublic::SetPTACacheHashKey;
+const _: <f::SetPTAHashKey as Function>::Pointer = e::nonpublic::SetPTAHashKey;
+const _: <f::UnInitHugeMemThreadLocal as Function>::Pointer = e::nonpublic::UnInitHugeMemThreadLocal;
+const _: <f::UnInitPTACacheThreadLocal as Function>::Pointer = e::nonpublic::UnInitPTACacheThreadLocal;
 const _: <f::aclCreateBoolArray as Function>::Pointer = e::meta::aclCreateBoolArray;
+const _: <f::aclCreateDataBuffer as Function>::Pointer = e::description::aclCreateDataBuffer;
 const _: <f::aclCreateFloatArray as Function>::Pointer = e::meta::aclCreateFloatArray;
 const _: <f::aclCreateIntArray as Function>::Pointer = e::meta::aclCreateIntArray;
 const _: <f::aclCreateScalar as Function>::Pointer = e::meta::aclCreateScalar;
 const _: <f::aclCreateScalarList as Function>::Pointer = e::meta::aclCreateScalarList;
 const _: <f::aclCreateTensor as Function>::Pointer = e::meta::aclCreateTensor;
+const _: <f::aclCreateTensorDesc as Function>::Pointer = e::description::aclCreateTensorDesc;
 const _: <f::aclCreateTensorList as Function>::Pointer = e::meta::aclCreateTensorList;
 const _: <f::aclDataTypeSize as Function>::Pointer = e::system::aclDataTypeSize;
 const _: <f::aclDestroyAclOpExecutor as Function>::Pointer = e::meta::aclDestroyAclOpExecutor;
 const _: <f::aclDestroyBoolArray as Function>::Pointer = e::meta::aclDestroyBoolArray;
+const _: <f::aclDestroyDataBuffer as Function>::Pointer = e::description::aclDestroyDataBuffer;
 const _: <f::aclDestroyFloatArray as Function>::Pointer = e::meta::aclDestroyFloatArray;
 const _: <f::aclDestroyIntArray as Function>::Pointer = e::meta::aclDestroyIntArray;
 const _: <f::aclDestroyScalar as Function>::Pointer = e::meta::aclDestroyScalar;
 const _: <f::aclDestroyScalarList as Function>::Pointer = e::meta::aclDestroyScalarList;
 const _: <f::aclDestroyTensor as Function>::Pointer = e::meta::aclDestroyTensor;
+const _: <f::aclDestroyTensorDesc as Function>::Pointer = e::description::aclDestroyTensorDesc;
 const _: <f::aclDestroyTensorList as Function>::Pointer = e::meta::aclDestroyTensorList;
 const _: <f::aclFinalize as Function>::Pointer = e::init::aclFinalize;
 const _: <f::aclFinalizeCallbackRegister as Function>::Pointer = e::init::aclFinalizeCallbackRegister;
@@ -78,6 +93,11 @@ const _: <f::aclFloatToFloat16 as Function>::Pointer = e::system::aclFloatToFloa
 const _: <f::aclGetBoolArraySize as Function>::Pointer = e::meta::aclGetBoolArraySize;
 const _: <f::aclGetCannAttribute as Function>::Pointer = e::system::aclGetCannAttribute;
 const _: <f::aclGetCannAttributeList as Function>::Pointer = e::system::aclGetCannAttributeList;
+const _: <f::aclGetCompileopt as Function>::Pointer = e::single_op::aclGetCompileopt;
+const _: <f::aclGetCompileoptSize as Function>::Pointer = e::single_op::aclGetCompileoptSize;
+const _: <f::aclGetDataBufferAddr as Function>::Pointer = e::description::aclGetDataBufferAddr;
+const _: <f::aclGetDataBufferSize as Function>::Pointer = e::description::aclGetDataBufferSize;
+const _: <f::aclGetDataBufferSizeV2 as Function>::Pointer = e::description::aclGetDataBufferSizeV2;
 const _: <f::aclGetDataType as Function>::Pointer = e::meta::aclGetDataType;
 const _: <f::aclGetDeviceCapability as Function>::Pointer = e::system::aclGetDeviceCapability;
 const _: <f::aclGetFloatArraySize as Function>::Pointer = e::meta::aclGetFloatArraySize;
@@ -87,6 +107,15 @@ const _: <f::aclGetRawTensorAddr as Function>::Pointer = e::meta::aclGetRawTenso
 const _: <f::aclGetRecentErrMsg as Function>::Pointer = e::init::aclGetRecentErrMsg;
 const _: <f::aclGetScalarListSize as Function>::Pointer = e::meta::aclGetScalarListSize;
 const _: <f::aclGetStorageShape as Function>::Pointer = e::meta::aclGetStorageShape;
+const _: <f::aclGetTensorDescDim as Function>::Pointer = e::description::aclGetTensorDescDim;
+const _: <f::aclGetTensorDescDimRange as Function>::Pointer = e::description::aclGetTensorDescDimRange;
+const _: <f::aclGetTensorDescDimV2 as Function>::Pointer = e::description::aclGetTensorDescDimV2;
+const _: <f::aclGetTensorDescElementCount as Function>::Pointer = e::description::aclGetTensorDescElementCount;
+const _: <f::aclGetTensorDescFormat as Function>::Pointer = e::description::aclGetTensorDescFormat;
+const _: <f::aclGetTensorDescName as Function>::Pointer = e::description::aclGetTensorDescName;
+const _: <f::aclGetTensorDescNumDims as Function>::Pointer = e::description::aclGetTensorDescNumDims;
+const _: <f::aclGetTensorDescSize as Function>::Pointer = e::description::aclGetTensorDescSize;
+const _: <f::aclGetTensorDescType as Function>::Pointer = e::description::aclGetTensorDescType;
 const _: <f::aclGetTensorListSize as Function>::Pointer = e::meta::aclGetTensorListSize;
 const _: <f::aclGetViewOffset as Function>::Pointer = e::meta::aclGetViewOffset;
 const _: <f::aclGetViewShape as Function>::Pointer = e::meta::aclGetViewShape;
@@ -96,6 +125,7 @@ const _: <f::aclInitCallbackRegister as Function>::Pointer = e::init::aclInitCal
 const _: <f::aclInitCallbackUnRegister as Function>::Pointer = e::init::aclInitCallbackUnRegister;
 const _: <f::aclInitTensor as Function>::Pointer = e::meta::aclInitTensor;
 const _: <f::aclSetAclOpExecutorRepeatable as Function>::Pointer = e::meta::aclSetAclOpExecutorRepeatable;
+const _: <f::aclSetCompileopt as Function>::Pointer = e::single_op::aclSetCompileopt;
 const _: <f::aclSetDynamicInputTensorAddr as Function>::Pointer = e::address::aclSetDynamicInputTensorAddr;
 const _: <f::aclSetDynamicOutputTensorAddr as Function>::Pointer = e::address::aclSetDynamicOutputTensorAddr;
 const _: <f::aclSetDynamicTensorAddr as Function>::Pointer = e::address::aclSetDynamicTensorAddr;
@@ -103,6 +133,17 @@ const _: <f::aclSetInputTensorAddr as Function>::Pointer = e::address::aclSetInp
 const _: <f::aclSetOutputTensorAddr as Function>::Pointer = e::address::aclSetOutputTensorAddr;
 const _: <f::aclSetRawTensorAddr as Function>::Pointer = e::meta::aclSetRawTensorAddr;
 const _: <f::aclSetTensorAddr as Function>::Pointer = e::address::aclSetTensorAddr;
+const _: <f::aclSetTensorConst as Function>::Pointer = e::description::aclSetTensorConst;
+const _: <f::aclSetTensorDescName as Function>::Pointer = e::description::aclSetTensorDescName;
+const _: <f::aclSetTensorFormat as Function>::Pointer = e::description::aclSetTensorFormat;
+const _: <f::aclSetTensorOriginFormat as Function>::Pointer = e::description::aclSetTensorOriginFormat;
+const _: <f::aclSetTensorOriginShape as Function>::Pointer = e::description::aclSetTensorOriginShape;
+const _: <f::aclSetTensorPlaceMent as Function>::Pointer = e::description::aclSetTensorPlaceMent;
+const _: <f::aclSetTensorShape as Function>::Pointer = e::description::aclSetTensorShape;
+const _: <f::aclSetTensorShapeRange as Function>::Pointer = e::description::aclSetTensorShapeRange;
+const _: <f::aclSetTensorStorageFormat as Function>::Pointer = e::description::aclSetTensorStorageFormat;
+const _: <f::aclSetTensorStorageShape as Function>::Pointer = e::description::aclSetTensorStorageShape;
+const _: <f::aclUpdateDataBuffer as Function>::Pointer = e::description::aclUpdateDataBuffer;
 const _: <f::aclmdlFinalizeDump as Function>::Pointer = e::profile::aclmdlFinalizeDump;
 const _: <f::aclmdlInitDump as Function>::Pointer = e::profile::aclmdlInitDump;
 const _: <f::aclmdlRICaptureBegin as Function>::Pointer = e::graph::aclmdlRICaptureBegin;
@@ -125,6 +166,23 @@ const _: <f::aclnnCalculateMatmulWeightSize as Function>::Pointer = e::system::a
 const _: <f::aclnnCalculateMatmulWeightSizeV2 as Function>::Pointer = e::system::aclnnCalculateMatmulWeightSizeV2;
 const _: <f::aclnnFinalize as Function>::Pointer = e::init::aclnnFinalize;
 const _: <f::aclnnInit as Function>::Pointer = e::init::aclnnInit;
+const _: <f::aclnnReselectStaticKernel as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernel;
+const _: <f::aclnnReselectStaticKernelWithPath as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernelWithPath;
+const _: <f::aclopCompile as Function>::Pointer = e::single_op::aclopCompile;
+const _: <f::aclopCompileAndExecute as Function>::Pointer = e::single_op::aclopCompileAndExecute;
+const _: <f::aclopCompileAndExecuteV2 as Function>::Pointer = e::single_op::aclopCompileAndExecuteV2;
+const _: <f::aclopCreateAttr as Function>::Pointer = e::single_op::aclopCreateAttr;
+const _: <f::aclopDestroyAttr as Function>::Pointer = e::single_op::aclopDestroyAttr;
+const _: <f::aclopSetAttrBool as Function>::Pointer = e::single_op::aclopSetAttrBool;
+const _: <f::aclopSetAttrDataType as Function>::Pointer = e::single_op::aclopSetAttrDataType;
+const _: <f::aclopSetAttrFloat as Function>::Pointer = e::single_op::aclopSetAttrFloat;
+const _: <f::aclopSetAttrInt as Function>::Pointer = e::single_op::aclopSetAttrInt;
+const _: <f::aclopSetAttrListBool as Function>::Pointer = e::single_op::aclopSetAttrListBool;
+const _: <f::aclopSetAttrListFloat as Function>::Pointer = e::single_op::aclopSetAttrListFloat;
+const _: <f::aclopSetAttrListInt as Function>::Pointer = e::single_op::aclopSetAttrListInt;
+const _: <f::aclopSetAttrListListInt as Function>::Pointer = e::single_op::aclopSetAttrListListInt;
+const _: <f::aclopSetAttrString as Function>::Pointer = e::single_op::aclopSetAttrString;
+const _: <f::aclopSetCompileFlag as Function>::Pointer = e::single_op::aclopSetCompileFlag;
 const _: <f::aclprofCreateConfig as Function>::Pointer = e::profile::aclprofCreateConfig;
 const _: <f::aclprofCreateStamp as Function>::Pointer = e::profile::aclprofCreateStamp;
 const _: <f::aclprofDestroyConfig as Function>::Pointer = e::profile::aclprofDestroyConfig;
@@ -275,8 +333,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"AclSetInputTensorAddr", Symbol(e::address::AclSetInputTensorAddr as *const ())),
     (c"AclSetOutputTensorAddr", Symbol(e::address::AclSetOutputTensorAddr as *const ())),
     (c"AclSetTensorAddr", Symbol(e::address::AclSetTensorAddr as *const ())),
-    (c"AddTensorAddrToCachedList", Symbol(absent::AddTensorAddrToCachedList as *const ())),
-    (c"CanUsePTACache", Symbol(absent::CanUsePTACache as *const ())),
+    (c"AddTensorAddrToCachedList", Symbol(e::nonpublic::AddTensorAddrToCachedList as *const ())),
+    (c"CanUsePTACache", Symbol(e::nonpublic::CanUsePTACache as *const ())),
     (c"HcclAllGather", Symbol(e::collective::HcclAllGather as *const ())),
     (c"HcclAllGatherV", Symbol(e::collective::HcclAllGatherV as *const ())),
     (c"HcclAllReduce", Symbol(e::collective::HcclAllReduce as *const ())),
@@ -325,37 +383,37 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"HcclScatter", Symbol(e::collective::HcclScatter as *const ())),
     (c"HcclSend", Symbol(e::collective::HcclSend as *const ())),
     (c"HcclSetConfig", Symbol(e::communicator::HcclSetConfig as *const ())),
-    (c"InitHugeMemThreadLocal", Symbol(absent::InitHugeMemThreadLocal as *const ())),
-    (c"InitPTACacheThreadLocal", Symbol(absent::InitPTACacheThreadLocal as *const ())),
-    (c"PTAFindExecCache", Symbol(absent::PTAFindExecCache as *const ())),
-    (c"PTAGetExecCache", Symbol(absent::PTAGetExecCache as *const ())),
-    (c"ReleaseHugeMem", Symbol(absent::ReleaseHugeMem as *const ())),
-    (c"SetPTACacheHashKey", Symbol(absent::SetPTACacheHashKey as *const ())),
-    (c"SetPTAHashKey", Symbol(absent::SetPTAHashKey as *const ())),
-    (c"UnInitHugeMemThreadLocal", Symbol(absent::UnInitHugeMemThreadLocal as *const ())),
-    (c"UnInitPTACacheThreadLocal", Symbol(absent::UnInitPTACacheThreadLocal as *const ())),
+    (c"InitHugeMemThreadLocal", Symbol(e::nonpublic::InitHugeMemThreadLocal as *const ())),
+    (c"InitPTACacheThreadLocal", Symbol(e::nonpublic::InitPTACacheThreadLocal as *const ())),
+    (c"PTAFindExecCache", Symbol(e::nonpublic::PTAFindExecCache as *const ())),
+    (c"PTAGetExecCache", Symbol(e::nonpublic::PTAGetExecCache as *const ())),
+    (c"ReleaseHugeMem", Symbol(e::nonpublic::ReleaseHugeMem as *const ())),
+    (c"SetPTACacheHashKey", Symbol(e::nonpublic::SetPTACacheHashKey as *const ())),
+    (c"SetPTAHashKey", Symbol(e::nonpublic::SetPTAHashKey as *const ())),
+    (c"UnInitHugeMemThreadLocal", Symbol(e::nonpublic::UnInitHugeMemThreadLocal as *const ())),
+    (c"UnInitPTACacheThreadLocal", Symbol(e::nonpublic::UnInitPTACacheThreadLocal as *const ())),
     (c"aclAppLog", Symbol(e::system::aclAppLog as *const ())),
     (c"aclCreateBoolArray", Symbol(e::meta::aclCreateBoolArray as *const ())),
-    (c"aclCreateDataBuffer", Symbol(absent::aclCreateDataBuffer as *const ())),
+    (c"aclCreateDataBuffer", Symbol(e::description::aclCreateDataBuffer as *const ())),
     (c"aclCreateFloatArray", Symbol(e::meta::aclCreateFloatArray as *const ())),
     (c"aclCreateGraphDumpOpt", Symbol(absent::aclCreateGraphDumpOpt as *const ())),
     (c"aclCreateIntArray", Symbol(e::meta::aclCreateIntArray as *const ())),
     (c"aclCreateScalar", Symbol(e::meta::aclCreateScalar as *const ())),
     (c"aclCreateScalarList", Symbol(e::meta::aclCreateScalarList as *const ())),
     (c"aclCreateTensor", Symbol(e::meta::aclCreateTensor as *const ())),
-    (c"aclCreateTensorDesc", Symbol(absent::aclCreateTensorDesc as *const ())),
+    (c"aclCreateTensorDesc", Symbol(e::description::aclCreateTensorDesc as *const ())),
     (c"aclCreateTensorList", Symbol(e::meta::aclCreateTensorList as *const ())),
     (c"aclDataTypeSize", Symbol(e::system::aclDataTypeSize as *const ())),
     (c"aclDestroyAclOpExecutor", Symbol(e::meta::aclDestroyAclOpExecutor as *const ())),
     (c"aclDestroyBoolArray", Symbol(e::meta::aclDestroyBoolArray as *const ())),
-    (c"aclDestroyDataBuffer", Symbol(absent::aclDestroyDataBuffer as *const ())),
+    (c"aclDestroyDataBuffer", Symbol(e::description::aclDestroyDataBuffer as *const ())),
     (c"aclDestroyFloatArray", Symbol(e::meta::aclDestroyFloatArray as *const ())),
     (c"aclDestroyGraphDumpOpt", Symbol(absent::aclDestroyGraphDumpOpt as *const ())),
     (c"aclDestroyIntArray", Symbol(e::meta::aclDestroyIntArray as *const ())),
     (c"aclDestroyScalar", Symbol(e::meta::aclDestroyScalar as *const ())),
     (c"aclDestroyScalarList", Symbol(e::meta::aclDestroyScalarList as *const ())),
     (c"aclDestroyTensor", Symbol(e::meta::aclDestroyTensor as *const ())),
-    (c"aclDestroyTensorDesc", Symbol(absent::aclDestroyTensorDesc as *const ())),
+    (c"aclDestroyTensorDesc", Symbol(e::description::aclDestroyTensorDesc as *const ())),
     (c"aclDestroyTensorList", Symbol(e::meta::aclDestroyTensorList as *const ())),
     (c"aclDumpOpTensors", Symbol(absent::aclDumpOpTensors as *const ())),
     (c"aclFinalize", Symbol(e::init::aclFinalize as *const ())),
@@ -368,11 +426,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclGetBoolArraySize", Symbol(e::meta::aclGetBoolArraySize as *const ())),
     (c"aclGetCannAttribute", Symbol(e::system::aclGetCannAttribute as *const ())),
     (c"aclGetCannAttributeList", Symbol(e::system::aclGetCannAttributeList as *const ())),
-    (c"aclGetCompileopt", Symbol(absent::aclGetCompileopt as *const ())),
-    (c"aclGetCompileoptSize", Symbol(absent::aclGetCompileoptSize as *const ())),
-    (c"aclGetDataBufferAddr", Symbol(absent::aclGetDataBufferAddr as *const ())),
-    (c"aclGetDataBufferSize", Symbol(absent::aclGetDataBufferSize as *const ())),
-    (c"aclGetDataBufferSizeV2", Symbol(absent::aclGetDataBufferSizeV2 as *const ())),
+    (c"aclGetCompileopt", Symbol(e::single_op::aclGetCompileopt as *const ())),
+    (c"aclGetCompileoptSize", Symbol(e::single_op::aclGetCompileoptSize as *const ())),
+    (c"aclGetDataBufferAddr", Symbol(e::description::aclGetDataBufferAddr as *const ())),
+    (c"aclGetDataBufferSize", Symbol(e::description::aclGetDataBufferSize as *const ())),
+    (c"aclGetDataBufferSizeV2", Symbol(e::description::aclGetDataBufferSizeV2 as *const ())),
     (c"aclGetDataType", Symbol(e::meta::aclGetDataType as *const ())),
     (c"aclGetDeviceCapability", Symbol(e::system::aclGetDeviceCapability as *const ())),
     (c"aclGetFloatArraySize", Symbol(e::meta::aclGetFloatArraySize as *const ())),
@@ -384,15 +442,15 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclGetStorageShape", Symbol(e::meta::aclGetStorageShape as *const ())),
     (c"aclGetTensorDescAddress", Symbol(absent::aclGetTensorDescAddress as *const ())),
     (c"aclGetTensorDescByIndex", Symbol(absent::aclGetTensorDescByIndex as *const ())),
-    (c"aclGetTensorDescDim", Symbol(absent::aclGetTensorDescDim as *const ())),
-    (c"aclGetTensorDescDimRange", Symbol(absent::aclGetTensorDescDimRange as *const ())),
-    (c"aclGetTensorDescDimV2", Symbol(absent::aclGetTensorDescDimV2 as *const ())),
-    (c"aclGetTensorDescElementCount", Symbol(absent::aclGetTensorDescElementCount as *const ())),
-    (c"aclGetTensorDescFormat", Symbol(absent::aclGetTensorDescFormat as *const ())),
-    (c"aclGetTensorDescName", Symbol(absent::aclGetTensorDescName as *const ())),
-    (c"aclGetTensorDescNumDims", Symbol(absent::aclGetTensorDescNumDims as *const ())),
-    (c"aclGetTensorDescSize", Symbol(absent::aclGetTensorDescSize as *const ())),
-    (c"aclGetTensorDescType", Symbol(absent::aclGetTensorDescType as *const ())),
+    (c"aclGetTensorDescDim", Symbol(e::description::aclGetTensorDescDim as *const ())),
+    (c"aclGetTensorDescDimRange", Symbol(e::description::aclGetTensorDescDimRange as *const ())),
+    (c"aclGetTensorDescDimV2", Symbol(e::description::aclGetTensorDescDimV2 as *const ())),
+    (c"aclGetTensorDescElementCount", Symbol(e::description::aclGetTensorDescElementCount as *const ())),
+    (c"aclGetTensorDescFormat", Symbol(e::description::aclGetTensorDescFormat as *const ())),
+    (c"aclGetTensorDescName", Symbol(e::description::aclGetTensorDescName as *const ())),
+    (c"aclGetTensorDescNumDims", Symbol(e::description::aclGetTensorDescNumDims as *const ())),
+    (c"aclGetTensorDescSize", Symbol(e::description::aclGetTensorDescSize as *const ())),
+    (c"aclGetTensorDescType", Symbol(e::description::aclGetTensorDescType as *const ())),
     (c"aclGetTensorListSize", Symbol(e::meta::aclGetTensorListSize as *const ())),
     (c"aclGetViewOffset", Symbol(e::meta::aclGetViewOffset as *const ())),
     (c"aclGetViewShape", Symbol(e::meta::aclGetViewShape as *const ())),
@@ -404,7 +462,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclRfft1D", Symbol(ops::aclRfft1D as *const ())),
     (c"aclRfft1DGetWorkspaceSize", Symbol(ops::aclRfft1DGetWorkspaceSize as *const ())),
     (c"aclSetAclOpExecutorRepeatable", Symbol(e::meta::aclSetAclOpExecutorRepeatable as *const ())),
-    (c"aclSetCompileopt", Symbol(absent::aclSetCompileopt as *const ())),
+    (c"aclSetCompileopt", Symbol(e::single_op::aclSetCompileopt as *const ())),
     (c"aclSetDynamicInputTensorAddr", Symbol(e::address::aclSetDynamicInputTensorAddr as *const ())),
     (c"aclSetDynamicOutputTensorAddr", Symbol(e::address::aclSetDynamicOutputTensorAddr as *const ())),
     (c"aclSetDynamicTensorAddr", Symbol(e::address::aclSetDynamicTensorAddr as *const ())),
@@ -412,22 +470,22 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclSetOutputTensorAddr", Symbol(e::address::aclSetOutputTensorAddr as *const ())),
     (c"aclSetRawTensorAddr", Symbol(e::meta::aclSetRawTensorAddr as *const ())),
     (c"aclSetTensorAddr", Symbol(e::address::aclSetTensorAddr as *const ())),
-    (c"aclSetTensorConst", Symbol(absent::aclSetTensorConst as *const ())),
-    (c"aclSetTensorDescName", Symbol(absent::aclSetTensorDescName as *const ())),
+    (c"aclSetTensorConst", Symbol(e::description::aclSetTensorConst as *const ())),
+    (c"aclSetTensorDescName", Symbol(e::description::aclSetTensorDescName as *const ())),
     (c"aclSetTensorDynamicInput", Symbol(absent::aclSetTensorDynamicInput as *const ())),
-    (c"aclSetTensorFormat", Symbol(absent::aclSetTensorFormat as *const ())),
-    (c"aclSetTensorOriginFormat", Symbol(absent::aclSetTensorOriginFormat as *const ())),
-    (c"aclSetTensorOriginShape", Symbol(absent::aclSetTensorOriginShape as *const ())),
-    (c"aclSetTensorPlaceMent", Symbol(absent::aclSetTensorPlaceMent as *const ())),
-    (c"aclSetTensorShape", Symbol(absent::aclSetTensorShape as *const ())),
-    (c"aclSetTensorShapeRange", Symbol(absent::aclSetTensorShapeRange as *const ())),
-    (c"aclSetTensorStorageFormat", Symbol(absent::aclSetTensorStorageFormat as *const ())),
-    (c"aclSetTensorStorageShape", Symbol(absent::aclSetTensorStorageShape as *const ())),
+    (c"aclSetTensorFormat", Symbol(e::description::aclSetTensorFormat as *const ())),
+    (c"aclSetTensorOriginFormat", Symbol(e::description::aclSetTensorOriginFormat as *const ())),
+    (c"aclSetTensorOriginShape", Symbol(e::description::aclSetTensorOriginShape as *const ())),
+    (c"aclSetTensorPlaceMent", Symbol(e::description::aclSetTensorPlaceMent as *const ())),
+    (c"aclSetTensorShape", Symbol(e::description::aclSetTensorShape as *const ())),
+    (c"aclSetTensorShapeRange", Symbol(e::description::aclSetTensorShapeRange as *const ())),
+    (c"aclSetTensorStorageFormat", Symbol(e::description::aclSetTensorStorageFormat as *const ())),
+    (c"aclSetTensorStorageShape", Symbol(e::description::aclSetTensorStorageShape as *const ())),
     (c"aclSetTensorValueRange", Symbol(absent::aclSetTensorValueRange as *const ())),
     (c"aclStft", Symbol(ops::aclStft as *const ())),
     (c"aclStftGetWorkspaceSize", Symbol(ops::aclStftGetWorkspaceSize as *const ())),
     (c"aclTransTensorDescFormat", Symbol(absent::aclTransTensorDescFormat as *const ())),
-    (c"aclUpdateDataBuffer", Symbol(absent::aclUpdateDataBuffer as *const ())),
+    (c"aclUpdateDataBuffer", Symbol(e::description::aclUpdateDataBuffer as *const ())),
     (c"acldumpGetExceptionInfoPath", Symbol(absent::acldumpGetExceptionInfoPath as *const ())),
     (c"acldumpGetPath", Symbol(absent::acldumpGetPath as *const ())),
     (c"acldumpRegCallback", Symbol(absent::acldumpRegCallback as *const ())),
@@ -2119,8 +2177,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnReplicationPad3dBackward", Symbol(ops::aclnnReplicationPad3dBackward as *const ())),
     (c"aclnnReplicationPad3dBackwardGetWorkspaceSize", Symbol(ops::aclnnReplicationPad3dBackwardGetWorkspaceSize as *const ())),
     (c"aclnnReplicationPad3dGetWorkspaceSize", Symbol(ops::aclnnReplicationPad3dGetWorkspaceSize as *const ())),
-    (c"aclnnReselectStaticKernel", Symbol(absent::aclnnReselectStaticKernel as *const ())),
-    (c"aclnnReselectStaticKernelWithPath", Symbol(absent::aclnnReselectStaticKernelWithPath as *const ())),
+    (c"aclnnReselectStaticKernel", Symbol(e::nonpublic::aclnnReselectStaticKernel as *const ())),
+    (c"aclnnReselectStaticKernelWithPath", Symbol(e::nonpublic::aclnnReselectStaticKernelWithPath as *const ())),
     (c"aclnnResize", Symbol(ops::aclnnResize as *const ())),
     (c"aclnnResizeGetWorkspaceSize", Symbol(ops::aclnnResizeGetWorkspaceSize as *const ())),
     (c"aclnnRightShift", Symbol(ops::aclnnRightShift as *const ())),
@@ -2489,21 +2547,21 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnXLogYTensorGetWorkspaceSize", Symbol(ops::aclnnXLogYTensorGetWorkspaceSize as *const ())),
     (c"aclnnXlog1py", Symbol(ops::aclnnXlog1py as *const ())),
     (c"aclnnXlog1pyGetWorkspaceSize", Symbol(ops::aclnnXlog1pyGetWorkspaceSize as *const ())),
-    (c"aclopCompile", Symbol(absent::aclopCompile as *const ())),
-    (c"aclopCompileAndExecute", Symbol(absent::aclopCompileAndExecute as *const ())),
-    (c"aclopCompileAndExecuteV2", Symbol(absent::aclopCompileAndExecuteV2 as *const ())),
-    (c"aclopCreateAttr", Symbol(absent::aclopCreateAttr as *const ())),
-    (c"aclopDestroyAttr", Symbol(absent::aclopDestroyAttr as *const ())),
-    (c"aclopSetAttrBool", Symbol(absent::aclopSetAttrBool as *const ())),
-    (c"aclopSetAttrDataType", Symbol(absent::aclopSetAttrDataType as *const ())),
-    (c"aclopSetAttrFloat", Symbol(absent::aclopSetAttrFloat as *const ())),
-    (c"aclopSetAttrInt", Symbol(absent::aclopSetAttrInt as *const ())),
-    (c"aclopSetAttrListBool", Symbol(absent::aclopSetAttrListBool as *const ())),
-    (c"aclopSetAttrListFloat", Symbol(absent::aclopSetAttrListFloat as *const ())),
-    (c"aclopSetAttrListInt", Symbol(absent::aclopSetAttrListInt as *const ())),
-    (c"aclopSetAttrListListInt", Symbol(absent::aclopSetAttrListListInt as *const ())),
-    (c"aclopSetAttrString", Symbol(absent::aclopSetAttrString as *const ())),
-    (c"aclopSetCompileFlag", Symbol(absent::aclopSetCompileFlag as *const ())),
+    (c"aclopCompile", Symbol(e::single_op::aclopCompile as *const ())),
+    (c"aclopCompileAndExecute", Symbol(e::single_op::aclopCompileAndExecute as *const ())),
+    (c"aclopCompileAndExecuteV2", Symbol(e::single_op::aclopCompileAndExecuteV2 as *const ())),
+    (c"aclopCreateAttr", Symbol(e::single_op::aclopCreateAttr as *const ())),
+    (c"aclopDestroyAttr", Symbol(e::single_op::aclopDestroyAttr as *const ())),
+    (c"aclopSetAttrBool", Symbol(e::single_op::aclopSetAttrBool as *const ())),
+    (c"aclopSetAttrDataType", Symbol(e::single_op::aclopSetAttrDataType as *const ())),
+    (c"aclopSetAttrFloat", Symbol(e::single_op::aclopSetAttrFloat as *const ())),
+    (c"aclopSetAttrInt", Symbol(e::single_op::aclopSetAttrInt as *const ())),
+    (c"aclopSetAttrListBool", Symbol(e::single_op::aclopSetAttrListBool as *const ())),
+    (c"aclopSetAttrListFloat", Symbol(e::single_op::aclopSetAttrListFloat as *const ())),
+    (c"aclopSetAttrListInt", Symbol(e::single_op::aclopSetAttrListInt as *const ())),
+    (c"aclopSetAttrListListInt", Symbol(e::single_op::aclopSetAttrListListInt as *const ())),
+    (c"aclopSetAttrString", Symbol(e::single_op::aclopSetAttrString as *const ())),
+    (c"aclopSetCompileFlag", Symbol(e::single_op::aclopSetCompileFlag as *const ())),
     (c"aclopStartDumpArgs", Symbol(absent::aclopStartDumpArgs as *const ())),
     (c"aclopStopDumpArgs", Symbol(absent::aclopStopDumpArgs as *const ())),
     (c"aclplatformGetDeviceInfo", Symbol(absent::aclplatformGetDeviceInfo as *const ())),

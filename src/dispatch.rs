@@ -32,6 +32,13 @@ pub(crate) type Inputs = SmallVec<[Tensor; 3]>;
 /// Those of the op.
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
     let modes = mode::current();
+    if modes.has(Modes::TRACE) {
+        return crate::trace::record(op, inputs, || run_in(op, inputs, modes));
+    }
+    run_in(op, inputs, modes)
+}
+
+fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
     let device = same_device(op, inputs)?;
     if modes.has(Modes::AUTOCAST) && op.cast() != CastRule::Keep {
         let cast = autocast(op, inputs)?;

@@ -21,6 +21,8 @@ impl Modes {
     pub const FALLBACK: Modes = Modes(8);
     /// Ops run in a lower precision where that is safe.
     pub const AUTOCAST: Modes = Modes(16);
+    /// What each op did is kept.
+    pub const TRACE: Modes = Modes(32);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0

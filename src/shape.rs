@@ -79,7 +79,8 @@ impl Shape {
         self.dims().get(dim).copied().unwrap_or(1)
     }
 
-    /// Refuses more than eight dims and more elements than an address space holds.
+    /// Refuses more than eight dims and more elements than an address space holds. An empty shape is no excuse for sizes whose
+    /// product nothing can hold: strides are products of sizes.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if self.rank() > MAX_RANK {
             return Err(Error::shape(
@@ -88,7 +89,8 @@ impl Shape {
                 "at most 8 dims",
             ));
         }
-        if self.elements() > isize::MAX as usize / 8 {
+        let sizes = self.dims().iter().map(|size| (*size).max(1));
+        if sizes.fold(1, usize::saturating_mul) > isize::MAX as usize / 8 {
             return Err(Error::shape(
                 op,
                 format!("a shape of {self}"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ascend_sys::{ACL_HBM_MEM, ACL_MEM_MALLOC_HUGE_FIRST, Function, aclrtContext, f};
 
+use super::cann::Cann;
 use super::error_codes;
 use super::event::Events;
 use super::pool::{Block, Pool, Statistics, block_size, segment_sizes};
@@ -21,6 +22,9 @@ use crate::error::{AclError, Error, Result, Usable};
 const HEALTHY: u8 = 0;
 const PENDING: u8 = 1;
 const LOST: u8 = 2;
+
+/// How long to wait for what still runs on a lost device, in milliseconds.
+const PATIENCE: i32 = 1000;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -88,9 +92,14 @@ impl Context {
         cann.call(op, f::aclrtSetDevice, |set| unsafe { set(device) })?;
         let mut raw: aclrtContext = std::ptr::null_mut();
         // SAFETY: `raw` is writable for the call.
-        cann.call(op, f::aclrtGetCurrentContext, |get| unsafe {
+        let found = cann.call(op, f::aclrtGetCurrentContext, |get| unsafe {
             get(&mut raw)
-        })?;
+        });
+        if let Err(error) = found {
+            // The device was counted as used; nothing is on it yet.
+            let _ = reset_device(op, cann, device, false);
+            return Err(error);
+        }
         let context = Context {
             id: unique(),
             number,
@@ -348,6 +357,16 @@ impl Context {
         })
     }
 
+    /// Waits until nothing runs on the device any more; on a lost one, that may never answer, only for a while.
+    pub fn settle(&self, op: &'static str) -> Result<()> {
+        if !self.is_lost() {
+            return self.synchronize(op);
+        }
+        let wait = f::aclrtSynchronizeDeviceWithTimeout;
+        // SAFETY: the call takes a number only.
+        self.call(op, wait, |wait| unsafe { wait(PATIENCE) })
+    }
+
     /// Marks the context as given up, if no buffer is in use; no allocation succeeds afterwards.
     pub fn close(&self, cause: Box<AclError>) -> bool {
         let _pool = lock(&self.pool);
@@ -366,6 +385,15 @@ impl Context {
         )
     }
 
+    /// Takes back this crate's use of the device; with `force` that of everybody. Nothing of the context is used afterwards.
+    pub fn reset_device(&self, op: &'static str, force: bool) -> Result<()> {
+        let Ok(device) = i32::try_from(self.number) else {
+            return Ok(());
+        };
+        BOUND.set(0);
+        reset_device(op, &self.runtime.cann, device, force)
+    }
+
     /// Gives up a lost device's memory, pinned memory and events; failures change nothing any more.
     pub fn abandon(&self, op: &'static str) {
         let segments = lock(&self.pool).abandon();
@@ -375,6 +403,17 @@ impl Context {
         self.staging.abandon(self, op);
         self.events.abandon(self, op);
     }
+}
+
+fn reset_device(op: &'static str, cann: &Cann, device: i32, force: bool) -> Result<()> {
+    if force && cann.has(f::aclrtResetDeviceForce) {
+        // SAFETY: the call takes a number only, and nothing of the device is used afterwards.
+        return cann.call(op, f::aclrtResetDeviceForce, |reset| unsafe {
+            reset(device)
+        });
+    }
+    // SAFETY: as above.
+    cann.call(op, f::aclrtResetDevice, |reset| unsafe { reset(device) })
 }
 
 /// The cause that later calls on a context report when the user ended it.

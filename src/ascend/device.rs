@@ -194,42 +194,32 @@ pub fn reset(number: u32) -> Result<()> {
         drop(process);
         return known(op, number);
     };
-    let Opened { context, stream } = process.devices.swap_remove(index);
-    let healthy = !context.is_lost();
+    let opened = process.devices.swap_remove(index);
+    let done = give_up(op, &opened);
+    invalidate();
+    drop(process);
+    drop(opened);
+    done
+}
+
+/// Ends a device, whatever became of it; what is on it is lost.
+fn give_up(op: &'static str, Opened { context, .. }: &Opened) -> Result<()> {
     // Binding fails where the device is beyond answering; its reset needs no binding.
-    if context.bind(op).is_ok() && healthy {
-        let _ = context.synchronize(op);
+    if context.bind(op).is_ok() {
+        let _ = context.settle(op);
     }
     context.lose(ended(op, "aclrtResetDeviceForce"));
     for stream in context.streams() {
         let _ = stream.destroy(op);
     }
     context.abandon(op);
-    let done = reset_device(op, &context, true);
-    invalidate();
-    drop(process);
-    drop(stream);
-    done
-}
-
-fn reset_device(op: &'static str, context: &Context, force: bool) -> Result<()> {
-    let Ok(device) = i32::try_from(context.number()) else {
-        return Ok(());
-    };
-    let cann = &context.runtime().cann;
-    if force && cann.has(f::aclrtResetDeviceForce) {
-        // SAFETY: the call takes a number only; nothing of the context is used afterwards.
-        return cann.call(op, f::aclrtResetDeviceForce, |reset| unsafe {
-            reset(device)
-        });
-    }
-    // SAFETY: as above.
-    cann.call(op, f::aclrtResetDevice, |reset| unsafe { reset(device) })
+    context.reset_device(op, true)
 }
 
 /// Ends the use of all NPUs: waits for their work, empties the pools, and gives up the devices on which no buffer is alive.
 ///
-/// What is still alive is in the report, and stays usable. A later use opens the devices anew. CANN itself is given up only if
+/// What is still alive is in the report, and stays usable; a device that was lost is reset, and its tensors are gone. A later
+/// use opens the devices anew. CANN itself is given up only if
 /// no device stays open and it counts its users, so that others in the process are not disturbed.
 ///
 /// # Errors
@@ -276,7 +266,8 @@ fn close(op: &'static str, opened: Opened, report: &mut ShutdownReport) -> Optio
     let context = Arc::clone(&opened.context);
     let mut keep = |result: Result<()>| result.map_err(|error| report.failures.push(error)).is_ok();
     if !keep(context.check(op)) && context.is_lost() {
-        return Some(opened);
+        keep(give_up(op, &opened));
+        return None;
     }
     if keep(context.bind(op)) {
         for stream in context.streams() {
@@ -298,6 +289,6 @@ fn close(op: &'static str, opened: Opened, report: &mut ShutdownReport) -> Optio
     }
     keep(context.staging.abandon(&context, op).map_or(Ok(()), Err));
     keep(context.events.abandon(&context, op).map_or(Ok(()), Err));
-    keep(reset_device(op, &context, false));
+    keep(context.reset_device(op, false));
     None
 }

@@ -5,11 +5,13 @@
 use std::ffi::c_char;
 
 use ascend_sys::{
-    ACL_FORMAT_NCDHW, ACL_FORMAT_NCHW, ACL_FORMAT_NCL, ACL_FORMAT_ND, aclBoolArray, aclFloatArray,
-    aclFormat, aclIntArray, aclScalar, aclScalarList, aclTensor, aclTensorList, aclnnStatus, f,
+    ACL_FORMAT_NCDHW, ACL_FORMAT_NCHW, ACL_FORMAT_NCL, ACL_FORMAT_ND, Function, aclBoolArray,
+    aclFloatArray, aclFormat, aclIntArray, aclScalar, aclScalarList, aclTensor, aclTensorList,
+    aclnnStatus, f,
 };
 use smallvec::SmallVec;
 
+use super::cann::name_of;
 use super::context::Context;
 use super::counters::count_call;
 use super::launch::Launch;
@@ -22,25 +24,36 @@ use crate::shape::MAX_RANK;
 pub(crate) struct Handle<'a, T> {
     pub raw: *mut T,
     destroy: unsafe extern "C" fn(*const T) -> aclnnStatus,
+    /// The name of `destroy`.
+    ending: &'static str,
     context: &'a Context,
 }
 
 impl<'a, T> Handle<'a, T> {
-    /// Takes charge of what a creating function answered; null is its only way to refuse.
-    fn own(
+    /// Makes a handle and takes charge of it; null is the creating function's only way to refuse.
+    fn make<C: Function, D>(
         cx: &'a Launch,
-        call: &'static str,
-        raw: *mut T,
-        destroy: unsafe extern "C" fn(*const T) -> aclnnStatus,
-    ) -> Result<Self> {
+        create: C,
+        destroy: D,
+        make: impl FnOnce(C::Pointer) -> *mut T,
+    ) -> Result<Self>
+    where
+        D: Function<Pointer = unsafe extern "C" fn(*const T) -> aclnnStatus>,
+    {
+        let ending = name_of(destroy);
+        let destroy = cx.function(destroy)?;
         count_call();
+        let raw = make(cx.function(create)?);
+        let context = cx.context();
         if raw.is_null() {
-            return Err(cx.context().runtime().cann.failure(cx.op(), call, 200_000));
+            let cann = &context.runtime().cann;
+            return Err(cann.failure(cx.op(), name_of(create), 200_000));
         }
         Ok(Handle {
             raw,
             destroy,
-            context: cx.context(),
+            ending,
+            context,
         })
     }
 
@@ -60,7 +73,7 @@ impl<T> Drop for Handle<'_, T> {
         if code != 0 {
             self.context.defer(self.context.runtime().cann.failure(
                 "end of a launch",
-                "aclDestroy",
+                self.ending,
                 code,
             ));
         }
@@ -112,25 +125,24 @@ fn describe<'a>(cx: &'a Launch, dev: &Dev<'_>, format: aclFormat) -> Result<Hand
         ));
     }
     let storage = [i64::try_from(elements).map_err(|_| too_large(op, dev))?];
-    let create = cx.function(f::aclCreateTensor)?;
-    let destroy = cx.function(f::aclDestroyTensor)?;
     let (count, address) = (rank as u64, dev.buffer().address());
-    // SAFETY: sizes and strides have room for `rank` numbers and storage for one; all are copied by the call. The address is
-    // only kept; its block stays the buffer's, or the stream's, until the kernels have run.
-    let raw = unsafe {
-        create(
-            sizes.as_ptr(),
-            count,
-            code(dev.dtype()),
-            strides.as_ptr(),
-            offset,
-            format,
-            storage.as_ptr(),
-            1,
-            address,
-        )
-    };
-    Handle::own(cx, "aclCreateTensor", raw, destroy)
+    Handle::make(cx, f::aclCreateTensor, f::aclDestroyTensor, |create| {
+        // SAFETY: sizes and strides have room for `rank` numbers and storage for one; all are copied by the call. The address
+        // is only kept; its block stays the buffer's, or the stream's, until the kernels have run.
+        unsafe {
+            create(
+                sizes.as_ptr(),
+                count,
+                code(dev.dtype()),
+                strides.as_ptr(),
+                offset,
+                format,
+                storage.as_ptr(),
+                1,
+                address,
+            )
+        }
+    })
 }
 
 /// A tensor in the format that most kernels want.
@@ -145,8 +157,6 @@ pub(crate) fn image<'a>(cx: &'a Launch, dev: &Dev<'_>) -> Result<Handle<'a, aclT
 
 /// A list of tensors; it owns its elements.
 pub(crate) fn tensors<'a>(cx: &'a Launch, devs: &[Dev<'_>]) -> Result<Handle<'a, aclTensorList>> {
-    let create = cx.function(f::aclCreateTensorList)?;
-    let destroy = cx.function(f::aclDestroyTensorList)?;
     let elements = devs
         .iter()
         .map(|dev| tensor(cx, dev))
@@ -155,9 +165,15 @@ pub(crate) fn tensors<'a>(cx: &'a Launch, devs: &[Dev<'_>]) -> Result<Handle<'a,
         .iter()
         .map(|element| element.raw.cast_const())
         .collect();
-    // SAFETY: the array holds that many live tensors and is copied by the call.
-    let raw = unsafe { create(pointers.as_ptr(), pointers.len() as u64) };
-    let list = Handle::own(cx, "aclCreateTensorList", raw, destroy)?;
+    let list = Handle::make(
+        cx,
+        f::aclCreateTensorList,
+        f::aclDestroyTensorList,
+        |create| {
+            // SAFETY: the array holds that many live tensors and is copied by the call.
+            unsafe { create(pointers.as_ptr(), pointers.len() as u64) }
+        },
+    )?;
     elements.into_iter().for_each(|element| {
         element.release();
     });
@@ -166,18 +182,15 @@ pub(crate) fn tensors<'a>(cx: &'a Launch, devs: &[Dev<'_>]) -> Result<Handle<'a,
 
 /// A number.
 pub(crate) fn scalar(cx: &Launch, number: Number) -> Result<Handle<'_, aclScalar>> {
-    let create = cx.function(f::aclCreateScalar)?;
-    let destroy = cx.function(f::aclDestroyScalar)?;
     let mut bytes = number.bytes();
-    // SAFETY: the bytes hold a value of the dtype, which the call copies.
-    let raw = unsafe { create(bytes.as_mut_ptr().cast(), code(number.dtype)) };
-    Handle::own(cx, "aclCreateScalar", raw, destroy)
+    Handle::make(cx, f::aclCreateScalar, f::aclDestroyScalar, |create| {
+        // SAFETY: the bytes hold a value of the dtype, which the call copies.
+        unsafe { create(bytes.as_mut_ptr().cast(), code(number.dtype)) }
+    })
 }
 
 /// A list of numbers; it owns its elements.
 pub(crate) fn scalars<'a>(cx: &'a Launch, numbers: &[Number]) -> Result<Handle<'a, aclScalarList>> {
-    let create = cx.function(f::aclCreateScalarList)?;
-    let destroy = cx.function(f::aclDestroyScalarList)?;
     let elements = numbers
         .iter()
         .map(|number| scalar(cx, *number))
@@ -186,9 +199,15 @@ pub(crate) fn scalars<'a>(cx: &'a Launch, numbers: &[Number]) -> Result<Handle<'
         .iter()
         .map(|element| element.raw.cast_const())
         .collect();
-    // SAFETY: the array holds that many live scalars and is copied by the call.
-    let raw = unsafe { create(pointers.as_ptr(), pointers.len() as u64) };
-    let list = Handle::own(cx, "aclCreateScalarList", raw, destroy)?;
+    let list = Handle::make(
+        cx,
+        f::aclCreateScalarList,
+        f::aclDestroyScalarList,
+        |create| {
+            // SAFETY: the array holds that many live scalars and is copied by the call.
+            unsafe { create(pointers.as_ptr(), pointers.len() as u64) }
+        },
+    )?;
     elements.into_iter().for_each(|element| {
         element.release();
     });
@@ -197,29 +216,36 @@ pub(crate) fn scalars<'a>(cx: &'a Launch, numbers: &[Number]) -> Result<Handle<'
 
 /// An array of integers.
 pub(crate) fn ints<'a>(cx: &'a Launch, values: &[i64]) -> Result<Handle<'a, aclIntArray>> {
-    let create = cx.function(f::aclCreateIntArray)?;
-    let destroy = cx.function(f::aclDestroyIntArray)?;
-    // SAFETY: the array has that many numbers and is copied by the call.
-    let raw = unsafe { create(values.as_ptr(), values.len() as u64) };
-    Handle::own(cx, "aclCreateIntArray", raw, destroy)
+    Handle::make(cx, f::aclCreateIntArray, f::aclDestroyIntArray, |create| {
+        // SAFETY: the array has that many numbers and is copied by the call.
+        unsafe { create(values.as_ptr(), values.len() as u64) }
+    })
 }
 
 /// An array of floats.
 pub(crate) fn floats<'a>(cx: &'a Launch, values: &[f32]) -> Result<Handle<'a, aclFloatArray>> {
-    let create = cx.function(f::aclCreateFloatArray)?;
-    let destroy = cx.function(f::aclDestroyFloatArray)?;
-    // SAFETY: the array has that many numbers and is copied by the call.
-    let raw = unsafe { create(values.as_ptr(), values.len() as u64) };
-    Handle::own(cx, "aclCreateFloatArray", raw, destroy)
+    Handle::make(
+        cx,
+        f::aclCreateFloatArray,
+        f::aclDestroyFloatArray,
+        |create| {
+            // SAFETY: the array has that many numbers and is copied by the call.
+            unsafe { create(values.as_ptr(), values.len() as u64) }
+        },
+    )
 }
 
 /// An array of truth values.
 pub(crate) fn bools<'a>(cx: &'a Launch, values: &[bool]) -> Result<Handle<'a, aclBoolArray>> {
-    let create = cx.function(f::aclCreateBoolArray)?;
-    let destroy = cx.function(f::aclDestroyBoolArray)?;
-    // SAFETY: the array has that many values and is copied by the call.
-    let raw = unsafe { create(values.as_ptr(), values.len() as u64) };
-    Handle::own(cx, "aclCreateBoolArray", raw, destroy)
+    Handle::make(
+        cx,
+        f::aclCreateBoolArray,
+        f::aclDestroyBoolArray,
+        |create| {
+            // SAFETY: the array has that many values and is copied by the call.
+            unsafe { create(values.as_ptr(), values.len() as u64) }
+        },
+    )
 }
 
 /// A text as C wants it. CANN's signatures differ in `const` only; no kernel writes to it.

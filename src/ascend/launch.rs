@@ -211,7 +211,7 @@ impl Launch {
         let mut workspace = self.stream.workspace();
         let address = workspace.at_least(self.op, size)?;
         count_call();
-        count_launch();
+        count_launch(name_of(second));
         self.kernels.set(self.kernels.get().saturating_add(1));
         // SAFETY: the executor is fresh and used once; the workspace has at least `size` bytes and is shared only with other
         // work of this stream, whose submission the held lock keeps apart; the stream is alive and its context bound.

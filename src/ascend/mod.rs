@@ -27,6 +27,7 @@ mod stream;
 mod tensor;
 
 pub use counters::{Counters, counters};
+pub(crate) use counters::{kernels_since, kernels_so_far, with_kernel_names};
 pub use device::{
     Alive, DeviceInfo, ShutdownReport, device_count, devices, empty_cache, memory, reset,
     reset_peak_statistics, shutdown, statistics, synchronize,

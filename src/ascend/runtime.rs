@@ -122,7 +122,13 @@ impl Process {
         }
         let runtime = self.runtime(op)?;
         let context = Context::open(op, runtime, number)?;
-        let stream = Stream::open(op, Arc::clone(&context), true)?;
+        let stream = match Stream::open(op, Arc::clone(&context), true) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let _ = context.reset_device(op, false);
+                return Err(error);
+            }
+        };
         self.devices.push(Opened { context, stream });
         self.devices.last().ok_or_else(|| missing(op, number))
     }

@@ -9,7 +9,7 @@ use crate::ops::prelude::*;
 struct Hypot;
 
 impl Tensor {
-    /// `sqrt(x^2 + y^2)` without overflow.
+    /// `sqrt(x^2 + y^2)` without overflow; infinite if one of the two is, whatever the other.
     ///
     /// Shapes: any two that broadcast. Dtypes: floats. PyTorch: `torch.hypot`. NPU: composed of simpler ops.
     ///
@@ -58,7 +58,13 @@ impl Binary for Hypot {
             .div(&large)?
             .masked_fill(&small.eq(&large)?, 1i64)?
             .masked_fill(&large.eq(0i64)?, 0i64)?;
-        ratio.square()?.add(1i64)?.sqrt()?.mul(&large)
+        let infinite = x.isinf()?.logical_or(&y.isinf()?)?;
+        ratio
+            .square()?
+            .add(1i64)?
+            .sqrt()?
+            .mul(&large)?
+            .masked_fill(&infinite, f64::INFINITY)
     }
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {

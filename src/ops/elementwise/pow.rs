@@ -106,6 +106,11 @@ impl Binary for Pow {
     fn ascend(&self, cx: &Launch, x: Side<'_>, y: Side<'_>, z: &Dev<'_>) -> Result<()> {
         match (x, y) {
             (Side::Tensor(x), Side::Tensor(y)) => aclnn::pow_tensor_tensor(cx, x, y, z),
+            // The root of minus infinity is NaN, its power infinite.
+            (Side::Tensor(x), Side::Scalar(y)) if y.value.to_f64() == 0.5 => aclnn::sqrt(cx, x, z),
+            (Side::Tensor(x), Side::Scalar(y)) if y.value.to_f64() == -0.5 => {
+                aclnn::rsqrt(cx, x, z)
+            }
             (Side::Tensor(x), Side::Scalar(y)) => aclnn::pow_tensor_scalar(cx, x, y, z),
             (Side::Scalar(x), Side::Tensor(y)) => aclnn::pow_scalar_tensor(cx, x, y, z),
             (Side::Scalar(_), Side::Scalar(_)) => tensors(Self::NAME, cx, x, y).map(|_| ()),

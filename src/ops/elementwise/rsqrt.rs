@@ -1,6 +1,6 @@
 //! `rsqrt`: one over the square root.
 
-use super::unary::{Apply, Formula, Rule, Unary, float, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, sample, wide};
 use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
@@ -54,7 +54,7 @@ impl Unary for Rsqrt {
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let y = cx.output(0)?;
+        let (dy, y) = (wide(dy)?, &wide(cx.output(0)?)?);
         dy.mul(-0.5)?.mul(&y.mul(&y.mul(y)?)?)
     }
 }

@@ -170,6 +170,15 @@ pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
     }
 }
 
+/// A half tensor in `f32`, for gradients of several steps: they round once, when the tape casts them back.
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
+    if x.dtype().is_half() {
+        x.to_dtype(DType::F32)
+    } else {
+        Ok(x.clone())
+    }
+}
+
 /// `y[i] = f(x[i])` in the float lane of a function that is the same for both.
 pub(crate) trait Formula: Sync {
     /// The function.

@@ -183,7 +183,13 @@ impl Op for Product {
             a = a.reshape([rows, frame.inner])?;
             dz = dz.reshape([rows, frame.columns.unwrap_or(1)])?;
         }
+        // Halves whose gradient is summed over batches round once, after the sum.
+        let summed = |factor: &Tensor| {
+            let sums = !fold && frame.batched(factor.shape()) != *factor.shape();
+            sums && factor.dtype().is_half()
+        };
         let dx = cx.want(0, || {
+            let (dz, b) = (wide_if(summed(x), &dz)?, wide_if(summed(x), &b)?);
             let dx = if left {
                 Product::run([right, true], &b, &dz)
             } else {
@@ -197,6 +203,7 @@ impl Op for Product {
             dx.reshape(batched)
         })?;
         let dy = cx.want(1, || {
+            let (dz, a) = (wide_if(summed(y), &dz)?, wide_if(summed(y), &a)?);
             let dy = if right {
                 Product::run([true, left], &dz, &a)
             } else {
@@ -218,6 +225,14 @@ impl Op for Product {
 
     fn boxed(&self) -> Box<dyn Op> {
         Box::new(*self)
+    }
+}
+
+fn wide_if(wanted: bool, x: &Tensor) -> Result<Tensor> {
+    if wanted {
+        x.to_dtype(DType::F32)
+    } else {
+        Ok(x.clone())
     }
 }
 

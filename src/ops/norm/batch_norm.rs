@@ -1,8 +1,9 @@
 //! `batch_norm`: each channel brought to mean 0 and variance 1, over the batch or by running statistics.
 
 use super::{affine, channels, float_only};
+use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
-use crate::ops::reduce::{VarOptions, widened};
+use crate::ops::reduce::{ReduceOptions, VarOptions, widened};
 
 /// Settings of [`Tensor::batch_norm`]. Made from `()` or built up.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +104,7 @@ impl Tensor {
     /// In training, mean and biased variance are the batch's, and running statistics that are given move to
     /// `(1 - momentum) * running + momentum * batch` (with the unbiased variance); else they are the running ones.
     /// Shapes: `[n, c, ..]`, all others `[c]`. Dtypes: floats. PyTorch: `torch.nn.functional.batch_norm`.
-    /// NPU: `aclnnVarMean` and elementwise kernels.
+    /// NPU: `aclnnBatchNorm` and `aclnnBatchNormBackward`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::norm::BatchNormOptions};
@@ -156,6 +157,75 @@ impl BatchNormOp {
     fn running_at(&self) -> usize {
         1 + usize::from(self.weight) + usize::from(self.bias)
     }
+
+    /// How many outputs the user sees: the new running statistics beside the result.
+    fn visible(&self) -> usize {
+        if self.training && self.running { 3 } else { 1 }
+    }
+
+    /// Mean and variance of each channel as the normalisation uses them, in a shape that broadcasts.
+    fn statistics(&self, input: &Tensor, running: Option<[&Tensor; 2]>) -> Result<[Tensor; 2]> {
+        match running {
+            Some([mean, variance]) if !self.training => Ok([
+                channels(mean, input.shape())?,
+                channels(variance, input.shape())?,
+            ]),
+            _ => {
+                let dims = other_dims(input);
+                let options = VarOptions::new().dim(dims).correction(0.0).keepdim();
+                let (variance, mean) = input.var_mean(options)?;
+                Ok([mean, variance])
+            }
+        }
+    }
+
+    /// The gradients in differentiable ops: of the input, the weight, the bias, and outside training the statistics.
+    fn formula(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        running: Option<[&Tensor; 2]>,
+    ) -> Result<Outputs> {
+        let wide = x.to_dtype(widened(x.dtype()))?;
+        let shape = *wide.shape();
+        let [mean, variance] = self.statistics(&wide, running)?;
+        let rstd = variance.add(self.epsilon)?.rsqrt()?;
+        let deviation = wide.sub(&mean)?;
+        let unit = deviation.mul(&rstd)?;
+        let dy = dy.to_dtype(wide.dtype())?;
+        let g = match weight {
+            Some(weight) => dy.mul(&channels(weight, &shape)?)?,
+            None => dy.clone(),
+        };
+        let average = |x: &Tensor| x.mean(ReduceOptions::new().dim(other_dims(&wide)).keepdim());
+        let sum = |x: &Tensor| x.sum(ReduceOptions::new().dim(other_dims(&wide)));
+        let dx = if self.training {
+            g.sub(&average(&g)?)?
+                .sub(&unit.mul(&average(&g.mul(&unit)?)?)?)?
+                .mul(&rstd)?
+        } else {
+            g.mul(&rstd)?
+        };
+        let mut grads: Outputs = smallvec![dx.to_dtype(x.dtype())?];
+        if self.weight {
+            grads.push(sum(&dy.mul(&unit)?)?);
+        }
+        if self.bias {
+            grads.push(sum(&dy)?);
+        }
+        if let (Some(_), false) = (running, self.training) {
+            let scaled = g.mul(&rstd)?;
+            grads.push(sum(&scaled)?.neg()?);
+            grads.push(sum(&scaled.mul(&deviation)?.mul(&rstd.square()?)?)?.mul(-0.5)?);
+        }
+        Ok(grads)
+    }
+}
+
+/// All dims but that of the channels.
+fn other_dims(x: &Tensor) -> Vec<i64> {
+    (0..x.rank() as i64).filter(|dim| *dim != 1).collect()
 }
 
 impl Op for BatchNormOp {
@@ -199,26 +269,67 @@ impl Op for BatchNormOp {
                 plan.output(own.shape, own.dtype);
             }
         }
+        if plan.is_taped() && plan.is_on_ascend() {
+            // The mean, and what the kernel's gradient wants of the variance.
+            for _ in 0..2 {
+                plan.auxiliary(Shape::from([shape.size(1)]), DType::F32);
+            }
+        }
         Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        let (seen, kept) = y.split_at(self.visible());
+        let weight = x.get(1).filter(|_| self.weight);
+        let bias = x.get(1 + usize::from(self.weight)).filter(|_| self.bias);
+        let mut running = [x.get(self.running_at()), x.get(self.running_at() + 1)];
+        if let [_, mean, variance] = seen {
+            // The kernel moves the running statistics in place.
+            for (new, old) in [mean, variance].into_iter().zip(running) {
+                if let Some(old) = old {
+                    aclnn::inplace_copy(cx, new, old)?;
+                }
+            }
+            running = [Some(mean), Some(variance)];
+        }
+        let spare;
+        let [saved_mean, saved_spread] = match kept {
+            [mean, spread] => [*mean, *spread],
+            _ => {
+                let one = || cx.temporary([x[0].shape().size(1)], DType::F32);
+                spare = [one()?, one()?];
+                [spare[0].dev(), spare[1].dev()]
+            }
+        };
+        aclnn::batch_norm(
+            cx,
+            &x[0],
+            weight,
+            bias,
+            running[0],
+            running[1],
+            self.training,
+            self.momentum,
+            self.epsilon,
+            &y[0],
+            Some(&saved_mean),
+            Some(&saved_spread),
+        )?;
+        Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let input = x[0].to_dtype(widened(x[0].dtype()))?;
         let shape = *input.shape();
         let running = x.get(self.running_at()).zip(x.get(self.running_at() + 1));
-        let dims: Vec<i64> = (0..shape.rank() as i64).filter(|dim| *dim != 1).collect();
-        let (variance, mean) = match running {
-            Some((mean, variance)) if !self.training => {
-                (channels(variance, &shape)?, channels(mean, &shape)?)
-            }
-            _ => input.var_mean(VarOptions::new().dim(dims).correction(0.0).keepdim())?,
-        };
+        let running = running.map(|(mean, variance)| [mean, variance]);
+        let [mean, variance] = self.statistics(&input, running)?;
         let unit = input
             .sub(&mean)?
             .mul(&variance.add(self.epsilon)?.rsqrt()?)?;
         let mut outputs: Outputs =
             smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?];
-        if let (Some((old_mean, old_variance)), true) = (running, self.training) {
+        if let (Some([old_mean, old_variance]), true) = (running, self.training) {
             let count = (shape.elements() / shape.size(1).max(1)) as f64;
             let moved = |old: &Tensor, new: &Tensor, scale: f64| {
                 let new = new
@@ -238,7 +349,54 @@ impl Op for BatchNormOp {
     }
 
     fn gradient(&self) -> Gradient {
-        Gradient::Compose
+        Gradient::Backward
+    }
+
+    fn saves(&self) -> Saves {
+        let mut saves = Saves::NOTHING
+            .and_input(0)
+            .and_output(self.visible())
+            .and_output(self.visible() + 1);
+        if self.weight {
+            saves = saves.and_input(1);
+        }
+        if self.running && !self.training {
+            saves = saves
+                .and_input(self.running_at())
+                .and_input(self.running_at() + 1);
+        }
+        saves
+    }
+
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        let Some(dy) = cx.gradient_of(0) else {
+            return Ok((0..cx.len()).map(|_| None).collect());
+        };
+        let x = cx.input(0)?;
+        let weight = if self.weight {
+            Some(cx.input(1)?)
+        } else {
+            None
+        };
+        let at = self.running_at();
+        let running = if self.training {
+            None
+        } else {
+            Some([cx.input(at)?, cx.input(at + 1)?])
+        };
+        let statistics = running.is_some() && (cx.needs(at) || cx.needs(at + 1));
+        let grads = if statistics || !mode::current().has(Modes::NO_GRAD) {
+            self.formula(dy, x, weight, running)?
+        } else {
+            let saved = [cx.output(self.visible())?, cx.output(self.visible() + 1)?];
+            let mut inputs: smallvec::SmallVec<[&Tensor; 5]> = smallvec![dy, x];
+            inputs.extend(running.unwrap_or(saved));
+            inputs.extend(weight);
+            run(&BatchNormBackward(*self), &inputs)?
+        };
+        let mut grads: Grads = grads.into_iter().map(Some).collect();
+        grads.resize(cx.len(), None);
+        Ok(grads)
     }
 
     fn cast(&self) -> CastRule {
@@ -250,10 +408,70 @@ impl Op for BatchNormOp {
     }
 }
 
+/// The gradients of a batch norm; the inputs are `dy`, `x`, the mean of each channel, what the kernel wants of its variance (the
+/// running variance outside training), and the weight if there is one.
+#[derive(Debug, Clone, Copy)]
+struct BatchNormBackward(BatchNormOp);
+
+impl Op for BatchNormBackward {
+    fn name(&self) -> &'static str {
+        "batch_norm_backward"
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(x[1].shape, x[1].dtype);
+        let dtype = x.get(4).map_or(x[1].dtype, |weight| weight.dtype);
+        for _ in 0..usize::from(self.0.weight) + usize::from(self.0.bias) {
+            plan.output(Shape::from([x[1].shape.size(1)]), dtype);
+        }
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        let op = &self.0;
+        let training = op.training;
+        let [mean, spread] = [&x[2], &x[3]];
+        let dw = y.get(1).filter(|_| op.weight);
+        let db = y.last().filter(|_| op.bias);
+        aclnn::batch_norm_backward(
+            cx,
+            &x[0],
+            &x[1],
+            x.get(4),
+            Some(mean).filter(|_| !training),
+            Some(spread).filter(|_| !training),
+            Some(mean).filter(|_| training),
+            Some(spread).filter(|_| training),
+            training,
+            op.epsilon,
+            &[true, op.weight, op.bias],
+            Some(&y[0]),
+            dw,
+            db,
+        )?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        let running = Some([&x[2], &x[3]]).filter(|_| !self.0.training);
+        let mut grads = self.0.formula(&x[0], &x[1], x.get(4), running)?;
+        grads.truncate(1 + usize::from(self.0.weight) + usize::from(self.0.bias));
+        Ok(grads)
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Compose
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(*self)
+    }
+}
+
 pub(super) const INFO: OpInfo = OpInfo {
     name: "batch_norm",
     family: "norm",
-    kernels: &["aclnnVarMean"],
+    kernels: &["aclnnBatchNorm"],
     samples,
 };
 

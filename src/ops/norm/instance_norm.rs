@@ -1,8 +1,7 @@
 //! `instance_norm`: each channel of each sample brought to mean 0 and variance 1.
 
-use super::{AffineOptions, affine, float_only, plan_affine};
+use super::{AffineOptions, float_only, plan_affine};
 use crate::ops::prelude::*;
-use crate::ops::reduce::widened;
 
 #[derive(Debug, Clone, Copy)]
 struct InstanceNorm {
@@ -15,7 +14,7 @@ impl Tensor {
     /// A layer norm over each channel of each sample; weight and bias are per channel.
     ///
     /// Shapes: `[n, c, ..]`, weight and bias `[c]`. Dtypes: floats. PyTorch: `torch.nn.functional.instance_norm`.
-    /// NPU: `aclnnLayerNorm`.
+    /// NPU: `aclnnGroupNorm`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::norm::AffineOptions};
@@ -63,17 +62,16 @@ impl Op for InstanceNorm {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let shape = *x[0].shape();
-        let line = shape.dims().iter().skip(2).product::<usize>();
-        let lines =
-            x[0].to_dtype(widened(x[0].dtype()))?
-                .reshape([shape.size(0), shape.size(1), line])?;
-        let unit = lines
-            .layer_norm(super::LayerNormOptions::new(line).epsilon(self.epsilon))?
-            .reshape(shape)?;
-        Ok(smallvec![
-            affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?
-        ])
+        let mut options = AffineOptions::new().epsilon(self.epsilon);
+        if let (true, Some(weight)) = (self.weight, x.get(1)) {
+            options = options.weight(weight);
+        }
+        if let (true, Some(bias)) = (self.bias, x.last()) {
+            options = options.bias(bias);
+        }
+        // A group for each channel; there may be none.
+        let groups = x[0].dims().get(1).map_or(1, |count| (*count).max(1));
+        Ok(smallvec![x[0].group_norm(groups as i64, options)?])
     }
 
     fn gradient(&self) -> Gradient {
@@ -92,7 +90,7 @@ impl Op for InstanceNorm {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "instance_norm",
     family: "norm",
-    kernels: &["aclnnLayerNorm"],
+    kernels: &["aclnnGroupNorm"],
     samples,
 };
 

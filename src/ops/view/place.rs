@@ -24,6 +24,11 @@ impl Tensor {
     }
 }
 
+/// Whether all that a layout names lies within so many elements; an empty one names nothing.
+fn holds(elements: usize, layout: &Layout) -> bool {
+    layout.shape().is_empty() || layout.end() <= elements
+}
+
 /// A view of a contiguous tensor under a layout relative to its first element, which may name places several times.
 pub(super) fn window(x: &Tensor, layout: Layout) -> Result<Tensor> {
     x.viewed(Window { layout })
@@ -35,7 +40,7 @@ impl Op for Place {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        if *self.layout.shape() != x[0].shape || self.layout.end() > self.shape.elements() {
+        if *self.layout.shape() != x[0].shape || !holds(self.shape.elements(), &self.layout) {
             return Err(Error::shape(self.name(), x[0].shape, self.layout.shape()));
         }
         plan.output(self.shape, x[0].dtype);
@@ -84,7 +89,7 @@ impl Rule for Window {
     const NAME: &'static str = "window";
 
     fn layout(&self, x: &Layout) -> Result<Layout> {
-        if !x.is_contiguous() || self.layout.end() > x.elements() {
+        if !x.is_contiguous() || !holds(x.elements(), &self.layout) {
             return Err(Error::shape(
                 Self::NAME,
                 x.shape(),

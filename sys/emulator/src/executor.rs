@@ -56,11 +56,20 @@ fn kernel(index: usize) -> Option<Prepare> {
     kernels.get(index).copied().flatten()
 }
 
-/// The ops that have an emulated kernel, by name.
+/// The ops that have an emulated kernel, by name. The program `emulated-ops` prints them.
 pub fn supported_ops() -> Vec<&'static str> {
+    ops(true)
+}
+
+/// The ops that are exported but have no emulated kernel: their first phase answers 561003.
+pub fn lacking_ops() -> Vec<&'static str> {
+    ops(false)
+}
+
+fn ops(emulated: bool) -> Vec<&'static str> {
     OPS.iter()
         .enumerate()
-        .filter(|(index, _)| kernel(*index).is_some())
+        .filter(|(index, _)| kernel(*index).is_some() == emulated)
         .map(|(_, op)| op.name)
         .collect()
 }
@@ -266,7 +275,7 @@ pub(crate) fn phase2(
     let Some(op) = OPS.get(index) else {
         return code::INTERNAL_ERROR;
     };
-    guard::call(op.name, || {
+    let status = guard::call(op.name, || {
         let found = EXECUTORS.get(executor)?;
         if !found.repeatable.load(Ordering::Acquire) || (found.workspace > 0 && workspace.is_null())
         {
@@ -293,7 +302,13 @@ pub(crate) fn phase2(
         }
         let stream = crate::exports::stream::resolve(&context, stream)?;
         launch(&found, &context, &stream, workspace.addr(), size)
-    })
+    });
+    let repeatable = |found: Arc<Executor>| found.repeatable.load(Ordering::Acquire);
+    if status != code::SUCCESS && !EXECUTORS.peek(executor).is_some_and(repeatable) {
+        // A second phase uses its executor up, also one that fails before it looks at it.
+        let _ = EXECUTORS.take(executor);
+    }
+    status
 }
 
 fn launch(

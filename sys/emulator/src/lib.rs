@@ -45,7 +45,7 @@ mod stream;
 mod tensor;
 mod trace;
 
-pub use executor::supported_ops;
+pub use executor::{lacking_ops, supported_ops};
 pub use ledger::{all_calls, call_log, calls, kernel_launches, violations};
 pub use settings::{Log, Settings, SettingsError, Strictness};
 pub use state::{reset, set_faults};

@@ -164,6 +164,19 @@ impl<T> Registry<T> {
         Err(self.explain(number))
     }
 
+    /// The object if it is alive. Says nothing if it is not.
+    pub fn peek<P>(&self, handle: *const P) -> Option<Arc<T>> {
+        let map = self.lock();
+        let entry = map.as_ref()?.get(&handle.addr())?;
+        Some(Arc::clone(&entry.value))
+    }
+
+    /// Takes an object out if it is alive. Says nothing if it is not: for the emulator's own tidying.
+    pub fn take<P>(&self, handle: *const P) -> Option<Arc<T>> {
+        let entry = self.lock().as_mut()?.remove(&handle.addr());
+        entry.map(|entry| entry.value)
+    }
+
     /// Why a handle names nothing.
     fn explain(&self, number: usize) -> Failure {
         let wanted = self.kind.name();

@@ -141,14 +141,15 @@ pub(crate) fn check(op: &str, family: Family, args: &[Arg]) -> Result<(), Refusa
         match args.get(rule.index) {
             Some(Arg::Tensor(Some(tensor))) => check_tensor(op, family, rule, tensor)?,
             Some(Arg::Tensors(Some(list))) => {
-                for tensor in list.iter().flatten() {
+                // An empty tensor stands for an absent one, whatever its dtype: PyTorch's client passes f32 among indices.
+                for tensor in list.iter().flatten().filter(|tensor| !tensor.is_empty()) {
                     check_tensor(op, family, rule, tensor)?;
                 }
             }
-            Some(Arg::Scalar(Some(scalar))) => check_dtype(op, family, rule, scalar.dtype())?,
+            Some(Arg::Scalar(Some(scalar))) => check_scalar(op, family, rule, scalar.dtype())?,
             Some(Arg::Scalars(Some(list))) => {
                 for scalar in list {
-                    check_dtype(op, family, rule, scalar.dtype())?;
+                    check_scalar(op, family, rule, scalar.dtype())?;
                 }
             }
             _ => {}
@@ -175,6 +176,20 @@ fn check_tensor(op: &str, family: Family, rule: &Rule, tensor: &Tensor) -> Resul
         )));
     }
     Ok(())
+}
+
+/// Scalars are converted by the operator: where the documents name any real dtype, each bool, integer and f32 or f64 is
+/// taken (PyTorch's client passes every number as bool, i64 or f64, to ops whose manual names only f32, too).
+fn check_scalar(op: &str, family: Family, rule: &Rule, dtype: DType) -> Result<(), Refusal> {
+    let real: u64 = [DType::F32, DType::F64, DType::I32, DType::I64, DType::Bool]
+        .iter()
+        .filter_map(|real| u32::try_from(real.code()).ok())
+        .fold(0, |mask, code| mask | (1 << code));
+    let any_real = matches!(rule.allow(op, family), Allow::Mask(mask) if mask & real != 0);
+    if any_real && u32::try_from(dtype.code()).is_ok_and(|code| real & (1 << code) != 0) {
+        return Ok(());
+    }
+    check_dtype(op, family, rule, dtype)
 }
 
 fn check_dtype(op: &str, family: Family, rule: &Rule, dtype: DType) -> Result<(), Refusal> {

@@ -152,10 +152,11 @@ impl Stream {
             ));
         }
         if let Some(code) = queue.aborted {
-            return Err(Failure::new(
-                code,
-                "the stream was stopped after a failure or aborted",
-            ));
+            let why = match &queue.error {
+                Some(first) => format!("the stream stopped after a failure: {}", first.text),
+                None => String::from("the stream was aborted"),
+            };
+            return Err(Failure::new(code, why));
         }
         queue.tasks.push_back(task);
         if !queue.worker {

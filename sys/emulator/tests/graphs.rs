@@ -128,7 +128,9 @@ fn modes_decide_who_may_copy_meanwhile() {
         0
     );
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let own = own.addr();
+        scope.spawn(move || {
+            let own = ptr::without_provenance_mut(own);
             assert_eq!(acl!(aclrtSetDevice(0)), 0);
             let (mut graph, mut status) = (ptr::null_mut(), 9);
             assert_eq!(

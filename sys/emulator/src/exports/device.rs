@@ -65,12 +65,13 @@ fn release(device: &Arc<Device>) -> Result<(), Failure> {
         }
         let _ = stream.synchronize(Some(Duration::from_secs(60)));
         stream.close();
-        let _ = STREAMS.remove(std::ptr::without_provenance::<()>(stream.handle));
+        // A stream that its user destroyed just now may still be finishing: it is no longer known, and that is in order.
+        let _ = STREAMS.take(std::ptr::without_provenance::<()>(stream.handle));
     }
     for (handle, context, _) in CONTEXTS.living() {
         if Arc::ptr_eq(&context.device, device) {
             context.kill();
-            let _ = CONTEXTS.remove(std::ptr::without_provenance::<()>(handle));
+            let _ = CONTEXTS.take(std::ptr::without_provenance::<()>(handle));
         }
     }
     drop(primary);
@@ -449,5 +450,25 @@ pub unsafe extern "C" fn aclrtDevicePeerAccessStatus(
             .contains(&peerDeviceId);
         // SAFETY: null or valid for a write.
         unsafe { give(status, "status", i32::from(on)) }
+    })
+}
+
+/// An identifier that is the same on every run: the first bytes name the emulator, the last four are the device's number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtDeviceGetUuid(deviceId: i32, uuid: *mut aclrtUuid) -> aclError {
+    call("aclrtDeviceGetUuid", || {
+        let number = world()?.device(i64::from(deviceId))?.id;
+        let mut bytes = *b"ascend-emul-\0\0\0\0";
+        bytes[12..].copy_from_slice(&number.to_be_bytes());
+        // SAFETY: null or valid for a write.
+        unsafe {
+            give(
+                uuid,
+                "uuid",
+                aclrtUuid {
+                    bytes: bytes.map(|byte| byte as _),
+                },
+            )
+        }
     })
 }

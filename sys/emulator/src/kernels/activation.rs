@@ -135,7 +135,9 @@ pub(crate) fn prelu_weight_shape(
     if weight.count() == 1 {
         return Ok(shape);
     }
-    if weight.count() != channels || weight.rank() != 1 {
+    // Flat, or with dims of 1 around the channels, as PyTorch's client shapes it.
+    let flat = weight.shape().iter().filter(|&&dim| dim != 1).count() <= 1;
+    if weight.count() != channels || !flat {
         return Err(call.invalid(format!(
             "weight has shape {:?}, wanted [1] or [{channels}]",
             weight.shape()

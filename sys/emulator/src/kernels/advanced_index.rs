@@ -45,15 +45,19 @@ struct Picked {
 }
 
 impl Selection {
-    /// Reads the list: an absent or empty entry keeps its dim whole, a mask covers as many dims as it has.
+    /// Reads the list: an absent entry keeps its dim whole, a mask covers as many dims as it has. A flat empty tensor of the
+    /// dtype of `x` stands for an absent one, as PyTorch's client writes it; an empty one of integers picks nothing.
     fn new(call: &Call, x: &Tensor, index: usize) -> Result<Selection, Refusal> {
         let list = call.optional_tensors(index).unwrap_or_default();
         let shape = x.shape().to_vec();
         let mut entries = Vec::new();
         let mut axis = 0;
         for entry in list {
-            let Some(tensor) = entry.filter(|tensor| !tensor.is_empty() || tensor.rank() > 1)
-            else {
+            let stands_for_all = |tensor: &Tensor| {
+                let index = matches!(tensor.dtype(), DType::I32 | DType::I64 | DType::Bool);
+                tensor.is_empty() && tensor.rank() <= 1 && (!index || tensor.dtype() == x.dtype())
+            };
+            let Some(tensor) = entry.filter(|tensor| !stands_for_all(tensor)) else {
                 entries.push(Entry::Whole(axis));
                 axis += 1;
                 continue;

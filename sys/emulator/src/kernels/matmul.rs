@@ -52,7 +52,9 @@ impl Precision {
             (0..=4, _) if dtype == DType::Bf16 && mode == 2 => refuse("bf16 is not taken as f16"),
             (0, DType::F32) if !wide_cube => refuse("this chip multiplies no f32, wanted 1 or 2"),
             (3, DType::F32) if !wide_cube => refuse("this chip has no hf32"),
-            (1 | 3, DType::F32) if wide_cube => Ok(Precision::Hf32),
+            (3, DType::F32) => Ok(Precision::Hf32),
+            // Mode 1 allows less precision and demands none; only a cube without f32 must take it.
+            (1, DType::F32) if wide_cube => Ok(Precision::Exact),
             (1 | 2, DType::F32) => Ok(Precision::F16),
             (0..=4, _) => Ok(Precision::Exact),
             _ => refuse("wanted 0 to 4"),
@@ -565,7 +567,9 @@ mod tests {
     fn hf32_drops_bits() {
         let x = floats(&[1, 1], &[1.0 + f32::EPSILON]);
         let out = floats(&[1, 1], &[0.]);
-        run("aclnnMm", &[arg(&x), arg(&x), arg(&out), Arg::Int(1)]).expect("a product");
+        run("aclnnMm", &[arg(&x), arg(&x), arg(&out), Arg::Int(3)]).expect("a product");
         assert_close(&out, &[1.0], 0.0);
+        run("aclnnMm", &[arg(&x), arg(&x), arg(&out), Arg::Int(1)]).expect("a product");
+        assert_close(&out, &[1.0 + 2.0 * f64::from(f32::EPSILON)], 0.0);
     }
 }

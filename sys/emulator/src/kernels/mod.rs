@@ -16,12 +16,15 @@ mod comparison;
 mod convolution;
 mod copying;
 mod creation;
+mod distance;
 mod dropout;
 mod element;
+mod embedding_bag;
 mod foreach;
 mod functions;
 mod gated;
 mod gather;
+mod grid;
 mod grouped_matmul;
 mod loss;
 mod loss_class;
@@ -32,6 +35,7 @@ mod norm_channel;
 mod optimizer;
 mod ordering;
 mod padding;
+mod patches;
 mod placement;
 mod pooling;
 mod quant;
@@ -87,4 +91,8 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     moe::KERNELS,
     grouped_matmul::KERNELS,
     quant::KERNELS,
+    distance::KERNELS,
+    embedding_bag::KERNELS,
+    grid::KERNELS,
+    patches::KERNELS,
 ];

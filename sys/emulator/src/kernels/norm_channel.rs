@@ -95,10 +95,15 @@ fn batch_norm(call: &Call) -> Result<Work, Refusal> {
     };
     let training = call.bool(5)?;
     call.expect_shape("output", &out, batch.x.shape())?;
-    let saved = (
-        per_channel(call, "saveMean", 9, lanes)?,
-        per_channel(call, "saveInvstd", 10, lanes)?,
-    );
+    // Without training nothing is saved: PyTorch's client passes empty tensors then.
+    let saved = if training {
+        (
+            per_channel(call, "saveMean", 9, lanes)?,
+            per_channel(call, "saveInvstd", 10, lanes)?,
+        )
+    } else {
+        (None, None)
+    };
     if !training && (batch.running.0.is_none() || batch.running.1.is_none()) {
         return Err(call.invalid("runningMean and runningVar are needed where training is false"));
     }

@@ -11,7 +11,43 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnApplyAdamWV2", adam_w_v2 as Prepare),
     ("aclnnApplyAdamW", adam_w as Prepare),
     ("aclnnFusedSgd", sgd as Prepare),
+    ("aclnnAmpUpdateScale", update_scale as Prepare),
 ];
+
+/// A loss scaler's next scale: lower where a gradient was not finite, higher after enough steps without one.
+fn update_scale(call: &Call) -> Result<Work, Refusal> {
+    let (scale, tracker, found) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let (growth, backoff, interval) = (call.float(3)? as f32, call.float(4)? as f32, call.int(5)?);
+    let (new_scale, new_tracker) = (call.tensor(6)?, call.tensor(7)?);
+    for (what, tensor) in [
+        ("currentScale", &scale),
+        ("growthTracker", &tracker),
+        ("foundInf", &found),
+        ("updatedScale", &new_scale),
+        ("updatedGrowthTracker", &new_tracker),
+    ] {
+        if tensor.count() != 1 {
+            return Err(call.invalid(format!(
+                "{what} has shape {:?}, wanted one element",
+                tensor.shape()
+            )));
+        }
+    }
+    Ok(Work::new(move || {
+        let (old, steps) = (scale.load_one::<f32>(), tracker.load_one::<i64>());
+        let (next, count) = if found.load_one::<f32>() != 0.0 {
+            (old * backoff, 0)
+        } else if steps + 1 != interval {
+            (old, steps + 1)
+        } else if (old * growth).is_finite() {
+            (old * growth, 0)
+        } else {
+            (old, 0)
+        };
+        new_scale.store_slice(&[next])?;
+        new_tracker.store_slice(&[count])
+    }))
+}
 
 /// The constants of one step.
 #[derive(Debug, Clone, Copy)]

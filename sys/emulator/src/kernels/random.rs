@@ -28,6 +28,8 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnRandperm", permutation as Prepare),
     ("aclnnMultinomial", multinomial as Prepare),
     ("aclnnMultinomialTensor", multinomial as Prepare),
+    ("aclnnRReluWithNoise", rrelu as Prepare),
+    ("aclnnInplaceRReluWithNoise", rrelu as Prepare),
 ];
 
 /// A stream of random 32-bit words.
@@ -187,6 +189,39 @@ fn normal_of(call: &Call) -> Result<Work, Refusal> {
         let mut values = normals(&mut origin.start(), out.count());
         for (z, (mean, std)) in values.iter_mut().zip(means.iter().zip(&stds)) {
             *z = mean + std * *z;
+        }
+        out.store_slice(&values)
+    }))
+}
+
+/// Below 0 the input times a slope: drawn from [lower, upper) in training and kept as noise, else the mean of both.
+fn rrelu(call: &Call) -> Result<Work, Refusal> {
+    let (x, noise) = (call.tensor(0)?, call.tensor(1)?);
+    let out = call.optional_tensor(7).unwrap_or_else(|| x.clone());
+    let (lower, upper) = (call.scalar(2)?.f64(), call.scalar(3)?.f64());
+    let (training, origin) = (call.bool(4)?, Origin::of(call, 5)?);
+    if lower > upper {
+        return Err(call.invalid(format!("lower {lower} is above upper {upper}")));
+    }
+    call.expect_shape("out", &out, x.shape())?;
+    if training {
+        call.expect_shape("noise", &noise, x.shape())?;
+    }
+    Ok(Work::new(move || {
+        let (mut random, mut values) = (origin.start(), x.load_vec::<f64>());
+        let mut slopes = vec![1f64; values.len()];
+        for (value, slope) in values.iter_mut().zip(&mut slopes) {
+            if *value <= 0.0 {
+                *slope = if training {
+                    lower + (upper - lower) * random.wide_unit()
+                } else {
+                    f64::midpoint(lower, upper)
+                };
+                *value *= *slope;
+            }
+        }
+        if training {
+            noise.store_slice(&slopes)?;
         }
         out.store_slice(&values)
     }))

@@ -33,7 +33,34 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnScatterNd", scatter_nd as Prepare),
     ("aclnnScatterNdUpdate", scatter_nd as Prepare),
     ("aclnnTfScatterAdd", scatter_rows as Prepare),
+    ("aclnnInplacePut", put as Prepare),
 ];
+
+/// `self.flat[index] = source`, or `+= source`; negative indices count from the end.
+fn put(call: &Call) -> Result<Work, Refusal> {
+    let (x, index, source) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let accumulate = call.bool(3)?;
+    same_dtype(call, "source", &source, &x)?;
+    if index.count() != source.count() {
+        return Err(call.invalid(format!(
+            "index has shape {:?}, source {:?}: wanted as many elements",
+            index.shape(),
+            source.shape()
+        )));
+    }
+    if index.is_empty() {
+        return Ok(Work::nothing());
+    }
+    let op = call.name();
+    by_class!(x.dtype(), T => Ok(Work::new(move || {
+        let mut values = x.load_vec::<T>();
+        for (at, value) in index.load_vec::<i64>().into_iter().zip(source.load_vec::<T>()) {
+            let slot = &mut values[wrapped_index(op, at, x.count())?];
+            *slot = if accumulate { slot.plus(value) } else { value };
+        }
+        x.store_slice(&values)
+    })), Err(call.unsupported(format!("no kernel for {}", x.dtype()))))
+}
 
 /// How a new value meets the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use std::cmp::Ordering;
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnUnique", unique as Prepare),
     ("aclnnUnique2", unique),
+    ("aclnnUniqueConsecutive", unique_consecutive),
     ("aclnnUniqueDim", unique_slices),
     ("aclnnNonzero", |call| nonzero(call, false)),
     ("aclnnNonzeroV2", |call| nonzero(call, true)),
@@ -175,6 +176,74 @@ fn unique(call: &Call) -> Result<Work, Refusal> {
             Some(counts) if with_counts => store_front(counts, classes.counts, &[count]),
             _ => Ok(()),
         }
+    })), Err(refused))
+}
+
+/// The value of `dim` that stands for no dim: the input is taken flat.
+const FLAT: i64 = 1000;
+
+/// Runs of equal elements, or of equal slices along a dim, each as one; which run each belongs to, and the runs' lengths.
+fn unique_consecutive(call: &Call) -> Result<Work, Refusal> {
+    let (x, with_inverse, with_counts) = (call.tensor(0)?, call.bool(1)?, call.bool(2)?);
+    let (values, inverse, counts) = (call.tensor(4)?, call.tensor(5)?, call.tensor(6)?);
+    refuse_complex(call, &x)?;
+    call.expect_dtype("valueOut", &values, &[x.dtype()])?;
+    expect_room(call, "valueOut", &values, x.count())?;
+    let flat = call.int(3)? == FLAT;
+    let lanes = if flat {
+        Lanes::new(&[x.count()], 0)
+    } else {
+        Lanes::new(x.shape(), call.axis(call.int(3)?, x.rank())?)
+    };
+    let axis = if flat {
+        0
+    } else {
+        call.axis(call.int(3)?, x.rank())?
+    };
+    let mut shape = if flat {
+        vec![x.count()]
+    } else {
+        x.shape().to_vec()
+    };
+    let inverse_shape = if flat {
+        x.shape().to_vec()
+    } else {
+        vec![lanes.length]
+    };
+    let refused = no_kernel(call, x.dtype());
+    by_class!(x.dtype(), T => Ok(Work::new(move || {
+        let data = x.load_vec::<T>();
+        let slice = |index: usize| lanes.starts().map(move |start| start + index * lanes.inner);
+        let (mut first, mut runs, mut lengths) = (Vec::new(), Vec::new(), Vec::<i64>::new());
+        for index in 0..lanes.length {
+            let same = index > 0 && slice(index - 1).zip(slice(index)).all(|(a, b)| data[a] == data[b]);
+            match lengths.last_mut() {
+                Some(length) if same => *length += 1,
+                _ => {
+                    first.push(index);
+                    lengths.push(1);
+                }
+            }
+            runs.push(lengths.len() as i64 - 1);
+        }
+        let mut kept = Vec::with_capacity(x.count());
+        for outer in 0..lanes.outer {
+            for index in &first {
+                let start = (outer * lanes.length + index) * lanes.inner;
+                kept.extend_from_slice(&data[start..start + lanes.inner]);
+            }
+        }
+        if let Some(dim) = shape.get_mut(axis) {
+            *dim = first.len();
+        }
+        store_front(&values, kept, &shape)?;
+        if with_inverse {
+            store_front(&inverse, runs, &inverse_shape)?;
+        }
+        if with_counts {
+            store_front(&counts, lengths, &[first.len()])?;
+        }
+        Ok(())
     })), Err(refused))
 }
 

@@ -701,11 +701,6 @@ pub unsafe extern "C" fn aclrtDeviceGetPCIBusId(_: i32, _: *mut core::ffi::c_cha
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceGetUuid(_: i32, _: *mut aclrtUuid) -> aclError {
-    absent("aclrtDeviceGetUuid", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceL2CacheFlush(_: *mut core::ffi::c_void) -> aclError {
     absent("aclrtDeviceL2CacheFlush", 207000)
 }

@@ -218,6 +218,7 @@ const _: <f::aclrtDeviceDisablePeerAccess as Function>::Pointer = e::device::acl
 const _: <f::aclrtDeviceEnablePeerAccess as Function>::Pointer = e::device::aclrtDeviceEnablePeerAccess;
 const _: <f::aclrtDeviceGetBareTgid as Function>::Pointer = e::system::aclrtDeviceGetBareTgid;
 const _: <f::aclrtDeviceGetStreamPriorityRange as Function>::Pointer = e::stream::aclrtDeviceGetStreamPriorityRange;
+const _: <f::aclrtDeviceGetUuid as Function>::Pointer = e::device::aclrtDeviceGetUuid;
 const _: <f::aclrtDevicePeerAccessStatus as Function>::Pointer = e::device::aclrtDevicePeerAccessStatus;
 const _: <f::aclrtDeviceTaskAbort as Function>::Pointer = e::device::aclrtDeviceTaskAbort;
 const _: <f::aclrtEventElapsedTime as Function>::Pointer = e::event::aclrtEventElapsedTime;
@@ -2680,7 +2681,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtDeviceGetP2PAtomicCapabilities", Symbol(absent::aclrtDeviceGetP2PAtomicCapabilities as *const ())),
     (c"aclrtDeviceGetPCIBusId", Symbol(absent::aclrtDeviceGetPCIBusId as *const ())),
     (c"aclrtDeviceGetStreamPriorityRange", Symbol(e::stream::aclrtDeviceGetStreamPriorityRange as *const ())),
-    (c"aclrtDeviceGetUuid", Symbol(absent::aclrtDeviceGetUuid as *const ())),
+    (c"aclrtDeviceGetUuid", Symbol(e::device::aclrtDeviceGetUuid as *const ())),
     (c"aclrtDeviceL2CacheFlush", Symbol(absent::aclrtDeviceL2CacheFlush as *const ())),
     (c"aclrtDevicePeerAccessStatus", Symbol(e::device::aclrtDevicePeerAccessStatus as *const ())),
     (c"aclrtDeviceSetLimit", Symbol(absent::aclrtDeviceSetLimit as *const ())),

@@ -76,3 +76,26 @@ fn unscaling_reports_infinities() {
     assert_close(&found, &[1.], 0.0);
     assert_close(&a, &[1.], 0.0);
 }
+
+#[test]
+fn a_loss_scale_falls_and_grows() {
+    let scale = floats(&[], &[8.]);
+    let tracker = tensor(DType::I32, &[], &[1i64]);
+    let (new_scale, new_tracker) = (empty(DType::F32, &[]), empty(DType::I32, &[]));
+    for (found, interval, wanted, count) in [(1.0, 2, 4., 0), (0.0, 2, 16., 0), (0.0, 3, 8., 2)] {
+        let found = floats(&[1], &[found]);
+        let call = [
+            arg(&scale),
+            arg(&tracker),
+            arg(&found),
+            Arg::Float(2.0),
+            Arg::Float(0.5),
+            Arg::Int(interval),
+            arg(&new_scale),
+            arg(&new_tracker),
+        ];
+        run("aclnnAmpUpdateScale", &call).expect("an update");
+        assert_close(&new_scale, &[wanted], 0.0);
+        assert_eq!(new_tracker.load_vec::<i64>(), [count]);
+    }
+}

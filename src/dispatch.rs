@@ -43,9 +43,18 @@ fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
     if modes.has(Modes::AUTOCAST) && op.cast() != CastRule::Keep {
         let cast = autocast(op, inputs)?;
         let cast: SmallVec<[&Tensor; 4]> = cast.iter().collect();
-        return run_on(op, &cast, device, modes);
+        return noted(op, &cast, run_on(op, &cast, device, modes)?, modes);
     }
-    run_on(op, inputs, device, modes)
+    let outputs = run_on(op, inputs, device, modes)?;
+    noted(op, inputs, outputs, modes)
+}
+
+/// The outputs, once an observer has seen them.
+fn noted(op: &dyn Op, inputs: &[&Tensor], outputs: Outputs, modes: Modes) -> Result<Outputs> {
+    if modes.has(Modes::OBSERVE) {
+        crate::observe::note(op.name(), inputs, &outputs)?;
+    }
+    Ok(outputs)
 }
 
 fn run_on(op: &dyn Op, inputs: &[&Tensor], device: Device, modes: Modes) -> Result<Outputs> {

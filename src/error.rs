@@ -88,6 +88,16 @@ pub enum Error {
         /// What it got and what it takes.
         why: Box<str>,
     },
+    /// A named tensor of a state, a checkpoint or a data file is missing, superfluous or not what it should be.
+    #[error("{op}: tensor {name}: {why}")]
+    Entry {
+        /// The call that looked at it.
+        op: &'static str,
+        /// The tensor's dotted name.
+        name: Box<str>,
+        /// What is wrong with it: what was got and wanted.
+        why: Box<str>,
+    },
     /// No kernel and no composition exists for this device and dtype.
     #[error("{op}: no kernel on {device} for {dtype}: {why}")]
     Unsupported {
@@ -166,6 +176,9 @@ pub enum Error {
     /// A host and a device result differ beyond the op's tolerance (shadow mode).
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
+    /// An op made a number that is not finite from inputs that are.
+    #[error("{0}")]
+    NotFinite(Box<NotFinite>),
     /// A file's content is not what its format promises.
     #[error("{op}: {what}")]
     Format {
@@ -213,6 +226,9 @@ pub enum BackwardFault {
     /// The gradient handed in does not have the output's shape, dtype or device.
     #[error("the gradient handed in does not have the output's shape, dtype and device")]
     Seed,
+    /// A gradient is NaN or infinite (anomaly mode).
+    #[error("a gradient of its inputs is not finite")]
+    NotFinite,
     /// The op returned fewer gradients than it has inputs, or one of a wrong shape.
     #[error("the op's backward returned gradients that do not fit its inputs")]
     Arity,
@@ -284,6 +300,27 @@ pub struct Mismatch {
     pub count: usize,
 }
 
+/// The first op of a pass that made a number that is not finite.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "{op}: output {output} at {position} is {value}, the first number of the pass that is not finite (op {call} of it, inputs {inputs})"
+)]
+#[non_exhaustive]
+pub struct NotFinite {
+    /// The op.
+    pub op: &'static str,
+    /// Which op of the pass it was, from 0.
+    pub call: usize,
+    /// Which of its outputs.
+    pub output: usize,
+    /// The row-major position of the first such element.
+    pub position: usize,
+    /// The element.
+    pub value: f64,
+    /// The shapes and dtypes of the inputs.
+    pub inputs: Box<str>,
+}
+
 /// The family of an [`Error`], for callers that branch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -346,6 +383,14 @@ impl Error {
         }
     }
 
+    pub(crate) fn entry(op: &'static str, name: &str, why: impl ToString) -> Self {
+        Error::Entry {
+            op,
+            name: name.into(),
+            why: why.to_string().into(),
+        }
+    }
+
     pub(crate) fn unsupported(
         op: &'static str,
         device: Device,
@@ -388,7 +433,7 @@ impl Error {
             Error::Axis { .. } | Error::Index { .. } => ErrorKind::Index,
             Error::DType { .. } => ErrorKind::DType,
             Error::Device { .. } => ErrorKind::Device,
-            Error::Option { .. } | Error::Overlap { .. } => ErrorKind::Value,
+            Error::Option { .. } | Error::Overlap { .. } | Error::Entry { .. } => ErrorKind::Value,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::NoGradient { .. } | Error::Backward { .. } => ErrorKind::Gradient,
             Error::Load(_) | Error::Symbol { .. } => ErrorKind::Load,
@@ -396,6 +441,7 @@ impl Error {
             Error::Deferred { cause, .. } => cause.kind(),
             Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
             Error::Mismatch(_) => ErrorKind::Mismatch,
+            Error::NotFinite(_) => ErrorKind::Value,
             Error::Format { .. } | Error::Io { .. } => ErrorKind::File,
         }
     }

@@ -16,13 +16,18 @@ mod error;
 pub mod io;
 mod layout;
 mod mode;
+pub mod models;
+pub mod nn;
+mod observe;
 mod op;
 pub mod ops;
+pub mod optim;
 mod shadow;
 mod shape;
 mod storage;
 mod tensor;
 mod trace;
+pub mod train;
 
 pub use autograd::{BackwardOptions, Gradients};
 pub use cpu::{Host, HostMut};
@@ -30,8 +35,11 @@ pub use device::Device;
 pub use dtype::{Category, DType, Element, Scalar};
 pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};
 pub use layout::Layout;
-pub use mode::{autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow};
+pub use mode::{
+    anomaly, autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow,
+};
 pub use ndarray;
+pub use observe::{Call, observe};
 pub use op::{
     CastRule, Counts, GradCx, Gradient, Grads, Meta, Op, OpInfo, Outputs, Plan, Sample,
     SampleInput, Saves, Tolerance, Writes,

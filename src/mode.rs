@@ -23,6 +23,10 @@ impl Modes {
     pub const AUTOCAST: Modes = Modes(16);
     /// What each op did is kept.
     pub const TRACE: Modes = Modes(32);
+    /// Gradients are checked op by op.
+    pub const ANOMALY: Modes = Modes(64);
+    /// An observer sees each op.
+    pub const OBSERVE: Modes = Modes(128);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0
@@ -76,6 +80,11 @@ pub(crate) fn inner<R>(grad: bool, body: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Runs `body` in the tensors' own precision, also inside an [`autocast`].
+pub(crate) fn without_autocast<R>(body: impl FnOnce() -> R) -> R {
+    scoped(Modes::AUTOCAST, false, body)
+}
+
 /// Runs `body` without recording gradients.
 ///
 /// ```
@@ -118,6 +127,13 @@ pub fn autocast<R>(dtype: DType, body: impl FnOnce() -> R) -> R {
 /// Runs `body` with each op on an NPU also run on the host and compared; a difference is an [`Error::Mismatch`](crate::Error::Mismatch).
 pub fn shadow<R>(body: impl FnOnce() -> R) -> R {
     scoped(Modes::SHADOW, true, body)
+}
+
+/// Runs `body` with the backward passes in it checked: a gradient that is not finite is an error that names the op of the
+/// forward pass. Each op's gradients are read back, so this is for finding a fault, not for training. PyTorch:
+/// `torch.autograd.set_detect_anomaly`.
+pub fn anomaly<R>(body: impl FnOnce() -> R) -> R {
+    scoped(Modes::ANOMALY, true, body)
 }
 
 thread_local! {

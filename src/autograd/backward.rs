@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::tape::{Kind, Node, NodeRef, Record};
 use crate::error::{BackwardFault, Error, Result};
-use crate::mode;
+use crate::mode::{self, Modes};
 use crate::op::{GradCx, Gradient, Grads, Meta};
 use crate::tensor::Tensor;
 
@@ -29,6 +29,13 @@ impl Gradients {
     /// Takes the gradient of a tensor out.
     pub fn take(&mut self, leaf: &Tensor) -> Option<Tensor> {
         self.by_leaf.remove(&leaf.node()?.node.id)
+    }
+
+    /// Replaces the gradient of a tensor that requires one.
+    pub(crate) fn put(&mut self, leaf: &Tensor, gradient: Tensor) {
+        if let Some(node) = leaf.node() {
+            self.by_leaf.insert(node.node.id, gradient);
+        }
     }
 
     /// The number of leaves with a gradient.
@@ -275,6 +282,9 @@ fn step(
         Gradient::Compose => composed(record, &cx, create_graph)?,
         _ => record.op.backward(&cx)?,
     };
+    if mode::current().has(Modes::ANOMALY) {
+        check_finite(op, &grads)?;
+    }
     if grads.iter().skip(record.metas.len()).any(Option::is_some) {
         return Err(Error::Backward {
             op,
@@ -282,6 +292,19 @@ fn step(
         });
     }
     Ok(grads)
+}
+
+/// Refuses gradients that are not finite.
+fn check_finite(op: &'static str, grads: &Grads) -> Result<()> {
+    for gradient in grads.iter().flatten() {
+        if !gradient.isfinite()?.all(())?.item::<bool>()? {
+            return Err(Error::Backward {
+                op,
+                why: BackwardFault::NotFinite,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The gradient of a composition: run again under the tape from views of the inputs, at which the walk stops. The views

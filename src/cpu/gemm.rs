@@ -1,16 +1,36 @@
-//! Matrix products: one driver over batches of strided matrices for every lane type.
+//! Matrix products: one front over batches of strided matrices for every lane type.
 //!
-//! Knows batches, rows, columns and strides; floats go to the `gemm` crate, integers to a plain loop that wraps. Must not know
-//! the shape rules of ops.
+//! Knows batches, rows, columns and strides, and which of its rooms a product goes to. Must not know the shape rules of ops.
+
+pub(crate) mod block;
+mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+pub(crate) mod pack;
+mod plain;
+mod select;
+mod small;
+mod vector;
+mod wrapping;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
+pub(crate) use self::block::Target;
+use self::pack::Pairs;
+pub(crate) use self::pack::{Matrix, Source};
+pub(crate) use self::select::Sums;
+use self::wrapping::Whole;
+use super::alloc::Block;
 use super::lane::Lane;
 use super::reduce::offset_at;
-use super::simd::Simd;
 use super::view::{Host, HostMut};
 use super::{map, par};
 use crate::dtype::DType;
+use crate::error::Result;
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
 
@@ -22,129 +42,44 @@ pub(crate) struct Sizes {
     pub columns: usize,
 }
 
-/// `z = scale * (x y)`, plus `factor * start` where a start is given, over the matrices in the last two dims. The dims before
-/// them are batches, alike in all layouts (broadcast by strides of 0, which copies nothing). `start` has the shape of `z`.
-pub(crate) fn products<T: Lane>(
-    x: &Host<'_>,
-    y: &Host<'_>,
-    z: &mut HostMut<'_>,
-    scale: T,
-    start: Option<(&Host<'_>, T)>,
-) {
-    if z.elements() == 0 || z.shape().rank() < 2 {
-        return;
+impl Sizes {
+    fn work(&self) -> usize {
+        self.rows
+            .saturating_mul(self.inner)
+            .saturating_mul(self.columns)
     }
-    if z.dtype() != T::DTYPE {
-        return through_lanes(x, y, z, scale, start);
-    }
-    match start {
-        Some((start, factor)) => map::map1::<T, T>(start, z, |start| start.times(factor)),
-        None if x.elements() == 0 => map::fill(z, T::ZERO),
-        None => {}
-    }
-    if x.elements() == 0 {
-        return;
-    }
-    let (mut left, mut right) = (Vec::<T>::new(), Vec::<T>::new());
-    let (Some(x), Some(y)) = (lanes(x, &mut left), lanes(y, &mut right)) else {
-        return;
-    };
-    let keep = start.is_some();
-    if let Some([a, b, c]) = folded(x.layout(), y.layout(), z.layout()) {
-        let task = Task::new((&x, &a), (&y, &b), (z.start(), &c), scale, keep);
-        // SAFETY: the layouts lie within their views, whose elements are `T`s; `z` is borrowed mutably.
-        return unsafe { task.run(a.offset(), b.offset(), c.offset(), true) };
-    }
-    let task = Task::new(
-        (&x, x.layout()),
-        (&y, y.layout()),
-        (z.start(), z.layout()),
-        scale,
-        keep,
-    );
-    let ((a, _), (b, _), (c, _)) = (cut(x.layout()), cut(y.layout()), cut(z.layout()));
-    let count = c.elements();
-    let alone = count < 2 * par::threads() && task.work() > SERIAL;
-    let grain = if alone {
-        usize::MAX
-    } else {
-        (SERIAL / task.work().max(1)).max(1)
-    };
-    par::ranges(count, grain, |range| {
-        for batch in range {
-            // SAFETY: as above; every batch has its own part of `z`.
-            unsafe {
-                task.run(
-                    offset_at(&a, batch),
-                    offset_at(&b, batch),
-                    offset_at(&c, batch),
-                    alone,
-                )
-            };
-        }
-    });
 }
 
 /// Products of fewer multiplications than this stay on one thread.
-const SERIAL: usize = 64 * 64 * 64;
+const SERIAL: usize = 96 * 96 * 96;
 
-/// For outputs that memory does not hold as lanes: the product in a buffer, rounded once.
-fn through_lanes<T: Lane>(
+/// `z = scale * (x y)`, plus `factor * start` where a start is given, over the matrices in the last two dims. The dims before
+/// them are batches, alike in all layouts (broadcast by strides of 0, which copies nothing). `start` has the shape of `z`.
+pub(crate) fn products<T: Lane>(
+    op: &'static str,
     x: &Host<'_>,
     y: &Host<'_>,
     z: &mut HostMut<'_>,
     scale: T,
     start: Option<(&Host<'_>, T)>,
-) {
-    let mut wide = vec![T::ZERO; z.elements()];
-    let shape = *z.shape();
-    if let Some(mut target) = view_mut(&mut wide, Layout::contiguous(shape)) {
-        products(x, y, &mut target, scale, start);
+) -> Result<()> {
+    if z.elements() == 0 || z.shape().rank() < 2 {
+        return Ok(());
     }
-    if let Some(wide) = view(&wide, Layout::contiguous(shape)) {
-        map::map1::<T, T>(&wide, z, |x| x);
-    }
-}
-
-fn view<T: Lane>(values: &[T], layout: Layout) -> Option<Host<'_>> {
-    // SAFETY: the layout ends within the slice, which is borrowed.
-    (layout.end() <= values.len())
-        .then(|| unsafe { Host::new(values.as_ptr().cast(), layout, T::DTYPE) })
-}
-
-fn view_mut<T: Lane>(values: &mut [T], layout: Layout) -> Option<HostMut<'_>> {
-    // SAFETY: the layout ends within the slice, which is borrowed mutably.
-    (layout.end() <= values.len())
-        .then(|| unsafe { HostMut::new(values.as_mut_ptr().cast(), layout, T::DTYPE) })
-}
-
-/// The matrices as lanes: the view itself, or each distinct element (dims of stride 0 once) widened into `held`, with
-/// whichever of the last two dims is contiguous kept so.
-fn lanes<'a, T: Lane>(x: &Host<'a>, held: &'a mut Vec<T>) -> Option<Host<'a>> {
-    if x.dtype() == T::DTYPE {
-        return Some(*x);
-    }
-    let layout = x.layout();
-    let rank = layout.shape().rank();
-    let one = |(size, stride): (usize, usize)| if stride == 0 { 1 } else { size };
-    let once: Shape = layout.pairs().map(one).collect();
-    let mut distinct = *layout;
-    for dim in 0..rank {
-        distinct = distinct.slice(dim, 0, once.size(dim), 1);
-    }
-    let flip = rank >= 2 && layout.strides()[rank - 2] == 1 && layout.strides()[rank - 1] != 1;
-    let turn = |layout: Layout| {
-        if flip {
-            layout.transpose(rank - 2, rank - 1)
-        } else {
-            layout
+    match T::DTYPE {
+        DType::F64 => {
+            let start = start.map(|(start, factor)| (start, factor.to_f64()));
+            floats::<f64>(op, x, y, z, scale.to_f64(), start)
         }
-    };
-    let distinct = turn(distinct);
-    held.resize(distinct.elements(), T::ZERO);
-    let dense = Layout::contiguous(*distinct.shape());
-    map::map1::<T, T>(&x.with_layout(distinct), &mut view_mut(held, dense)?, |x| x);
-    view(held, turn(dense).expand("matmul", layout.shape()).ok()?)
+        DType::F32 => {
+            let start = start.map(|(start, factor)| (start, factor.to_f64() as f32));
+            floats::<f32>(op, x, y, z, scale.to_f64() as f32, start)
+        }
+        _ => {
+            integers(x, y, z, scale, start);
+            Ok(())
+        }
+    }
 }
 
 /// The batch dims and the matrix dims of a layout.
@@ -160,217 +95,298 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
     )
 }
 
-/// One matrix for all batches of `y`: then the batches of `x` and `z` are rows of one product.
-fn folded(x: &Layout, y: &Layout, z: &Layout) -> Option<[Layout; 3]> {
-    let (batches, matrix) = cut(y);
-    if batches.shape().rank() == 0 {
-        return Some([*x, *y, *z]);
-    }
+/// One matrix for all batches of the second: then the batches of the others are rows of one product.
+fn folded<const N: usize>(layouts: [&Layout; N]) -> Option<[Layout; N]> {
+    let (batches, matrix) = cut(layouts[1]);
     if batches
         .pairs()
         .any(|(size, stride)| size != 1 && stride != 0)
     {
         return None;
     }
-    let two = |layout: &Layout| {
-        let columns = layout.dims().last().copied().unwrap_or(1);
-        layout.reshape(&Shape::from([layout.elements() / columns.max(1), columns]))
-    };
-    Some([two(x)?, matrix, two(z)?])
+    let mut flat = layouts.map(|layout| *layout);
+    if batches.shape().rank() == 0 {
+        return Some(flat);
+    }
+    flat[1] = matrix;
+    for (index, layout) in flat.iter_mut().enumerate() {
+        if index != 1 {
+            let (columns, outer) = layout.dims().split_last()?;
+            let rows = outer.iter().product();
+            *layout = layout.reshape(&Shape::from([rows, *columns]))?;
+        }
+    }
+    Some(flat)
 }
 
-/// What one product reads and writes; addresses are those of the first batch.
-struct Task<T> {
+/// The row and column strides of a layout's matrices.
+fn steps(layout: &Layout) -> (usize, usize) {
+    match layout.strides() {
+        [.., row, column] => (*row, *column),
+        _ => (0, 0),
+    }
+}
+
+/// The sizes of the products of two layouts' matrices.
+fn sizes(x: &Layout, y: &Layout) -> Sizes {
+    let last = |layout: &Layout, back: usize| layout.dims().iter().rev().nth(back).copied();
+    Sizes {
+        rows: last(x, 1).unwrap_or(1),
+        inner: last(x, 0).unwrap_or(1),
+        columns: last(y, 0).unwrap_or(1),
+    }
+}
+
+/// Products of floats, summed in `F`s and rounded once.
+fn floats<F: Sums>(
+    op: &'static str,
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    scale: F,
+    start: Option<(&Host<'_>, F)>,
+) -> Result<()> {
+    let shape = *z.shape();
+    let (mut from, mut from_layout, mut held) = (std::ptr::null(), *z.layout(), None);
+    if let Some((start, factor)) = start {
+        let times = |x: F| x.times(factor);
+        if z.dtype() == F::DTYPE {
+            map::map1::<F, F>(start, z, times);
+            from = z.start().cast_const().cast::<F>();
+        } else {
+            let wide = Block::allocate(op, z.elements().saturating_mul(size_of::<F>()))?;
+            from_layout = Layout::contiguous(shape);
+            // SAFETY: the block has room for as many numbers as `z` has elements.
+            let mut view = unsafe { HostMut::new(wide.start(), from_layout, F::DTYPE) };
+            map::map1::<F, F>(start, &mut view, times);
+            from = wide.start().cast_const().cast();
+            held = Some(wide);
+        }
+    }
+    let layouts = [x.layout(), y.layout(), z.layout(), &from_layout];
+    let flat = folded(layouts);
+    let [a, b, c, d] = flat.as_ref().map_or(layouts, |flat| flat.each_ref());
+    let task = Floats {
+        op,
+        sizes: sizes(a, b),
+        factors: (*x, *y),
+        steps: [steps(a), steps(b), steps(c), steps(d)],
+        z: (z.start(), z.dtype()),
+        from,
+        scale,
+    };
+    let layouts = [a, b, c, d];
+    // SAFETY: the layouts lie within their views, and `z` is borrowed mutably.
+    let result = unsafe {
+        if flat.is_none() {
+            task.batches(layouts)
+        } else if task.sizes.work() < SERIAL {
+            task.run(layouts.map(Layout::offset), 1)
+        } else {
+            task.run(layouts.map(Layout::offset), par::threads())
+        }
+    };
+    drop(held);
+    result
+}
+
+/// What the batches of one call share.
+struct Floats<'a, F> {
+    op: &'static str,
     sizes: Sizes,
-    a: *const T,
-    b: *const T,
-    z: *mut T,
-    /// The row and column strides of the three.
-    strides: [(usize, usize); 3],
-    scale: T,
-    /// Whether the product is added to what `z` holds.
-    keep: bool,
+    factors: (Host<'a>, Host<'a>),
+    /// The row and column strides of the factors, of the result and of what is added.
+    steps: [(usize, usize); 4],
+    z: (*mut u8, DType),
+    from: *const F,
+    scale: F,
 }
 
 // SAFETY: threads read the factors and write disjoint batches or rows of `z`.
-unsafe impl<T> Sync for Task<T> {}
+unsafe impl<F> Sync for Floats<'_, F> {}
 
-impl<T: Lane> Task<T> {
-    fn new(
-        x: (&Host<'_>, &Layout),
-        y: (&Host<'_>, &Layout),
-        z: (*mut u8, &Layout),
-        scale: T,
-        keep: bool,
-    ) -> Self {
-        let last = |layout: &Layout| {
-            let (_, matrix) = cut(layout);
-            (
-                (matrix.dims()[0], matrix.dims()[1]),
-                (matrix.strides()[0], matrix.strides()[1]),
-            )
+impl<F: Sums> Floats<'_, F> {
+    /// All batches, shared out to threads, or one after the other on all threads where they are few and large.
+    ///
+    /// # Safety
+    /// The layouts must be those of the task's views, and nobody else may touch `z`.
+    unsafe fn batches(&self, layouts: [&Layout; 4]) -> Result<()> {
+        let layouts = layouts.map(|layout| cut(layout).0);
+        let count = layouts[2].elements();
+        let work = self.sizes.work();
+        let alone = count < 2 * par::threads() && work > SERIAL;
+        let (grain, threads) = if alone {
+            (usize::MAX, par::threads())
+        } else {
+            ((SERIAL / work.max(1)).max(1), 1)
         };
-        let (((rows, inner), first), ((_, columns), second), (_, third)) =
-            (last(x.1), last(y.1), last(z.1));
-        Task {
-            sizes: Sizes {
-                rows,
-                inner,
-                columns,
-            },
-            a: x.0.start().cast(),
-            b: y.0.start().cast(),
-            z: z.0.cast(),
-            strides: [first, second, third],
-            scale,
-            keep,
-        }
-    }
-
-    fn work(&self) -> usize {
-        self.sizes
-            .rows
-            .saturating_mul(self.sizes.inner)
-            .saturating_mul(self.sizes.columns)
+        let failed = OnceLock::new();
+        par::ranges(count, grain, |range| {
+            for batch in range {
+                let offsets = layouts.each_ref().map(|layout| offset_at(layout, batch));
+                // SAFETY: every batch has its own part of `z`.
+                if let Err(error) = unsafe { self.run(offsets, threads) } {
+                    failed.get_or_init(|| error);
+                    break;
+                }
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     /// The product of the matrices at these element offsets.
     ///
     /// # Safety
-    /// The matrices must lie within the views, and nobody else may touch the part of `z`.
-    unsafe fn run(&self, a: usize, b: usize, z: usize, parallel: bool) {
-        let (a, b, z) = (
-            self.a.wrapping_add(a),
-            self.b.wrapping_add(b),
-            self.z.wrapping_add(z),
-        );
-        match T::DTYPE {
-            // SAFETY: `T` is `f32` here; the rest as promised by the caller.
-            DType::F32 => unsafe {
-                self.float::<f32>((a, b, z), self.scale.to_f64() as f32, 1.0, parallel)
+    /// They must lie within the views, and nobody else may touch the part of `z`.
+    unsafe fn run(&self, offsets: [usize; 4], threads: usize) -> Result<()> {
+        let ([a, b, c, d], inner) = (self.steps, self.sizes.inner);
+        let left = Matrix::new(&self.factors.0, offsets[0], a, inner);
+        let right = Matrix::new(&self.factors.1, offsets[1], (b.1, b.0), inner);
+        let target = Target {
+            to: self.z.0.wrapping_add(offsets[2] * self.z.1.size()),
+            dtype: self.z.1,
+            row: c.0,
+            column: c.1,
+            scale: self.scale,
+            from: if self.from.is_null() {
+                self.from
+            } else {
+                self.from.wrapping_add(offsets[3])
             },
-            // SAFETY: `T` is `f64` here; the rest as above.
-            DType::F64 => unsafe {
-                self.float::<f64>((a, b, z), self.scale.to_f64(), 1.0, parallel)
-            },
-            // SAFETY: as promised by the caller.
-            _ => unsafe { self.integer((a, b, z), parallel) },
-        }
-    }
-
-    /// # Safety
-    /// As `run`, and `T` must be `F`.
-    unsafe fn float<F: 'static + Copy>(
-        &self,
-        (a, b, z): (*const T, *const T, *mut T),
-        scale: F,
-        one: F,
-        parallel: bool,
-    ) {
-        let parallel = if parallel && self.work() >= SERIAL {
-            parallelism()
-        } else {
-            gemm::Parallelism::None
+            from_row: d.0,
+            from_column: d.1,
         };
-        let Sizes {
-            rows,
-            inner,
-            columns,
-        } = self.sizes;
-        let [a_at, b_at, z_at] = self
-            .strides
-            .map(|(row, column)| (row as isize, column as isize));
-        // SAFETY: promised by the caller.
-        unsafe {
-            gemm::gemm::<F>(
-                rows,
-                columns,
-                inner,
-                z.cast(),
-                z_at.1,
-                z_at.0,
-                self.keep,
-                a.cast(),
-                a_at.1,
-                a_at.0,
-                b.cast(),
-                b_at.1,
-                b_at.0,
-                one,
-                scale,
-                false,
-                false,
-                false,
-                parallel,
-            );
-        }
-    }
-
-    /// Row by row, each a wrapping sum of rows of `b`.
-    ///
-    /// # Safety
-    /// As `run`.
-    unsafe fn integer(&self, (a, b, z): (*const T, *const T, *mut T), parallel: bool) {
-        let Sizes {
-            rows,
-            inner,
-            columns,
-        } = self.sizes;
-        let [a_at, b_at, z_at] = self.strides;
-        let simd = Simd::best();
-        let cells = Cells(a, b, z);
-        let grain = if parallel {
-            (SERIAL / (inner * columns).max(1)).max(1)
-        } else {
-            usize::MAX
-        };
-        par::ranges(rows, grain, |range| {
-            let Cells(a, b, z) = *{ &cells };
-            let mut sums = vec![T::ZERO; columns];
-            let mut line = vec![T::ZERO; columns];
-            for row in range {
-                sums.fill(T::ZERO);
-                for index in 0..inner {
-                    // SAFETY: row `row` and column `index` of `a`, and row `index` of `b`, lie within their matrices.
-                    let factor = unsafe {
-                        T::gather(
-                            b.wrapping_add(index * b_at.0).cast(),
-                            b_at.1,
-                            T::DTYPE,
-                            &mut line,
-                        );
-                        *a.add(row * a_at.0 + index * a_at.1)
-                    };
-                    simd.run(|| {
-                        for (sum, y) in sums.iter_mut().zip(&line) {
-                            *sum = sum.plus(factor.times(*y));
-                        }
-                    });
-                }
-                for (column, sum) in sums.iter().enumerate() {
-                    let to = z.wrapping_add(row * z_at.0 + column * z_at.1);
-                    let sum = sum.times(self.scale);
-                    // SAFETY: the element lies within `z`, and only this thread has its row.
-                    unsafe { *to = if self.keep { (*to).plus(sum) } else { sum } };
-                }
-            }
-        });
+        // SAFETY: as promised by the caller.
+        unsafe { multiply(self.op, self.sizes, left, right, target, threads) }
     }
 }
 
-/// Addresses that threads share.
-#[derive(Clone, Copy)]
-struct Cells<T>(*const T, *const T, *mut T);
-
-// SAFETY: threads read the factors and write disjoint rows.
-unsafe impl<T> Sync for Cells<T> {}
-
-#[cfg(feature = "rayon")]
-fn parallelism() -> gemm::Parallelism {
-    gemm::Parallelism::Rayon(0)
+/// One product of matrices on at most `threads` threads: `left` has the rows as lanes, `right` the columns.
+///
+/// # Safety
+/// The matrices must have these sizes, and the target its rows and columns, touched by nobody else.
+pub(crate) unsafe fn multiply<F: Sums>(
+    op: &'static str,
+    sizes: Sizes,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    target: Target<F>,
+    threads: usize,
+) -> Result<()> {
+    let kernels = F::kernels();
+    let narrow = sizes.columns < kernels.columns / 2 && sizes.rows >= 2 * sizes.columns;
+    let turned = target.row == 1 && target.column != 1;
+    let column = sizes.columns == 1 && sizes.rows > 1;
+    if turned || narrow || column {
+        let (sizes, target) = (sizes.turned(), target.turned());
+        // SAFETY: the same product with rows and columns exchanged.
+        return unsafe { straight(op, sizes, (right, left), target, threads) };
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { straight(op, sizes, (left, right), target, threads) }
 }
 
-#[cfg(not(feature = "rayon"))]
-fn parallelism() -> gemm::Parallelism {
-    gemm::Parallelism::None
+/// # Safety
+/// As `multiply`.
+unsafe fn straight<F: Sums>(
+    op: &'static str,
+    sizes: Sizes,
+    (left, right): (Matrix<'_>, Matrix<'_>),
+    target: Target<F>,
+    threads: usize,
+) -> Result<()> {
+    let kernels = F::kernels();
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if vector::serves::<F>(sizes.rows, &left, &right) {
+            return vector::multiply(op, sizes.columns, (&left, &right), &target, threads);
+        }
+        if small::is_small(kernels, sizes, &left, &right) {
+            small::multiply(kernels, sizes, (&left, &right), &target);
+            return Ok(());
+        }
+        if (left.dtype, right.dtype) == (DType::BF16, DType::BF16)
+            && let Some((pairs, target)) = select::pairs().zip(target.single())
+        {
+            let sizes = Sizes {
+                inner: sizes.inner.div_ceil(2),
+                ..sizes
+            };
+            let sources = (&Pairs(left) as &dyn Source<u32>, &Pairs(right) as _);
+            return block::multiply(op, pairs, sizes, sources, target, threads);
+        }
+        multiply_sources(op, sizes, (&left, &right), target, threads)
+    }
+}
+
+/// One product of sources, which need not be matrices in memory.
+///
+/// # Safety
+/// As [`multiply`].
+pub(crate) unsafe fn multiply_sources<F: Sums>(
+    op: &'static str,
+    sizes: Sizes,
+    sources: (&dyn Source<F>, &dyn Source<F>),
+    target: Target<F>,
+    threads: usize,
+) -> Result<()> {
+    // SAFETY: as promised by the caller.
+    unsafe { block::multiply(op, F::kernels(), sizes, sources, target, threads) }
+}
+
+impl Sizes {
+    fn turned(self) -> Self {
+        Sizes {
+            rows: self.columns,
+            columns: self.rows,
+            ..self
+        }
+    }
+}
+
+/// Products of integers.
+fn integers<T: Lane>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    scale: T,
+    start: Option<(&Host<'_>, T)>,
+) {
+    if let Some((start, factor)) = start {
+        map::map1::<T, T>(start, z, |start| start.times(factor));
+    }
+    let layouts = [x.layout(), y.layout(), z.layout()];
+    let flat = folded(layouts);
+    let [a, b, c] = flat.as_ref().map_or(layouts, |flat| flat.each_ref());
+    let whole = Whole::<T> {
+        sizes: sizes(a, b),
+        a: x.start().cast(),
+        b: y.start().cast(),
+        z: z.start().cast(),
+        strides: [steps(a), steps(b), steps(c)],
+        scale,
+        keep: start.is_some(),
+    };
+    let batches = if flat.is_some() {
+        [a, b, c].map(|layout| Layout::contiguous(()).with_offset(layout.offset()))
+    } else {
+        [a, b, c].map(|layout| cut(layout).0)
+    };
+    let count = batches[2].elements();
+    let alone = count < 2 * par::threads();
+    let grain = (SERIAL / whole.sizes.work().max(1)).max(1);
+    par::ranges(count, if alone { usize::MAX } else { grain }, |range| {
+        for batch in range {
+            let [a, b, c] = batches.each_ref().map(|layout| offset_at(layout, batch));
+            let whole = &whole;
+            let one = Whole {
+                a: whole.a.wrapping_add(a),
+                b: whole.b.wrapping_add(b),
+                z: whole.z.wrapping_add(c),
+                ..*whole
+            };
+            // SAFETY: the layouts lie within their views, `z` is borrowed mutably, and every batch has its own part of it.
+            unsafe { one.run(alone) };
+        }
+    });
 }

@@ -20,6 +20,7 @@ pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod transpose;
 mod view;
 
 pub use view::{Host, HostMut};

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::float8::e4m3;
 use super::mmap::Mapping;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ const DTYPES: [(DType, Dtype); 10] = [
 ];
 
 /// Loads all tensors of a file by name, on the host. The file is mapped, so data is read when it is first used; do not
-/// shorten the file while tensors of it live.
+/// shorten the file while tensors of it live. Eight-bit floats (`F8_E4M3`) become `f32` with the same values.
 ///
 /// # Errors
 /// `Io` if the file cannot be opened, `Format` if it is damaged or holds a dtype or rank that tensors do not have.
@@ -44,8 +45,13 @@ fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let damaged =
         |what: &dyn std::fmt::Display| Error::format(op, format!("{}: {what}", path.display()));
     let file = SafeTensors::deserialize(mapping.bytes()).map_err(|error| damaged(&error))?;
-    let mut found = Vec::new();
+    let (mut found, mut wide) = (Vec::new(), BTreeMap::new());
     for (name, view) in file.iter() {
+        if view.dtype() == Dtype::F8_E4M3 && view.shape().len() <= MAX_RANK {
+            let values: Vec<f32> = view.data().iter().map(|byte| e4m3(*byte)).collect();
+            wide.insert(name.to_string(), Tensor::from_vec(values, view.shape())?);
+            continue;
+        }
         let dtype = DTYPES
             .iter()
             .find(|(_, theirs)| *theirs == view.dtype())
@@ -71,7 +77,7 @@ fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
             view.data().len(),
         ));
     }
-    let mut tensors = BTreeMap::new();
+    let mut tensors = wide;
     for (name, dtype, shape, start, len) in found {
         let block = match mapping.block(start, len, dtype.size()) {
             Some(block) => block,
@@ -116,7 +122,7 @@ fn save(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
 }
 
 /// Writes a file such that at every moment the path names either the old content or the new.
-fn write_atomically(op: &'static str, path: &Path, data: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(op: &'static str, path: &Path, data: &[u8]) -> Result<()> {
     let fail = |error| Error::io(op, path, error);
     let name = path
         .file_name()

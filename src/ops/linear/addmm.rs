@@ -136,7 +136,7 @@ impl Op for AddProduct {
         let AddmmOptions { alpha, beta } = self.options;
         with_lane!(y[0].dtype(), T => {
             let start = if beta.is_zero() { None } else { Some((&start, T::from_scalar(beta))) };
-            products::<T>(&x[1], &x[2], &mut y[0], T::from_scalar(alpha), start);
+            products::<T>(self.name(), &x[1], &x[2], &mut y[0], T::from_scalar(alpha), start)?;
         });
         Ok(Counts::EXACT)
     }

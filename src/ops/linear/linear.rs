@@ -87,7 +87,7 @@ impl Op for Linear {
                 .map(|layout| bias.with_layout(layout))
         });
         let mut z = y[0].with_layout(c);
-        with_lane!(z.dtype(), T => products::<T>(&a, &b, &mut z, T::ONE, bias.as_ref().map(|bias| (bias, T::ONE))));
+        with_lane!(z.dtype(), T => products::<T>("linear", &a, &b, &mut z, T::ONE, bias.as_ref().map(|bias| (bias, T::ONE)))?);
         Ok(Counts::EXACT)
     }
 

@@ -111,7 +111,7 @@ impl Op for Product {
         let frame = Frame::of(self.name(), x[0].shape(), x[1].shape(), self.flip)?;
         let [a, b, c] = frame.layouts(self.name(), x[0].layout(), x[1].layout(), self.flip)?;
         let (a, b) = (x[0].with_layout(a), x[1].with_layout(b));
-        with_lane!(y[0].dtype(), T => products::<T>(&a, &b, &mut y[0].with_layout(c), T::ONE, None));
+        with_lane!(y[0].dtype(), T => products::<T>(self.name(), &a, &b, &mut y[0].with_layout(c), T::ONE, None)?);
         Ok(Counts::EXACT)
     }
 

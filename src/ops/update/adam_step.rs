@@ -28,6 +28,16 @@ impl Default for AdamOptions {
 }
 
 impl AdamOptions {
+    /// The learning rate.
+    pub(crate) fn rate(&self) -> f64 {
+        self.lr
+    }
+    /// The same step with the learning rate times a factor.
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.lr *= factor;
+        self
+    }
+
     /// Rate 1e-3, betas 0.9 and 0.999, eps 1e-8, weight decay 0 for Adam and 0.01 for AdamW.
     pub fn new() -> Self {
         AdamOptions::default()

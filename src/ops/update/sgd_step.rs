@@ -18,6 +18,17 @@ pub struct SgdOptions {
 }
 
 impl SgdOptions {
+    /// The learning rate.
+    pub(crate) fn rate(&self) -> f64 {
+        self.lr
+    }
+
+    /// The same step with the learning rate times a factor.
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.lr *= factor;
+        self
+    }
+
     /// Plain descent with a learning rate.
     pub fn new(lr: f64) -> Self {
         SgdOptions {

@@ -140,14 +140,6 @@ impl<T> Registry<T> {
         std::ptr::without_provenance_mut(handle)
     }
 
-    /// A living object, or nothing: for the runtime itself, which may come late.
-    pub fn peek(&self, number: usize) -> Option<Arc<T>> {
-        let map = self.lock();
-        map.as_ref()?
-            .get(&number)
-            .map(|entry| Arc::clone(&entry.value))
-    }
-
     pub fn get<P>(&self, handle: *const P) -> Result<Arc<T>, Failure> {
         let number = handle.addr();
         if let Some(entry) = self.lock().as_ref().and_then(|map| map.get(&number)) {

@@ -256,7 +256,7 @@ impl Stream {
         }
         let stop = self.failure_mode.load(Ordering::Acquire) == 1
             || CONTEXTS
-                .peek(self.context)
+                .peek(std::ptr::without_provenance::<()>(self.context))
                 .is_some_and(|context| context.stop_on_failure.load(Ordering::Acquire));
         let mut queue = self.lock();
         queue.error = Some(failure.clone());

@@ -1,0 +1,352 @@
+//! Blocks: how a large product is cut so that its parts stay in the caches, and shared out to threads.
+//!
+//! Knows panels, passes over the inner size, tasks and workspace. Must not know where factors come from.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Sizes;
+use super::kernel::{Finish, Kernels, Units};
+use super::pack::{Panel, Source};
+use crate::cpu::alloc::Block;
+use crate::cpu::lane::Lane;
+use crate::cpu::par;
+use crate::dtype::DType;
+use crate::error::Result;
+
+/// Where a product goes: `to = scale * (left right) + from`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<T> {
+    /// The first element, of `dtype`, and the steps between rows and between columns.
+    pub to: *mut u8,
+    pub dtype: DType,
+    pub row: usize,
+    pub column: usize,
+    pub scale: T,
+    /// What is added (the target itself, to add to it), with its steps; null for nothing.
+    pub from: *const T,
+    pub from_row: usize,
+    pub from_column: usize,
+}
+
+impl<T: Lane> Target<T> {
+    /// The same place for the product with rows and columns exchanged.
+    pub fn turned(self) -> Self {
+        Target {
+            row: self.column,
+            column: self.row,
+            from_row: self.from_column,
+            from_column: self.from_row,
+            ..self
+        }
+    }
+
+    /// The same target for sums in `f32`, if `T` is that.
+    pub fn single(self) -> Option<Target<f32>> {
+        (T::DTYPE == DType::F32).then(|| Target {
+            to: self.to,
+            dtype: self.dtype,
+            row: self.row,
+            column: self.column,
+            scale: self.scale.to_f64() as f32,
+            from: self.from.cast(),
+            from_row: self.from_row,
+            from_column: self.from_column,
+        })
+    }
+}
+
+/// The inner size of a block of the right factor, in bytes.
+const DEEP: usize = 2048;
+/// The bytes of the packed left factor at a time.
+const LEFT: usize = 16 << 20;
+/// The most panels of the right factor in a task: with `DEEP`, half a second-level cache.
+const GROUP: usize = 8;
+/// Tasks per thread: enough to share evenly while somebody else uses the CPU.
+const TASKS: usize = 6;
+/// The fewest left panels of a task: what makes up for packing the right panels.
+const FEWEST: usize = 8;
+
+/// `count` things in `parts` ranges of nearly equal length.
+pub(super) fn cut(count: usize, parts: usize, index: usize) -> Range<usize> {
+    let start = |index: usize| count / parts * index + (count % parts).min(index);
+    start(index)..start(index + 1)
+}
+
+/// How one product is cut.
+struct Cuts {
+    /// The inner size: blocks in all, and blocks whose left factor is packed at a time.
+    depth: usize,
+    blocks: usize,
+    at_a_time: usize,
+    /// Parts of the rows whose left factor is packed at a time.
+    parts: usize,
+    /// Panels of columns of a task.
+    group: usize,
+    columns: usize,
+}
+
+impl Cuts {
+    fn new<U, T>(kernels: &Kernels<U, T>, sizes: Sizes, threads: usize) -> Self {
+        let deep = DEEP / size_of::<U>();
+        let blocks = sizes.inner.div_ceil(deep).max(1);
+        let at_a_time = blocks.min(8);
+        let rows = LEFT / (DEEP * at_a_time);
+        let panels = sizes.columns.div_ceil(kernels.columns);
+        let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), GROUP);
+        Cuts {
+            depth: sizes.inner,
+            blocks,
+            at_a_time,
+            parts: sizes.rows.div_ceil(rows).max(1),
+            group,
+            columns: panels,
+        }
+    }
+
+    fn block(&self, index: usize) -> Range<usize> {
+        cut(self.depth, self.blocks, index)
+    }
+
+    /// The inner size of the largest block.
+    fn deepest(&self) -> usize {
+        self.depth.div_ceil(self.blocks)
+    }
+}
+
+/// What the threads of a product share.
+struct Job<'a, U: 'static, T: 'static> {
+    kernels: &'a Kernels<U, T>,
+    sizes: Sizes,
+    right: &'a dyn Source<U>,
+    target: Target<T>,
+    /// Numbers that hold the sums between passes, and their step between rows.
+    between: (*mut T, usize),
+    cuts: Cuts,
+    /// The packed left factor, and the room of each worker for packed right panels.
+    left: *mut U,
+    room: *mut U,
+}
+
+// SAFETY: workers read the packed left factor and write rooms and tiles of their own.
+unsafe impl<U, T> Sync for Job<'_, U, T> {}
+
+/// The product of two sources. `threads` may be 1 to stay on this one.
+///
+/// # Safety
+/// The sources must have the sizes' lanes and depth (in units), and the target its rows and columns, written by nobody else.
+pub(super) unsafe fn multiply<U: Copy, T: Lane>(
+    op: &'static str,
+    kernels: &Kernels<U, T>,
+    sizes: Sizes,
+    (left, right): (&dyn Source<U>, &dyn Source<U>),
+    target: Target<T>,
+    threads: usize,
+) -> Result<()> {
+    let cuts = Cuts::new(kernels, sizes, threads);
+    let panels_at_most = sizes
+        .rows
+        .div_ceil(cuts.parts)
+        .div_ceil(kernels.packed.len());
+    let left_room = panels_at_most * kernels.rows * cuts.deepest() * cuts.at_a_time;
+    let right_room = cuts.group * kernels.columns * cuts.deepest();
+    let units = left_room.saturating_add(right_room.saturating_mul(threads));
+    let packed = Block::allocate(op, units.saturating_mul(size_of::<U>()))?;
+    let inside = target.dtype == T::DTYPE && target.column == 1;
+    let sums = if inside || cuts.blocks == 1 {
+        None
+    } else {
+        let numbers = sizes.rows.saturating_mul(sizes.columns);
+        Some(Block::allocate(op, numbers.saturating_mul(size_of::<T>()))?)
+    };
+    let between = match &sums {
+        Some(sums) => (sums.start().cast::<T>(), sizes.columns),
+        None => (target.to.cast::<T>(), target.row),
+    };
+    let left_start = packed.start().cast::<U>();
+    let job = Job {
+        kernels,
+        sizes,
+        right,
+        target,
+        between,
+        left: left_start,
+        room: left_start.wrapping_add(left_room),
+        cuts,
+    };
+    for part in 0..job.cuts.parts {
+        let rows = cut(sizes.rows, job.cuts.parts, part);
+        for first in (0..job.cuts.blocks).step_by(job.cuts.at_a_time) {
+            let blocks = first..job.cuts.blocks.min(first + job.cuts.at_a_time);
+            // SAFETY: promised by the caller; the rooms have been sized for these cuts.
+            unsafe {
+                job.pack_left(left, rows.clone(), blocks.clone(), threads);
+                job.tasks(rows.clone(), blocks, (threads, right_room));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<U: Copy, T: Lane> Job<'_, U, T> {
+    /// The panels of a part of the rows, and the rows of one.
+    fn panels(&self, rows: &Range<usize>) -> (usize, usize) {
+        let panels = rows.len().div_ceil(self.kernels.packed.len()).max(1);
+        let height = rows.len().div_ceil(panels).max(1);
+        (rows.len().div_ceil(height), height)
+    }
+
+    /// Where a panel of a block lies in the packed left factor.
+    fn left_panel(
+        &self,
+        panels: usize,
+        blocks: &Range<usize>,
+        block: usize,
+        panel: usize,
+    ) -> *mut U {
+        let (base, depth) = (self.cuts.block(blocks.start).start, self.cuts.block(block));
+        let before = panels * (depth.start - base) + panel * depth.len();
+        self.left.wrapping_add(before * self.kernels.rows)
+    }
+
+    /// # Safety
+    /// As `multiply`.
+    unsafe fn pack_left(
+        &self,
+        left: &dyn Source<U>,
+        rows: Range<usize>,
+        blocks: Range<usize>,
+        threads: usize,
+    ) {
+        let (panels, height) = self.panels(&rows);
+        let groups = panels.div_ceil(FEWEST);
+        let small = panels * blocks.len() <= 4 * FEWEST;
+        let grain = if threads > 1 && !small { 1 } else { usize::MAX };
+        par::ranges(groups * blocks.len(), grain, |items| {
+            for item in items {
+                let (block, first) = (blocks.start + item / groups, item % groups * FEWEST);
+                let start = rows.start + first * height;
+                let lanes = start..rows.end.min(start + FEWEST * height);
+                let to = self.left_panel(panels, &blocks, block, first);
+                let panel = Panel {
+                    lanes: height,
+                    width: self.kernels.rows,
+                };
+                // SAFETY: promised by the caller; every panel has its own place.
+                unsafe { left.pack(self.cuts.block(block), lanes, panel, to) };
+            }
+        });
+    }
+
+    /// # Safety
+    /// As `multiply`, with the left factor packed.
+    unsafe fn tasks(
+        &self,
+        rows: Range<usize>,
+        blocks: Range<usize>,
+        (threads, right_room): (usize, usize),
+    ) {
+        let panels = self.panels(&rows).0;
+        let groups = self.cuts.columns.div_ceil(self.cuts.group);
+        let splits = (threads * TASKS)
+            .div_ceil(groups)
+            .clamp(1, (panels / FEWEST).max(1));
+        let splits = if threads > 1 { splits } else { 1 };
+        let next = AtomicUsize::new(0);
+        par::ranges(threads, 1, |workers| {
+            for worker in workers {
+                let room = self.room.wrapping_add(worker * right_room);
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= groups * splits {
+                        break;
+                    }
+                    let group = cut(self.cuts.columns, groups, task / splits);
+                    let part = cut(panels, splits, task % splits);
+                    for block in blocks.clone() {
+                        // SAFETY: promised by the caller; a room for each worker, and tiles for each task.
+                        unsafe {
+                            self.task(&rows, &blocks, block, (part.clone(), group.clone()), room)
+                        };
+                    }
+                }
+            }
+        });
+    }
+
+    /// A block of the inner size, for some panels of rows and of columns.
+    ///
+    /// # Safety
+    /// As `tasks`; `room` must be the worker's.
+    unsafe fn task(
+        &self,
+        rows: &Range<usize>,
+        blocks: &Range<usize>,
+        block: usize,
+        (part, group): (Range<usize>, Range<usize>),
+        room: *mut U,
+    ) {
+        let (width, (panels, height)) = (self.kernels.columns, self.panels(rows));
+        let columns = group.start * width..self.sizes.columns.min(group.end * width);
+        let depth = self.cuts.block(block);
+        let form = Panel {
+            lanes: width,
+            width,
+        };
+        // SAFETY: the room has been sized for the largest group of panels and the deepest block.
+        unsafe { self.right.pack(depth.clone(), columns.clone(), form, room) };
+        for panel in part {
+            let row = rows.start + panel * height;
+            let lanes = row..rows.end.min(row + height);
+            let left = self.left_panel(panels, blocks, block, panel);
+            let kernels = &self.kernels.packed[lanes.len() - 1];
+            for (index, column) in columns.clone().step_by(width).enumerate() {
+                let count = width.min(columns.end - column);
+                let finish = self.finish(block, row, column, count);
+                let units = |start: *const U| Units {
+                    start,
+                    lane: 1,
+                    depth: 0,
+                };
+                let right = room.wrapping_add(index * width * depth.len());
+                let kernel = kernels[usize::from(2 * count > width)];
+                // SAFETY: both panels are packed, and the tile lies within the target.
+                unsafe { kernel(depth.len(), units(left), units(right), &finish) };
+            }
+        }
+    }
+
+    /// Where a tile's sums go after a block.
+    fn finish(&self, block: usize, row: usize, column: usize, columns: usize) -> Finish<T> {
+        let (target, (between, step)) = (&self.target, self.between);
+        let held = between.wrapping_add(row * step + column);
+        let (from, from_row, from_column) = match (block, target.from.is_null()) {
+            (0, true) => (std::ptr::null(), 0, 1),
+            (0, false) => (
+                target
+                    .from
+                    .wrapping_add(row * target.from_row + column * target.from_column),
+                target.from_row,
+                target.from_column,
+            ),
+            _ => (held.cast_const(), step, 1),
+        };
+        let last = block + 1 == self.cuts.blocks;
+        let place = (row * target.row + column * target.column) * target.dtype.size();
+        Finish {
+            to: if last {
+                target.to.wrapping_add(place)
+            } else {
+                held.cast()
+            },
+            dtype: if last { target.dtype } else { T::DTYPE },
+            row: if last { target.row } else { step },
+            column: if last { target.column } else { 1 },
+            from,
+            from_row,
+            from_column,
+            scale: target.scale,
+            columns,
+        }
+    }
+}

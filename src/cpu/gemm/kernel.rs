@@ -1,0 +1,242 @@
+//! Micro-kernels: one tile of a product, held in registers while it runs down the inner size.
+//!
+//! Knows vector lanes, tiles and how a finished tile meets memory. Must not know how factors are cut or packed.
+
+use crate::cpu::lane::Lane;
+use crate::cpu::number::Number;
+use crate::cpu::simd::Simd;
+use crate::dtype::{DType, Element};
+
+/// What a micro-kernel needs of a set of vector registers.
+///
+/// A *unit* is what one multiplication of the kernel takes from a factor: a number, or a pair of halves along the inner size.
+pub(super) trait Lanes {
+    type Unit: Copy + 'static;
+    type Number: Lane;
+    /// A register of sums.
+    type Sum: Copy;
+    /// A register of units.
+    type Factor: Copy;
+    /// The sums in a register.
+    const COUNT: usize;
+
+    /// # Safety
+    /// The CPU must have the registers; so for all functions here.
+    unsafe fn zero() -> Self::Sum;
+    /// # Safety
+    /// `COUNT` units must be readable.
+    unsafe fn load(from: *const Self::Unit) -> Self::Factor;
+    /// # Safety
+    /// One unit must be readable.
+    unsafe fn splat(from: *const Self::Unit) -> Self::Factor;
+    /// `x y + sum`.
+    ///
+    /// # Safety
+    /// As `zero`.
+    unsafe fn multiply_add(x: Self::Factor, y: Self::Factor, sum: Self::Sum) -> Self::Sum;
+    /// # Safety
+    /// As `zero`.
+    unsafe fn scaled(sum: Self::Sum, scale: Self::Number) -> Self::Sum;
+    /// `sum` plus `COUNT` numbers of memory.
+    ///
+    /// # Safety
+    /// `COUNT` numbers must be readable.
+    unsafe fn plus(sum: Self::Sum, from: *const Self::Number) -> Self::Sum;
+    /// A register of `COUNT` numbers of memory.
+    ///
+    /// # Safety
+    /// `COUNT` numbers must be readable.
+    unsafe fn read(from: *const Self::Number) -> Self::Sum;
+    /// A register filled with a number.
+    ///
+    /// # Safety
+    /// As `zero`.
+    unsafe fn fill(value: Self::Number) -> Self::Sum;
+    /// # Safety
+    /// `COUNT` numbers must be writable.
+    unsafe fn store(sum: Self::Sum, to: *mut Self::Number);
+}
+
+/// Where a tile's units lie: the first one, and the steps to the next row or column and to the next inner index.
+#[derive(Debug)]
+pub(crate) struct Units<U> {
+    pub start: *const U,
+    pub lane: usize,
+    pub depth: usize,
+}
+
+impl<U> Clone for Units<U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<U> Copy for Units<U> {}
+
+/// Where a finished tile goes: `to = scale * sums + from`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finish<T> {
+    /// The first element, of `dtype`, and the steps between rows and between columns.
+    pub to: *mut u8,
+    pub dtype: DType,
+    pub row: usize,
+    pub column: usize,
+    /// What is added, with the steps between its rows and columns; null for nothing.
+    pub from: *const T,
+    pub from_row: usize,
+    pub from_column: usize,
+    pub scale: T,
+    /// The columns of the tile that exist.
+    pub columns: usize,
+}
+
+/// A micro-kernel: `depth` steps over the left units (its rows) and the right ones (vectors of columns).
+pub(crate) type Tile<U, T> = unsafe fn(usize, Units<U>, Units<U>, &Finish<T>);
+
+/// The micro-kernels of one kind of unit on one set of registers.
+pub(crate) struct Kernels<U: 'static, T: 'static> {
+    /// Columns of a panel of the right factor: two registers.
+    pub columns: usize,
+    /// Room for the rows of a panel of the left factor.
+    pub rows: usize,
+    /// By rows less one, and by registers of columns less one; both factors packed in panels.
+    pub packed: &'static [[Tile<U, T>; 2]],
+    /// The same with any steps, the right factor's columns contiguous.
+    pub strided: &'static [[Tile<U, T>; 2]],
+}
+
+/// The most numbers of a tile: 14 rows of two registers of 16.
+const MOST: usize = 14 * 32;
+
+/// The body of all micro-kernels: `ROWS` rows of `VECTORS` registers. `STEP` is the step from one inner index to the next of
+/// a packed left panel, 0 for factors that are not packed.
+///
+/// # Safety
+/// The CPU must have `L`'s registers; `depth` steps must be readable from both factors, and the tile writable.
+#[inline(always)]
+pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const STEP: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Units<L::Unit>,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[L::zero(); VECTORS]; ROWS];
+        let (mut a, mut b) = (left.start, right.start);
+        let (row, down, across) = if STEP > 0 {
+            (1, STEP, 2 * L::COUNT)
+        } else {
+            (left.lane, left.depth, right.depth)
+        };
+        for _ in 0..depth {
+            let mut columns = [L::load(b); VECTORS];
+            for (vector, column) in columns.iter_mut().enumerate().skip(1) {
+                *column = L::load(b.add(vector * L::COUNT));
+            }
+            for (index, sums) in sums.iter_mut().enumerate() {
+                let factor = L::splat(a.add(index * row));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = L::multiply_add(factor, column, *sum);
+                }
+            }
+            a = a.wrapping_add(down);
+            b = b.wrapping_add(across);
+        }
+        let straight = finish.column == 1
+            && finish.from_column == 1
+            && finish.dtype == <L::Number as Element>::DTYPE
+            && finish.columns == VECTORS * L::COUNT;
+        if !straight {
+            return by_way::<L, ROWS, VECTORS>(&sums, finish);
+        }
+        let to = finish.to.cast::<L::Number>();
+        for (index, sums) in sums.iter().enumerate() {
+            for (vector, sum) in sums.iter().enumerate() {
+                let mut sum = L::scaled(*sum, finish.scale);
+                if !finish.from.is_null() {
+                    let from = finish.from.add(index * finish.from_row + vector * L::COUNT);
+                    sum = L::plus(sum, from);
+                }
+                L::store(sum, to.add(index * finish.row + vector * L::COUNT));
+            }
+        }
+    }
+}
+
+/// A tile that is narrower than its registers, or whose elements are no lanes or lie apart, goes through a buffer.
+///
+/// # Safety
+/// As `tile`.
+#[inline(always)]
+unsafe fn by_way<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+    sums: &[[L::Sum; VECTORS]; ROWS],
+    finish: &Finish<L::Number>,
+) {
+    let mut buffer = [<L::Number as Number>::ZERO; MOST];
+    // SAFETY: a tile has at most `MOST` numbers; the rest as promised by the caller.
+    unsafe {
+        for (index, sums) in sums.iter().enumerate() {
+            for (vector, sum) in sums.iter().enumerate() {
+                let at = (index * VECTORS + vector) * L::COUNT;
+                L::store(L::scaled(*sum, finish.scale), buffer.as_mut_ptr().add(at));
+            }
+        }
+        scatter(&mut buffer, VECTORS * L::COUNT, ROWS, finish);
+    }
+}
+
+/// Adds and writes the rows of a finished tile, which lie `width` apart.
+///
+/// # Safety
+/// The tile must be writable.
+#[inline(never)]
+pub(super) unsafe fn scatter<T: Lane>(
+    tile: &mut [T],
+    width: usize,
+    rows: usize,
+    finish: &Finish<T>,
+) {
+    let size = finish.dtype.size();
+    Simd::best().run(|| {
+        for (index, line) in tile.chunks_mut(width.max(1)).take(rows).enumerate() {
+            let line = &mut line[..finish.columns];
+            // SAFETY: promised by the caller.
+            unsafe {
+                if !finish.from.is_null() {
+                    let from = finish.from.add(index * finish.from_row);
+                    for (column, value) in line.iter_mut().enumerate() {
+                        *value = value.plus(*from.add(column * finish.from_column));
+                    }
+                }
+                let to = finish.to.add(index * finish.row * size);
+                if finish.dtype == DType::BF16 && finish.column == 1 {
+                    let to = std::slice::from_raw_parts_mut(to.cast::<u16>(), line.len());
+                    for (to, value) in to.iter_mut().zip(line.iter()) {
+                        *to = brain(value.to_f64() as f32);
+                    }
+                } else {
+                    T::scatter(line, to, finish.column, finish.dtype);
+                }
+            }
+        }
+    });
+}
+
+/// The bits of the nearest `bf16`, ties to even.
+#[inline(always)]
+fn brain(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if x.is_nan() { quiet } else { nearest }) as u16
+}
+
+/// The table of a kind of kernel: `$run` for each number of rows, with one and with two registers.
+macro_rules! tiles {
+    ($run:ident, $lanes:ty, $step:literal; $($rows:literal)*) => {
+        &[$([$run::<$lanes, $rows, 1, $step>, $run::<$lanes, $rows, 2, $step>]),*]
+    };
+}
+
+pub(super) use tiles;

@@ -1,0 +1,188 @@
+//! Micro-kernels for NEON.
+//!
+//! Knows the registers, which every 64-bit ARM CPU has. Must not know anything else.
+
+use std::arch::aarch64::*;
+
+use half::{bf16, f16};
+
+use super::kernel::{Finish, Kernels, Lanes, Units, tile, tiles};
+use super::vector::{Streams, Widen, dots, rows};
+
+/// Implements [`Lanes`] for registers of `$number`.
+macro_rules! lanes {
+    ($name:ident: $number:ty, $register:ty, $count:literal, $splat:ident $fma:ident $mul:ident $add:ident $load:ident $store:ident) => {
+        struct $name;
+
+        impl Lanes for $name {
+            type Unit = $number;
+            type Number = $number;
+            type Sum = $register;
+            type Factor = $register;
+            const COUNT: usize = $count;
+
+            #[inline(always)]
+            unsafe fn zero() -> $register {
+                // SAFETY: every 64-bit ARM CPU has NEON.
+                unsafe { $splat(0.0) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $number) -> $register {
+                // SAFETY: the caller promised the units.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn splat(from: *const $number) -> $register {
+                // SAFETY: the caller promised the unit.
+                unsafe { $splat(*from) }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(x: $register, y: $register, sum: $register) -> $register {
+                // SAFETY: every 64-bit ARM CPU has NEON.
+                unsafe { $fma(sum, x, y) }
+            }
+            #[inline(always)]
+            unsafe fn scaled(sum: $register, scale: $number) -> $register {
+                // SAFETY: every 64-bit ARM CPU has NEON.
+                unsafe { $mul(sum, $splat(scale)) }
+            }
+            #[inline(always)]
+            unsafe fn plus(sum: $register, from: *const $number) -> $register {
+                // SAFETY: the caller promised the numbers.
+                unsafe { $add(sum, $load(from)) }
+            }
+            #[inline(always)]
+            unsafe fn read(from: *const $number) -> $register {
+                // SAFETY: the caller promised the numbers.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn fill(value: $number) -> $register {
+                // SAFETY: every 64-bit ARM CPU has NEON.
+                unsafe { $splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn store(sum: $register, to: *mut $number) {
+                // SAFETY: the caller promised the room.
+                unsafe { $store(to, sum) }
+            }
+        }
+    };
+}
+
+lanes!(F32x4: f32, float32x4_t, 4, vdupq_n_f32 vfmaq_f32 vmulq_f32 vaddq_f32 vld1q_f32 vst1q_f32);
+lanes!(F64x2: f64, float64x2_t, 2, vdupq_n_f64 vfmaq_f64 vmulq_f64 vaddq_f64 vld1q_f64 vst1q_f64);
+
+/// Implements [`Widen`] for elements of a type that `$convert` turns into numbers.
+macro_rules! widen {
+    ($name:ident, $element:ty, $number:ty, $register:ty, $count:literal, $load:ident, $fma:ident, $convert:expr) => {
+        impl Widen<$element> for $name {
+            #[inline(always)]
+            unsafe fn widen(from: *const $element) -> $register {
+                // SAFETY: the caller promised the elements.
+                unsafe {
+                    let narrow = *from.cast::<[$element; $count]>();
+                    let wide: [$number; $count] = narrow.map($convert);
+                    $load(wide.as_ptr())
+                }
+            }
+            #[inline(always)]
+            unsafe fn single(from: *const $element) -> $number {
+                // SAFETY: the caller promised the element.
+                $convert(unsafe { *from })
+            }
+            #[inline(always)]
+            unsafe fn fused(x: $register, y: $register, sum: $register) -> $register {
+                // SAFETY: every 64-bit ARM CPU has NEON.
+                unsafe { $fma(sum, x, y) }
+            }
+        }
+    };
+}
+
+widen!(
+    F32x4,
+    f32,
+    f32,
+    float32x4_t,
+    4,
+    vld1q_f32,
+    vfmaq_f32,
+    std::convert::identity
+);
+widen!(
+    F32x4,
+    f16,
+    f32,
+    float32x4_t,
+    4,
+    vld1q_f32,
+    vfmaq_f32,
+    f16::to_f32
+);
+widen!(
+    F32x4,
+    bf16,
+    f32,
+    float32x4_t,
+    4,
+    vld1q_f32,
+    vfmaq_f32,
+    bf16::to_f32
+);
+widen!(
+    F64x2,
+    f64,
+    f64,
+    float64x2_t,
+    2,
+    vld1q_f64,
+    vfmaq_f64,
+    std::convert::identity
+);
+
+/// # Safety
+/// As `tile`.
+unsafe fn run<L: Lanes, const ROWS: usize, const VECTORS: usize, const STEP: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Units<L::Unit>,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { tile::<L, ROWS, VECTORS, STEP>(depth, left, right, finish) }
+}
+
+pub(super) static F32: Kernels<f32, f32> = Kernels {
+    columns: 8,
+    rows: 16,
+    packed: tiles!(run, F32x4, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
+    strided: tiles!(run, F32x4, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
+};
+
+pub(super) static F64: Kernels<f64, f64> = Kernels {
+    columns: 4,
+    rows: 16,
+    packed: tiles!(run, F64x2, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
+    strided: tiles!(run, F64x2, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
+};
+
+pub(super) static F32_LINES: [Streams<f32>; 3] = [
+    Streams {
+        dots: dots::<F32x4, f32>,
+        rows: rows::<F32x4, f32>,
+    },
+    Streams {
+        dots: dots::<F32x4, f16>,
+        rows: rows::<F32x4, f16>,
+    },
+    Streams {
+        dots: dots::<F32x4, bf16>,
+        rows: rows::<F32x4, bf16>,
+    },
+];
+
+pub(super) static F64_LINES: [Streams<f64>; 1] = [Streams {
+    dots: dots::<F64x2, f64>,
+    rows: rows::<F64x2, f64>,
+}];

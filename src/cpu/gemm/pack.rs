@@ -1,0 +1,362 @@
+//! Packing: the units of a factor in the order in which micro-kernels read them.
+//!
+//! Knows panels, and how matrices of memory are read into them. Must not know what is multiplied.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::cpu::lane::Lane;
+use crate::cpu::simd::Simd;
+use crate::cpu::transpose::{SIDE, Square, square};
+use crate::cpu::view::Host;
+use crate::dtype::DType;
+
+/// A factor of a product, as units: its lanes are the rows of a left factor and the columns of a right one.
+///
+/// A matrix is one ([`Matrix`]); what only looks like one (the patches of a convolution, rows picked by a table) implements
+/// this too, and is never made in memory as a whole.
+pub(crate) trait Source<U>: Sync {
+    /// Writes the units `lanes` by `depth` in panels: `to[panel][depth][lane of the panel]`, where a panel has `panel.lanes`
+    /// lanes (the last one what is left) and room for `panel.width`, filled up with zeros.
+    ///
+    /// # Safety
+    /// `to` must have room for whole panels, and the lanes and depths must exist.
+    unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut U);
+}
+
+/// The form of panels: the lanes of one, and the lanes that it has room for, a multiple of [`SIDE`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel {
+    pub lanes: usize,
+    pub width: usize,
+}
+
+/// A matrix in memory, of any strides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    /// The address of the first element, of this dtype.
+    pub start: *const u8,
+    pub dtype: DType,
+    /// The steps from one lane to the next, and from one inner index to the next.
+    pub lane: usize,
+    pub depth: usize,
+    /// The inner size.
+    pub inner: usize,
+    pub life: PhantomData<&'a u8>,
+}
+
+// SAFETY: a matrix is a borrow of memory that is only read.
+unsafe impl Sync for Matrix<'_> {}
+
+impl<'a> Matrix<'a> {
+    /// The matrix that begins `offset` elements into a view's storage.
+    pub fn new(x: &Host<'a>, offset: usize, (lane, depth): (usize, usize), inner: usize) -> Self {
+        Matrix {
+            start: x.start().wrapping_add(offset * x.dtype().size()),
+            dtype: x.dtype(),
+            lane,
+            depth,
+            inner,
+            life: PhantomData,
+        }
+    }
+
+    fn at(&self, lane: usize, depth: usize) -> *const u8 {
+        let elements = lane * self.lane + depth * self.depth;
+        self.start.wrapping_add(elements * self.dtype.size())
+    }
+}
+
+/// Runs of units are gathered in buffers of this many.
+const BUFFER: usize = 64;
+
+/// How units are read from a matrix.
+trait Read<U: Copy>: Sync {
+    const ZERO: U;
+
+    /// The units of one lane, as many as `to` holds.
+    ///
+    /// # Safety
+    /// They must exist.
+    unsafe fn along(&self, lane: usize, depth: usize, to: &mut [U]);
+
+    /// The units of `count` neighbouring lanes at one depth.
+    ///
+    /// # Safety
+    /// They must exist, and `to` must have room for them.
+    unsafe fn across(&self, lane: usize, depth: usize, to: *mut U, count: usize);
+
+    /// Where the units of a lane lie in memory just as they are packed: the address, and the step in bytes to the next lane.
+    fn lines(&self, lane: usize, depth: Range<usize>) -> Option<(*const u8, usize)>;
+
+    /// The same for neighbouring lanes at one depth.
+    fn line(&self, lane: usize, depth: usize) -> Option<*const U>;
+
+    /// Whether neighbouring lanes are nearer to each other than neighbouring depths.
+    fn flat(&self) -> bool;
+}
+
+impl<T: Lane> Source<T> for Matrix<'_> {
+    unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut T) {
+        // SAFETY: promised by the caller.
+        unsafe { pack(&Numbers(*self), depth, lanes, panel, to) }
+    }
+}
+
+/// A matrix read number by number.
+struct Numbers<'a>(Matrix<'a>);
+
+impl<T: Lane> Read<T> for Numbers<'_> {
+    const ZERO: T = T::ZERO;
+
+    unsafe fn along(&self, lane: usize, depth: usize, to: &mut [T]) {
+        // SAFETY: promised by the caller; `T` serves the matrix's dtype.
+        unsafe { T::gather(self.0.at(lane, depth), self.0.depth, self.0.dtype, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn across(&self, lane: usize, depth: usize, to: *mut T, count: usize) {
+        let mut buffer = [T::ZERO; BUFFER];
+        for start in (0..count).step_by(BUFFER) {
+            let part = &mut buffer[..BUFFER.min(count - start)];
+            // SAFETY: promised by the caller; `T` serves the matrix's dtype.
+            unsafe {
+                T::gather(
+                    self.0.at(lane + start, depth),
+                    self.0.lane,
+                    self.0.dtype,
+                    part,
+                );
+                std::ptr::copy_nonoverlapping(part.as_ptr(), to.add(start), part.len());
+            }
+        }
+    }
+
+    fn lines(&self, lane: usize, depth: Range<usize>) -> Option<(*const u8, usize)> {
+        (self.0.depth == 1 && self.0.dtype == T::DTYPE)
+            .then(|| (self.0.at(lane, depth.start), self.0.lane * size_of::<T>()))
+    }
+
+    fn line(&self, lane: usize, depth: usize) -> Option<*const T> {
+        (self.0.lane == 1 && self.0.dtype == T::DTYPE).then(|| self.0.at(lane, depth).cast())
+    }
+
+    fn flat(&self) -> bool {
+        self.0.lane <= self.0.depth && self.0.depth != 1
+    }
+}
+
+/// A matrix of `bf16` read in pairs along the inner size; its depths count pairs, and the last may be half of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pairs<'a>(pub Matrix<'a>);
+
+impl Source<u32> for Pairs<'_> {
+    unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut u32) {
+        // SAFETY: promised by the caller.
+        unsafe { pack(self, depth, lanes, panel, to) }
+    }
+}
+
+impl Pairs<'_> {
+    /// # Safety
+    /// The pair must exist.
+    #[inline(always)]
+    unsafe fn pair(&self, at: *const u8, whole: bool) -> u32 {
+        let at = at.cast::<u16>();
+        // SAFETY: promised by the caller; half a pair has no second number.
+        unsafe {
+            let first = u32::from(*at);
+            if whole {
+                first | u32::from(*at.add(self.0.depth)) << 16
+            } else {
+                first
+            }
+        }
+    }
+}
+
+impl Read<u32> for Pairs<'_> {
+    const ZERO: u32 = 0;
+
+    unsafe fn along(&self, lane: usize, depth: usize, to: &mut [u32]) {
+        for (index, to) in to.iter_mut().enumerate() {
+            let at = 2 * (depth + index);
+            // SAFETY: promised by the caller.
+            *to = unsafe { self.pair(self.0.at(lane, at), at + 1 < self.0.inner) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn across(&self, lane: usize, depth: usize, to: *mut u32, count: usize) {
+        let (start, whole) = (self.0.at(lane, 2 * depth), 2 * depth + 1 < self.0.inner);
+        // SAFETY: the caller promised the pairs of these lanes and the room.
+        unsafe {
+            if self.0.lane == 1 && whole {
+                let (low, high) = (start.cast::<u16>(), self.0.at(lane, 2 * depth + 1));
+                let high = high.cast::<u16>();
+                for index in 0..count {
+                    let pair = u32::from(*low.add(index)) | u32::from(*high.add(index)) << 16;
+                    *to.add(index) = pair;
+                }
+                return;
+            }
+            for index in 0..count {
+                *to.add(index) = self.pair(start.wrapping_add(2 * index * self.0.lane), whole);
+            }
+        }
+    }
+
+    fn lines(&self, lane: usize, depth: Range<usize>) -> Option<(*const u8, usize)> {
+        (self.0.depth == 1 && 2 * depth.end <= self.0.inner)
+            .then(|| (self.0.at(lane, 2 * depth.start), 2 * self.0.lane))
+    }
+
+    fn line(&self, _lane: usize, _depth: usize) -> Option<*const u32> {
+        None
+    }
+
+    fn flat(&self) -> bool {
+        self.0.lane <= self.0.depth && self.0.depth != 1
+    }
+}
+
+/// # Safety
+/// As [`Source::pack`].
+unsafe fn pack<U: Copy>(
+    from: &impl Read<U>,
+    depth: Range<usize>,
+    lanes: Range<usize>,
+    panel: Panel,
+    to: *mut U,
+) {
+    let simd = Simd::best();
+    // SAFETY: promised by the caller.
+    unsafe {
+        if from.flat() {
+            simd.run(|| pack_across(from, depth, lanes, panel, to));
+        } else {
+            pack_along(from, depth, lanes, panel, to, square::<U>());
+        }
+    }
+}
+
+/// Depths that are asked for before they are read.
+const AHEAD: usize = 12;
+
+/// Depth by depth: for lanes that lie side by side.
+///
+/// # Safety
+/// As [`Source::pack`].
+#[inline(always)]
+unsafe fn pack_across<U: Copy, R: Read<U>>(
+    from: &R,
+    depth: Range<usize>,
+    lanes: Range<usize>,
+    panel: Panel,
+    to: *mut U,
+) {
+    let (deep, width) = (depth.len(), panel.width);
+    for (row, depth) in depth.enumerate() {
+        for (index, start) in lanes.clone().step_by(panel.lanes).enumerate() {
+            let count = panel.lanes.min(lanes.end - start);
+            // SAFETY: a row of a panel, for which the caller promised room; the lanes exist.
+            unsafe {
+                let to = to.add((index * deep + row) * width);
+                match from.line(start, depth) {
+                    Some(line) => {
+                        if let Some(next) = from.line(start, depth + AHEAD) {
+                            prefetch(next);
+                        }
+                        for part in (0..count / 4 * 4).step_by(4) {
+                            *to.add(part).cast() = *line.add(part).cast::<[U; 4]>();
+                        }
+                        for part in count / 4 * 4..count {
+                            *to.add(part) = *line.add(part);
+                        }
+                    }
+                    None => from.across(start, depth, to, count),
+                }
+                for missing in count..width {
+                    to.add(missing).write(R::ZERO);
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the two cache lines from an address on, which need not be readable.
+#[inline(always)]
+fn prefetch<U>(from: *const U) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect that a program could see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+        _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(64));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// Lane by lane, eight of them turned at a time: for units that lie along the depth.
+///
+/// # Safety
+/// As [`Source::pack`].
+unsafe fn pack_along<U: Copy, R: Read<U>>(
+    from: &R,
+    depth: Range<usize>,
+    lanes: Range<usize>,
+    panel: Panel,
+    to: *mut U,
+    square: Square<U>,
+) {
+    let (deep, width) = (depth.len(), panel.width);
+    let mut buffer = [[R::ZERO; BUFFER]; SIDE];
+    for (index, first) in lanes.clone().step_by(panel.lanes).enumerate() {
+        let end = lanes.end.min(first + panel.lanes);
+        for lane in (0..width).step_by(SIDE) {
+            let start = first + lane;
+            let count = SIDE.min(end.saturating_sub(start));
+            for begin in (0..deep).step_by(BUFFER) {
+                let length = BUFFER.min(deep - begin);
+                let part = depth.start + begin..depth.start + begin + length;
+                // SAFETY: the part of the panel, for which the caller promised room.
+                let to = unsafe { to.add((index * deep + begin) * width + lane) };
+                let (lines, step) = match from.lines(start, part.clone()) {
+                    Some(lines) if count == SIDE => lines,
+                    _ => {
+                        for (index, line) in buffer.iter_mut().enumerate() {
+                            if index < count {
+                                // SAFETY: units that exist.
+                                unsafe {
+                                    from.along(start + index, part.start, &mut line[..length])
+                                };
+                            } else {
+                                line.fill(R::ZERO);
+                            }
+                        }
+                        (buffer.as_ptr().cast::<u8>(), size_of::<[U; BUFFER]>())
+                    }
+                };
+                let whole = length / SIDE * SIDE;
+                // SAFETY: whole squares lie within the lines and the panel; the rest is moved unit by unit.
+                unsafe {
+                    for at in (0..whole).step_by(SIDE) {
+                        square(
+                            lines.add(at * size_of::<U>()),
+                            step,
+                            to.add(at * width),
+                            width,
+                        );
+                    }
+                    for at in whole..length {
+                        for index in 0..SIDE {
+                            let unit = lines.add(index * step).cast::<U>().add(at);
+                            *to.add(at * width + index) = unit.read_unaligned();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Mixture of experts: many feed-forward blocks of which each token uses a few, and shared ones that all use.
+//!
+//! Knows how tokens are sorted by expert and put back. Must not know how experts are chosen.
+
+use super::{Activation, Init, Module, Parameter, Place, Router, Routing, SwiGlu, Visitor};
+use crate::error::Result;
+use crate::ops::sort::{BincountOptions, SortOptions};
+use crate::tensor::Tensor;
+
+/// The sizes of [`Experts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertsSize {
+    /// The number of experts.
+    pub experts: usize,
+    /// The size of the last dim of input and output.
+    pub width: usize,
+    /// The size between an expert's matrices.
+    pub hidden: usize,
+}
+
+/// Gated feed-forward blocks side by side. No token is dropped.
+///
+/// State: `gate_up` `[experts, width, 2 hidden]` (gate first), `down` `[experts, hidden, width]`.
+#[derive(Debug, Clone)]
+pub struct Experts {
+    gate_up: Parameter,
+    down: Parameter,
+    activation: Activation,
+    size: ExpertsSize,
+}
+
+impl Experts {
+    /// Blocks with `silu` as their gate function.
+    ///
+    /// # Errors
+    /// Memory and device errors.
+    pub fn new(size: ExpertsSize, init: Init, place: &Place) -> Result<Self> {
+        let ExpertsSize {
+            experts,
+            width,
+            hidden,
+        } = size;
+        let fresh = |shape: [usize; 3]| Parameter::new(&init.tensor(shape, place)?);
+        Ok(Experts {
+            gate_up: fresh([experts, width, 2 * hidden])?,
+            down: fresh([experts, hidden, width])?,
+            activation: Activation::Silu,
+            size,
+        })
+    }
+
+    /// Another gate function.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// The weighted sum of the results of each token's experts: `[n, width] -> [n, width]`.
+    ///
+    /// # Errors
+    /// `Shape` for another width or a routing of other tokens.
+    pub fn forward(&self, x: &Tensor, routing: &Routing) -> Result<Tensor> {
+        let (tokens, top_k) = (routing.experts.dims()[0], routing.experts.dims()[1]);
+        let flat = routing.experts.reshape([tokens * top_k])?;
+        let order = flat.argsort(SortOptions::new().dim(0).stable())?;
+        let token = order.floor_divide(top_k as i64)?;
+        let sorted = x.index_select(0, &token)?;
+        let least = BincountOptions::new().min_length(self.size.experts);
+        let counts = flat.bincount(least)?.to_vec::<i64>()?;
+        let (gate_up, down) = (self.gate_up.tensor(), self.down.tensor());
+        let (mut parts, mut start) = (Vec::new(), 0);
+        for (expert, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let rows = sorted.narrow(0, start, *count)?;
+            start += count;
+            let both = rows.matmul(&gate_up.select(0, expert as i64)?)?;
+            parts.push(self.gate(&both)?.matmul(&down.select(0, expert as i64)?)?);
+        }
+        let Some(first) = parts.first() else {
+            return x.zeros_like();
+        };
+        let dtype = first.dtype();
+        let parts: Vec<&Tensor> = parts.iter().collect();
+        let weights = routing.weights.reshape([tokens * top_k])?;
+        let weights = weights.index_select(0, &order)?.unsqueeze(-1)?;
+        let results = Tensor::cat(&parts, 0)?.mul(&weights.to_dtype(dtype)?)?;
+        let zeros = x.detach().zeros_like()?.to_dtype(dtype)?;
+        zeros.index_add(0, &token, &results, ())
+    }
+
+    fn gate(&self, both: &Tensor) -> Result<Tensor> {
+        if self.activation == Activation::Silu {
+            return both.swiglu(-1);
+        }
+        let hidden = self.size.hidden as i64;
+        let gate = self.activation.apply(&both.narrow(-1, 0, hidden)?)?;
+        gate.mul(&both.narrow(-1, hidden, hidden)?)
+    }
+}
+
+impl Module for Experts {
+    fn visit(&self, visitor: &mut Visitor<'_>) {
+        visitor.parameter("gate_up", &self.gate_up);
+        visitor.parameter("down", &self.down);
+    }
+}
+
+/// A router, its experts and, where there are, the shared expert that sees every token. DeepSeek-V2 and V3.
+///
+/// State: `gate`, `experts`, `shared_experts`.
+#[derive(Debug, Clone)]
+pub struct Mixture {
+    router: Router,
+    experts: Experts,
+    shared: Option<SwiGlu>,
+}
+
+impl Mixture {
+    /// A mixture of its parts.
+    pub fn new(router: Router, experts: Experts, shared: Option<SwiGlu>) -> Self {
+        Mixture {
+            router,
+            experts,
+            shared,
+        }
+    }
+
+    /// The router.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// `[.., width] -> [.., width]`.
+    ///
+    /// # Errors
+    /// `Shape` for another width.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.forward_routed(x)?.0)
+    }
+
+    /// As [`Mixture::forward`], with the routing, for balancing and the auxiliary loss.
+    ///
+    /// # Errors
+    /// As [`Mixture::forward`].
+    pub fn forward_routed(&self, x: &Tensor) -> Result<(Tensor, Routing)> {
+        let width = x.dims().last().copied().unwrap_or(0);
+        let rows = x.elements() / width.max(1);
+        let flat = x.reshape([rows, width])?;
+        let routing = self.router.forward(&flat)?;
+        let mut result = self.experts.forward(&flat, &routing)?.reshape(*x.shape())?;
+        if let Some(shared) = &self.shared {
+            result = result.add(&shared.forward(x)?)?;
+        }
+        Ok((result, routing))
+    }
+}
+
+impl Module for Mixture {
+    fn visit(&self, visitor: &mut Visitor<'_>) {
+        visitor.module("gate", &self.router);
+        visitor.module("experts", &self.experts);
+        if let Some(shared) = &self.shared {
+            visitor.module("shared_experts", shared);
+        }
+    }
+}

@@ -319,6 +319,27 @@ impl Plane {
         }
         not_null(dst.0, "dst")?;
         not_null(src.0, "src")?;
+        let extent = |pitch: usize| {
+            let extent = pitch
+                .checked_mul(height - 1)
+                .and_then(|rows| rows.checked_add(width));
+            extent
+                .filter(|&extent| extent <= isize::MAX as usize)
+                .ok_or_else(|| {
+                    Failure::new(
+                        code::RT_PARAM_INVALID,
+                        format!("{height} rows with pitch {pitch} are more than memory can hold"),
+                    )
+                })
+        };
+        let target = Side::find(dst.0, extent(dst.1)?, "dst")?;
+        let source = Side::find(src.0, extent(src.1)?, "src")?;
+        if target.is_pageable() && source.is_pageable() {
+            return Err(violation(
+                code::RT_PARAM_INVALID,
+                "neither dst nor src is memory of the runtime",
+            ));
+        }
         let rows = (0..height)
             .map(|row| {
                 let target = dst.0.wrapping_byte_add(row.wrapping_mul(dst.1));

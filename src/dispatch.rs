@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::ascend::{Buffer, Dev, Launch};
 use crate::autograd::tape;
 use crate::cpu::alloc::Block;
-use crate::cpu::{Host, HostMut};
+use crate::cpu::{self, Host, HostMut};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -331,6 +331,7 @@ pub(crate) fn allocate(op: &'static str, device: Device, meta: &Meta) -> Result<
 }
 
 fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
+    cpu::ready(op.name())?;
     let outputs: Outputs = plan
         .outputs
         .iter()
@@ -407,6 +408,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
         .collect::<Result<_>>()?;
     let result = match device {
         Device::Cpu => {
+            cpu::ready(name)?;
             let _locks = Locks::take(
                 inputs
                     .iter()

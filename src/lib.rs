@@ -12,6 +12,7 @@ mod device;
 pub mod dispatch;
 pub mod docs;
 mod dtype;
+mod environment;
 mod error;
 pub mod io;
 mod layout;
@@ -30,7 +31,7 @@ mod trace;
 pub mod train;
 
 pub use autograd::{BackwardOptions, Gradients};
-pub use cpu::{Host, HostMut};
+pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
 pub use device::Device;
 pub use dtype::{Category, DType, Element, Scalar};
 pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};

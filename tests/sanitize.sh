@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sanitizers over the emulator path: tests/sanitize.sh [address] [thread] [valgrind], all of them without an argument.
+# Sanitizers over the emulator path: tests/sanitize.sh [address] [thread] [valgrind], the first without an argument.
 # Needs a nightly toolchain (`rustup toolchain install nightly`), and valgrind for the last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,22 +10,25 @@ host=x86_64-unknown-linux-gnu
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 
 address() {
-  # Leaks are looked for at the end of each process, too. Fewer trials than usual: each is some times slower.
-  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=tests/leaks.txt \
+  # Leaks are looked for at the end of each process, too.
+  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=1 \
     cargo +nightly test --target "$host" --target-dir target/address \
-    --test ascend_layer --test faults --test properties --test devices "$@"
+    --test ascend_layer --test faults --test properties --test devices
 }
 
 thread() {
   # The standard library is not instrumented: rust-src and -Zbuild-std would do that. Its locks are inlined atomics, which are.
   RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" TSAN_OPTIONS=halt_on_error=1 \
-    cargo +nightly test --target "$host" --target-dir target/thread --test ascend_layer "$@"
+    cargo +nightly test --target "$host" --target-dir target/thread --test ascend_layer
 }
 
 memcheck() {
-  cargo build --release --example quickstart
-  valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
-    target/release/examples/quickstart --device emulator --epochs 1
+  # The training of the fault tests without a fault: everything that touches the device, in one short process.
+  local test
+  test=$(cargo test --test faults --no-run 2>&1 | grep -o 'target/debug/deps/faults-[0-9a-f]*' | tail -1)
+  ASCEND_TENSOR_FAULT_ROLE=record valgrind --quiet --error-exitcode=9 \
+    --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+    "$test" --exact every_call_may_fail --nocapture
 }
 
 for what in "${@:-address}"; do

@@ -10,8 +10,18 @@ mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
-use ascend_tensor::catalog;
+use ascend_tensor::{DType, Device, Result, Tensor, ascend, catalog, host_fallback, trace};
+
+/// Gives the process its NPU: the emulator.
+fn emulator() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        let api = ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve);
+        ascend::install(api).unwrap_or_else(|error| panic!("{error}"));
+    });
+}
 
 /// A path of the project.
 fn path(relative: &str) -> PathBuf {
@@ -112,4 +122,44 @@ fn the_table_of_kernels_is_up_to_date() {
 #[test]
 fn the_table_of_names_is_up_to_date() {
     check("src/docs/names.md", &names::table());
+}
+
+#[test]
+fn a_trace_tells_calls_kernels_and_fallbacks() -> Result<()> {
+    emulator();
+    let npu = Device::ascend(0);
+    let x = Tensor::new([[1.0f32, -2.0]]).to_device(npu)?;
+    let ((), inner) = trace(|| ());
+    assert!(inner.ops.is_empty());
+    let (y, seen) = trace(|| x.add(&x)?.softplus(()));
+    assert_eq!(y?.dims(), [1, 2]);
+    let ops: Vec<_> = seen
+        .called()
+        .map(|op| (op.op, op.device, op.kernels.len()))
+        .collect();
+    assert_eq!(ops, [("add", npu, 1), ("softplus", npu, 1)]);
+    assert_eq!(
+        seen.called().next().map(|op| op.kernels.clone()),
+        Some(vec!["aclnnAdd"])
+    );
+    assert!(seen.launches() == 2 && seen.calls() >= 12, "{seen}");
+    assert!(
+        seen.to_string()
+            .starts_with("add f32[1, 2] f32[1, 2] -> f32[1, 2] on ascend:0: "),
+        "{seen}"
+    );
+    let wide = x.to_dtype(DType::F64)?;
+    let (failed, seen) = trace(|| wide.erfinv());
+    assert!(
+        failed.is_err() && seen.ops.first().is_some_and(|op| op.failed),
+        "{seen}"
+    );
+    let (host, seen) = trace(|| host_fallback(|| wide.erfinv()));
+    assert_eq!(host?.device(), npu);
+    assert_eq!(
+        seen.called().next().map(|op| op.fallbacks),
+        Some(1),
+        "{seen}"
+    );
+    Ok(())
 }

@@ -1,20 +1,25 @@
 //! Host memory of tensors: aligned blocks, and memory that somebody else owns.
 //!
-//! Knows allocation only. Must not know dtypes or shapes.
+//! Knows blocks and where they come from. Must not know dtypes or shapes.
 
-use std::alloc::{Layout, alloc, dealloc};
+mod cache;
+
 use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use cache::Chunk;
+
+pub(crate) use cache::set_limit;
+pub use cache::{CpuMemory, cpu_memory, trim_cpu_memory};
 
 /// The alignment of a tensor's memory in bytes: a cache line, and a vector register of AVX-512.
 pub(crate) const ALIGNMENT: usize = 64;
 
 enum Owner {
-    Own(Layout),
+    Own(#[expect(dead_code, reason = "kept until the block is dropped")] Chunk),
     /// The bytes belong to this value, which is only kept alive.
     Foreign(Box<dyn Any + Send + Sync>),
 }
@@ -34,19 +39,16 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Memory with unspecified content: kernels write every element of an output before anybody reads it.
     pub fn allocate(op: &'static str, len: usize) -> Result<Self> {
-        let refuse = || Error::OutOfMemory {
+        let chunk = Chunk::take(len).map_err(|free| Error::OutOfMemory {
             op,
             device: Device::Cpu,
             asked: len,
-            free: 0,
-        };
-        let layout = Layout::from_size_align(len.max(1), ALIGNMENT).map_err(|_| refuse())?;
-        // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(refuse)?;
+            free,
+        })?;
         Ok(Block {
-            start,
+            start: chunk.start(),
             len,
-            owner: Owner::Own(layout),
+            owner: Owner::Own(chunk),
         })
     }
 
@@ -129,15 +131,6 @@ impl Block {
 
     pub fn start(&self) -> *mut u8 {
         self.start.as_ptr()
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        if let Owner::Own(layout) = self.owner {
-            // SAFETY: allocated with this layout in `allocate`, and freed only here.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
-        }
     }
 }
 

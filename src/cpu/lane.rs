@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::number::Number;
+use super::simd::{self, Simd, vectorised};
 use crate::dtype::{DType, Element};
 
 /// Runs `$body` with `$T` bound to the lane type that a dtype computes in.
@@ -93,6 +94,16 @@ pub(crate) trait Lane: Number {
         // SAFETY: promised by the caller.
         unsafe { scatter_plain(lane, to.cast::<Self>(), stride) }
     }
+
+    /// Writes a lane to elements in a row, past the caches; a `simd::fence` has to follow.
+    ///
+    /// # Safety
+    /// As `scatter` with a stride of 1; the lane must not be there.
+    unsafe fn stream(lane: &[Self], to: *mut u8, dtype: DType) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe { simd::stream(lane.as_ptr().cast(), to, size_of_val(lane)) }
+    }
 }
 
 /// # Safety
@@ -129,35 +140,123 @@ unsafe fn scatter_plain<T: Element>(lane: &[T], to: *mut T, stride: usize) {
 }
 
 /// How many halves are converted at a time.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
+
+/// A 16-bit float that widens to `f32`.
+trait Half: Element {
+    fn widen(narrow: &[Self], wide: &mut [f32]);
+    fn narrow(wide: &[f32], narrow: &mut [Self]);
+}
+
+impl Half for f16 {
+    fn widen(narrow: &[Self], wide: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if simd::level() >= simd::Level::Avx2 {
+            // SAFETY: the level says that the CPU has the instructions.
+            return unsafe { widen_eights(narrow, wide) };
+        }
+        narrow.convert_to_f32_slice(wide);
+    }
+
+    fn narrow(wide: &[f32], narrow: &mut [Self]) {
+        narrow.convert_from_f32_slice(wide);
+    }
+}
+
+/// # Safety
+/// The CPU must have AVX and F16C.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+unsafe fn widen_eights(narrow: &[f16], wide: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (eights, rest) = narrow.as_chunks::<8>();
+    let (sums, tail) = wide.split_at_mut(eights.len() * 8);
+    for (narrow, wide) in eights.iter().zip(sums.chunks_exact_mut(8)) {
+        // SAFETY: eight elements on both sides.
+        unsafe {
+            let wider = _mm256_cvtph_ps(_mm_loadu_si128(narrow.as_ptr().cast()));
+            _mm256_storeu_ps(wide.as_mut_ptr(), wider);
+        }
+    }
+    for (narrow, wide) in rest.iter().zip(tail) {
+        *wide = narrow.to_f32();
+    }
+}
+
+impl Half for bf16 {
+    fn widen(narrow: &[Self], wide: &mut [f32]) {
+        vectorised!(Simd::best(), {
+            for (wide, narrow) in wide.iter_mut().zip(narrow) {
+                *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+            }
+        });
+    }
+
+    /// Rounds to nearest even; a NaN stays one.
+    fn narrow(wide: &[f32], narrow: &mut [Self]) {
+        vectorised!(Simd::best(), {
+            for (wide, narrow) in wide.iter().zip(narrow.iter_mut()) {
+                let bits = wide.to_bits();
+                let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+                let quiet = (bits >> 16) | 0x40;
+                *narrow = bf16::from_bits(if wide.is_nan() { quiet } else { rounded } as u16);
+            }
+        });
+    }
+}
 
 /// # Safety
 /// As `Lane::gather`, for elements of `H`.
-unsafe fn gather_half<H: Element>(from: *const H, stride: usize, lane: &mut [f32])
-where
-    [H]: HalfFloatSliceExt,
-{
+unsafe fn gather_half<H: Half>(from: *const H, stride: usize, lane: &mut [f32]) {
+    if stride == 1 {
+        // SAFETY: the caller promised `lane.len()` elements from `from` on.
+        return H::widen(
+            unsafe { std::slice::from_raw_parts(from, lane.len()) },
+            lane,
+        );
+    }
     let mut narrow = [H::default(); CHUNK];
     for (index, wide) in lane.chunks_mut(CHUNK).enumerate() {
         let narrow = &mut narrow[..wide.len()];
         // SAFETY: promised by the caller.
         unsafe { gather_plain(from.add(index * CHUNK * stride), stride, narrow) };
-        narrow.convert_to_f32_slice(wide);
+        H::widen(narrow, wide);
     }
 }
 
 /// # Safety
 /// As `Lane::scatter`, for elements of `H`.
-unsafe fn scatter_half<H: Element>(lane: &[f32], to: *mut H, stride: usize)
-where
-    [H]: HalfFloatSliceExt,
-{
+unsafe fn scatter_half<H: Half>(lane: &[f32], to: *mut H, stride: usize) {
+    if stride == 1 {
+        // SAFETY: the caller promised `lane.len()` elements from `to` on; a lane is other memory.
+        return H::narrow(lane, unsafe {
+            std::slice::from_raw_parts_mut(to, lane.len())
+        });
+    }
     let mut narrow = [H::default(); CHUNK];
     for (index, wide) in lane.chunks(CHUNK).enumerate() {
         let narrow = &mut narrow[..wide.len()];
-        narrow.convert_from_f32_slice(wide);
+        H::narrow(wide, narrow);
         // SAFETY: promised by the caller.
         unsafe { scatter_plain(narrow, to.add(index * CHUNK * stride), stride) };
+    }
+}
+
+/// # Safety
+/// As `Lane::stream`, for elements of `H`.
+unsafe fn stream_half<H: Half>(lane: &[f32], to: *mut H) {
+    let mut narrow = [H::default(); CHUNK];
+    for (index, wide) in lane.chunks(CHUNK).enumerate() {
+        let narrow = &mut narrow[..wide.len()];
+        H::narrow(wide, narrow);
+        // SAFETY: promised by the caller.
+        unsafe {
+            simd::stream(
+                narrow.as_ptr().cast(),
+                to.add(index * CHUNK).cast(),
+                size_of_val(narrow),
+            )
+        };
     }
 }
 
@@ -186,6 +285,18 @@ impl Lane for f32 {
                 DType::F16 => scatter_half(lane, to.cast::<f16>(), stride),
                 DType::BF16 => scatter_half(lane, to.cast::<bf16>(), stride),
                 _ => scatter_plain(lane, to.cast::<f32>(), stride),
+            }
+        }
+    }
+
+    unsafe fn stream(lane: &[f32], to: *mut u8, dtype: DType) {
+        debug_assert!(Self::serves(dtype));
+        // SAFETY: promised by the caller.
+        unsafe {
+            match dtype {
+                DType::F16 => stream_half(lane, to.cast::<f16>()),
+                DType::BF16 => stream_half(lane, to.cast::<bf16>()),
+                _ => simd::stream(lane.as_ptr().cast(), to, size_of_val(lane)),
             }
         }
     }

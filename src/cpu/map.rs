@@ -2,13 +2,19 @@
 //!
 //! Knows how to cut, gather and scatter runs. Must not know what the function computes.
 
+use smallvec::SmallVec;
+
+use super::alloc::Block;
 use super::lane::{Lane, with_lane};
 use super::number::Number;
 use super::par;
-use super::simd::Simd;
+use super::permute::{self, Pieces};
+use super::real::Real;
+use super::simd::{self, Simd, vectorised};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
-use crate::dtype::DType;
+use crate::dtype::{DType, Element};
+use crate::layout::Layout;
 
 /// Runs that must be gathered or scattered are this long at most.
 const BLOCK: usize = 1024;
@@ -67,33 +73,64 @@ impl<'a, T: Lane> Source<'a, T> {
     }
 }
 
+/// Runs of fewer bytes are not worth a way past the caches.
+const RUN: usize = 256;
+/// Outputs of at least so many bytes are written past the caches.
+const STREAMED: usize = 8 << 20;
+
+/// How the results of a run get to an output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// Computed in place.
+    Direct,
+    /// Through a buffer, past the caches.
+    Streamed,
+    /// Through a buffer, converted or spread out.
+    Scattered,
+}
+
 /// An output as runs of lanes.
 struct Sink<T> {
     start: *mut u8,
     dtype: DType,
     stride: usize,
-    direct: bool,
+    road: Road,
     buffer: Vec<T>,
 }
 
 impl<T: Lane> Sink<T> {
     /// `inputs` are the addresses of the inputs' storages: an output that shares one goes through the buffer.
     fn new(view: &HostMut<'_>, stride: usize, inputs: &[*const u8]) -> Self {
-        let direct =
-            view.dtype() == T::DTYPE && stride == 1 && !inputs.contains(&view.start().cast_const());
+        let fresh = stride == 1 && !inputs.contains(&view.start().cast_const());
+        let road = if fresh && view.elements() * view.dtype().size() >= STREAMED {
+            Road::Streamed
+        } else if fresh && view.dtype() == T::DTYPE {
+            Road::Direct
+        } else {
+            Road::Scattered
+        };
         Sink {
             start: view.start(),
             dtype: view.dtype(),
             stride,
-            direct,
+            road,
             buffer: Vec::new(),
+        }
+    }
+
+    /// The longest run that the output takes.
+    fn longest(&self) -> usize {
+        if self.road == Road::Direct {
+            usize::MAX
+        } else {
+            BLOCK
         }
     }
 
     /// Where the results of the run go.
     fn run(&mut self, offset: usize, count: usize) -> &mut [T] {
-        if self.direct {
-            // SAFETY: the walk names elements of the view, which `HostMut::new` promised; `direct` says that they are `T`s
+        if self.road == Road::Direct {
+            // SAFETY: the walk names elements of the view, which `HostMut::new` promised; the road says that they are `T`s
             // in a row and that no input lies there.
             return unsafe {
                 std::slice::from_raw_parts_mut(self.start.cast::<T>().add(offset), count)
@@ -106,10 +143,29 @@ impl<T: Lane> Sink<T> {
     }
 
     fn finish(&self, offset: usize, count: usize) {
-        if !self.direct {
-            let to = self.start.wrapping_add(offset * self.dtype.size());
-            // SAFETY: the walk names elements of the view, and `T` serves its dtype.
-            unsafe { T::scatter(&self.buffer[..count], to, self.stride, self.dtype) };
+        if self.road != Road::Direct {
+            self.write(&self.buffer[..count], offset);
+        }
+    }
+
+    /// Writes lanes that lie elsewhere.
+    fn write(&self, lane: &[T], offset: usize) {
+        let to = self.start.wrapping_add(offset * self.dtype.size());
+        // SAFETY: the walk names elements of the view, and `T` serves its dtype; a streamed output is no input.
+        unsafe {
+            if self.road == Road::Streamed {
+                T::stream(lane, to, self.dtype);
+            } else {
+                T::scatter(lane, to, self.stride, self.dtype);
+            }
+        }
+    }
+}
+
+impl<T> Drop for Sink<T> {
+    fn drop(&mut self) {
+        if self.road == Road::Streamed {
+            simd::fence();
         }
     }
 }
@@ -124,17 +180,59 @@ fn longest(direct: bool) -> usize {
     if direct { usize::MAX } else { BLOCK }
 }
 
+/// A function of one number, for the two float lanes. Its body is inlined into the vector loop whatever its size, for which
+/// `at` has to be `#[inline(always)]`; closures are for small functions.
+pub(crate) trait Formula: Sync {
+    /// The function.
+    fn at<T: Real>(&self, x: T) -> T;
+}
+
+/// As [`Formula`], of two numbers.
+pub(crate) trait Formula2: Sync {
+    /// The function.
+    fn at<T: Real>(&self, x: T, y: T) -> T;
+}
+
+/// `y[i] = f(x[i])` by a formula.
+pub(crate) fn formula<T: Lane + Real>(x: &Host<'_>, y: &mut HostMut<'_>, f: &impl Formula) {
+    let simd = Simd::best();
+    drive1::<T, T>(x, y, &|from, to| {
+        vectorised!(simd, {
+            for (to, x) in to.iter_mut().zip(from) {
+                *to = f.at(*x);
+            }
+        });
+    });
+}
+
+/// `z[i] = f(x[i], y[i])` by a formula.
+pub(crate) fn formula2<T: Lane + Real>(
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    f: &impl Formula2,
+) {
+    let simd = Simd::best();
+    drive2::<T, T, T>(x, y, z, &|a, b, to| {
+        vectorised!(simd, {
+            for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+                *to = f.at(*x, *y);
+            }
+        });
+    });
+}
+
 /// `y[i] = f(x[i])`. The layouts have one shape; `A` and `C` serve the dtypes.
 ///
 /// Only the loop over a run is made anew for each function; the driver around it exists once per pair of lane types.
 pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl Fn(A) -> C + Sync) {
     let simd = Simd::best();
     drive1::<A, C>(x, y, &|from, to| {
-        simd.run(|| {
-            for (to, x) in to.iter_mut().zip(from) {
-                *to = f(*x);
-            }
-        });
+        if A::IS_FLOAT {
+            vectorised!(simd, light loop1(&f, from, to));
+        } else {
+            loop1(&f, from, to);
+        }
     });
 }
 
@@ -147,11 +245,11 @@ pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
 ) {
     let simd = Simd::best();
     drive2::<A, B, C>(x, y, z, &|a, b, to| {
-        simd.run(|| {
-            for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
-                *to = f(*x, *y);
-            }
-        });
+        if A::IS_FLOAT {
+            vectorised!(simd, light loop2(&f, a, b, to));
+        } else {
+            loop2(&f, a, b, to);
+        }
     });
 }
 
@@ -165,12 +263,37 @@ pub(crate) fn map3<A: Lane, B: Lane, C: Lane, D: Lane>(
 ) {
     let simd = Simd::best();
     drive3::<A, B, C, D>([x, y, z], w, &|a, b, c, to| {
-        simd.run(|| {
-            for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
-                *to = f(*x, *y, *z);
-            }
-        });
+        if C::IS_FLOAT {
+            vectorised!(simd, light loop3(&f, (a, b, c), to));
+        } else {
+            loop3(&f, (a, b, c), to);
+        }
     });
+}
+
+#[inline(always)]
+fn loop1<A: Copy, C>(f: &impl Fn(A) -> C, from: &[A], to: &mut [C]) {
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = f(*x);
+    }
+}
+
+#[inline(always)]
+fn loop2<A: Copy, B: Copy, C>(f: &impl Fn(A, B) -> C, a: &[A], b: &[B], to: &mut [C]) {
+    for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+        *to = f(*x, *y);
+    }
+}
+
+#[inline(always)]
+fn loop3<A: Copy, B: Copy, C: Copy, D>(
+    f: &impl Fn(A, B, C) -> D,
+    (a, b, c): (&[A], &[B], &[C]),
+    to: &mut [D],
+) {
+    for (((to, x), y), z) in to.iter_mut().zip(a).zip(b).zip(c) {
+        *to = f(*x, *y, *z);
+    }
 }
 
 /// `y[i] = make(i)` for the row-major position `i`.
@@ -190,7 +313,7 @@ fn drive0<C: Lane>(y: &mut HostMut<'_>, run: &(dyn Fn(usize, &mut [C]) + Sync)) 
         let target = &target;
         let mut sink = Sink::<C>::new(target.1, stride, &[]);
         let mut position = range.start;
-        walk.runs(range, longest(sink.direct), |[offset], count| {
+        walk.runs(range, sink.longest(), |[offset], count| {
             run(position, sink.run(offset, count));
             position += count;
             sink.finish(offset, count);
@@ -203,6 +326,9 @@ fn drive1<A: Lane, C: Lane>(
     y: &mut HostMut<'_>,
     run: &(dyn Fn(&[A], &mut [C]) + Sync),
 ) {
+    if let Some(pieces) = Pieces::of(&[x], y.layout()) {
+        return in_pieces(&pieces, [x], y, |[x], y| drive1(x, y, run));
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let [sx, sy] = walk.inner();
     let target = Shared(y.start(), y);
@@ -212,13 +338,54 @@ fn drive1<A: Lane, C: Lane>(
         let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
         walk.runs(
             range,
-            longest(source.direct && sink.direct),
+            longest(source.direct).min(sink.longest()),
             |[ox, oy], count| {
                 run(source.run(ox, count), sink.run(oy, count));
                 sink.finish(oy, count);
             },
         );
     });
+}
+
+/// Runs `body` piece by piece, with turned copies of the pieces of inputs whose runs lie apart.
+fn in_pieces<const N: usize>(
+    pieces: &Pieces,
+    inputs: [&Host<'_>; N],
+    output: &mut HostMut<'_>,
+    body: impl Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync,
+) {
+    let mut layouts: SmallVec<[&Layout; 4]> = inputs.iter().map(|input| input.layout()).collect();
+    layouts.push(output.layout());
+    let target = Shared(output.start(), output);
+    pieces.each(&layouts, |parts| {
+        let target = &target;
+        let mut copies: [Option<Block>; N] = std::array::from_fn(|_| None);
+        let parts_of: [Host<'_>; N] =
+            std::array::from_fn(|index| inputs[index].with_layout(parts[index]));
+        for (part, copy) in parts_of.iter().zip(&mut copies) {
+            *copy = turned(part);
+        }
+        let held: [Host<'_>; N] = std::array::from_fn(|index| match &copies[index] {
+            None => parts_of[index],
+            Some(copy) => {
+                let layout = Layout::contiguous(*parts[index].shape());
+                // SAFETY: `turned` has written the whole part to the block, which lives on.
+                unsafe { Host::new(copy.start(), layout, inputs[index].dtype()) }
+            }
+        });
+        // SAFETY: a part of the output; every piece is another part.
+        let mut part = unsafe { HostMut::new(target.0, parts[N], target.1.dtype()) };
+        body(held.each_ref(), &mut part);
+    });
+}
+
+/// A row-major copy of a part whose elements lie apart in runs, if memory for it can be had.
+fn turned(part: &Host<'_>) -> Option<Block> {
+    let layout = Layout::contiguous(*part.shape());
+    let block = Block::allocate("copy", part.elements() * part.dtype().size()).ok()?;
+    // SAFETY: the block has room for the part's elements.
+    let mut copy = unsafe { HostMut::new(block.start(), layout, part.dtype()) };
+    permute::copy(part, &mut copy).then_some(block)
 }
 
 /// A loop over a run of two inputs.
@@ -230,6 +397,9 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     z: &mut HostMut<'_>,
     run: Run2<'_, A, B, C>,
 ) {
+    if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
+        return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
     let [sx, sy, sz] = walk.inner();
     let target = Shared(z.start(), z);
@@ -238,8 +408,8 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
         let mut left = Source::<A>::new(x, sx);
         let mut right = Source::<B>::new(y, sy);
         let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
-        let direct = left.direct && right.direct && sink.direct;
-        walk.runs(range, longest(direct), |[ox, oy, oz], count| {
+        let longest = longest(left.direct && right.direct).min(sink.longest());
+        walk.runs(range, longest, |[ox, oy, oz], count| {
             run(
                 left.run(ox, count),
                 right.run(oy, count),
@@ -259,6 +429,9 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
     run: Run3<'_, A, B, C, D>,
 ) {
     let [x, y, z] = inputs;
+    if let Some(pieces) = Pieces::of(&inputs, w.layout()) {
+        return in_pieces(&pieces, inputs, w, |inputs, w| drive3(inputs, w, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
     let [sx, sy, sz, sw] = walk.inner();
     let target = Shared(w.start(), w);
@@ -268,16 +441,20 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
         let mut second = Source::<B>::new(y, sy);
         let mut third = Source::<C>::new(z, sz);
         let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
-        let direct = first.direct && second.direct && third.direct && sink.direct;
-        walk.runs(range, longest(direct), |[ox, oy, oz, ow], count| {
-            run(
-                first.run(ox, count),
-                second.run(oy, count),
-                third.run(oz, count),
-                sink.run(ow, count),
-            );
-            sink.finish(ow, count);
-        });
+        let direct = first.direct && second.direct && third.direct;
+        walk.runs(
+            range,
+            longest(direct).min(sink.longest()),
+            |[ox, oy, oz, ow], count| {
+                run(
+                    first.run(ox, count),
+                    second.run(oy, count),
+                    third.run(oz, count),
+                    sink.run(ow, count),
+                );
+                sink.finish(ow, count);
+            },
+        );
     });
 }
 
@@ -291,7 +468,26 @@ pub(crate) fn copy(x: &Host<'_>, y: &mut HostMut<'_>) {
     if x.dtype() == y.dtype() {
         return copy_bits(x, y);
     }
-    with_lane!(x.dtype(), A => with_lane!(y.dtype(), C => map1::<A, C>(x, y, convert::<A, C>)));
+    with_lane!(x.dtype(), A => with_lane!(y.dtype(), C => if A::DTYPE == C::DTYPE {
+        narrow_or_widen::<A>(x, y);
+    } else {
+        map1::<A, C>(x, y, convert::<A, C>);
+    }));
+}
+
+/// Copies between dtypes that one lane type serves: the lane's way to and from memory does it all.
+fn narrow_or_widen<T: Lane>(x: &Host<'_>, y: &mut HostMut<'_>) {
+    let walk = Walk::new([x.layout(), y.layout()]);
+    let [sx, sy] = walk.inner();
+    let target = Shared(y.start(), y);
+    par::ranges(walk.elements(), par::GRAIN, |range| {
+        let target = &target;
+        let mut source = Source::<T>::new(x, sx);
+        let sink = Sink::<T>::new(target.1, sy, &[x.start()]);
+        walk.runs(range, BLOCK, |[ox, oy], count| {
+            sink.write(source.run(ox, count), oy);
+        });
+    });
 }
 
 /// A number in another lane type.
@@ -310,9 +506,13 @@ pub(crate) fn convert<A: Number, C: Number>(x: A) -> C {
 
 /// Copies elements of one dtype by their size alone.
 fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
+    if permute::copy(x, y) {
+        return;
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let size = x.dtype().size();
     let [sx, sy] = walk.inner();
+    let streamed = walk.elements() * size >= STREAMED && x.start() != y.start().cast_const();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
@@ -324,6 +524,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
             // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
             unsafe {
                 match (sx, sy, size) {
+                    (1, 1, _) if streamed && count * size >= RUN => {
+                        simd::stream(from, to, count * size)
+                    }
                     (1, 1, _) => std::ptr::copy(from, to, count * size),
                     (_, _, 1) => copy_run(from, sx, to, sy, count),
                     (_, _, 2) => copy_run(from.cast::<u16>(), sx, to.cast::<u16>(), sy, count),
@@ -332,6 +535,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
                 }
             }
         });
+        if streamed {
+            simd::fence();
+        }
     });
 }
 
@@ -341,5 +547,45 @@ unsafe fn copy_run<T: Copy>(from: *const T, sx: usize, to: *mut T, sy: usize, co
     for index in 0..count {
         // SAFETY: promised by the caller.
         unsafe { *to.add(index * sy) = *from.add(index * sx) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::SimdLevel;
+    use crate::cpu::number::Float;
+    use crate::shape::Shape;
+
+    struct Several;
+
+    impl Formula for Several {
+        #[inline(always)]
+        fn at<T: Real>(&self, x: T) -> T {
+            Float::exp(x).plus(Float::tanh(x)).plus(x.erfc())
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let values: Vec<f32> = (0..10_007).map(|i| (i - 5000) as f32 * 0.003).collect();
+        let shape = Shape::from([values.len()]);
+        let bits = || {
+            let mut out = vec![0f32; values.len()];
+            if let (Some(x), Some(mut y)) = (
+                Host::from_slice(&values, &shape),
+                HostMut::from_slice(&mut out, &shape),
+            ) {
+                formula::<f32>(&x, &mut y, &Several);
+            }
+            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        let best = bits();
+        for level in [SimdLevel::Off, SimdLevel::Avx2, SimdLevel::Avx512] {
+            if Simd::choose(level).is_some() {
+                assert_eq!(bits(), best, "{level}");
+            }
+        }
+        Simd::choose(SimdLevel::detect());
     }
 }

@@ -4,23 +4,33 @@
 //! gradients or NPUs.
 
 pub(crate) mod alloc;
+pub(crate) mod attention;
+pub(crate) mod experts;
 pub(crate) mod function;
 pub(crate) mod gather;
 pub(crate) mod gemm;
+pub(crate) mod grouped;
 pub(crate) mod integer;
 pub(crate) mod lane;
+pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
+pub(crate) mod permute;
 pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
 pub(crate) mod transpose;
 mod view;
 
+pub use alloc::{CpuMemory, cpu_memory, trim_cpu_memory};
+pub use settings::CpuOptions;
+pub(crate) use settings::ready;
+pub use simd::SimdLevel;
 pub use view::{Host, HostMut};

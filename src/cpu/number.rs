@@ -42,7 +42,7 @@ pub(crate) trait Number: Element + PartialOrd {
     /// The larger of two, NaN if either is.
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
-        if self.is_nan() || self > other {
+        if self.is_nan() | (self > other) {
             self
         } else {
             other
@@ -52,7 +52,7 @@ pub(crate) trait Number: Element + PartialOrd {
     /// The smaller of two, NaN if either is.
     #[inline(always)]
     fn smaller(self, other: Self) -> Self {
-        if self.is_nan() || self < other {
+        if self.is_nan() | (self < other) {
             self
         } else {
             other

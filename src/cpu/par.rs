@@ -1,46 +1,245 @@
-//! Threads: how a range of work is cut over rayon's pool.
+//! Threads: how a range of work is cut up and shared between the calling thread and rayon's.
 //!
 //! Knows ranges and thread counts. Must not know what the work is.
+//!
+//! The pieces of a range are claimed one by one by whoever is free, so a thread that wakes late or is slowed down by another
+//! process leaves its share to the rest, and the caller never waits for a thread that has not begun.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Work of fewer elements than this stays on the calling thread.
 pub(crate) const GRAIN: usize = 32 * 1024;
 
-/// Runs `body` over `0..count`, cut into ranges of at least `grain`, on the pool if that is worth it.
-pub(crate) fn ranges(count: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
-    let threads = threads();
-    let pieces = (count / grain.max(1)).clamp(1, threads);
-    if pieces <= 1 {
-        return body(0..count);
-    }
-    pooled(count, pieces, &body);
+/// Pieces per thread: more even out, fewer cost less.
+#[cfg(feature = "rayon")]
+const SHARE: usize = 4;
+
+/// How many threads an op may use; 0 for rayon's number.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how many threads an op may use.
+pub(crate) fn set_threads(threads: usize) {
+    THREADS.store(threads.max(1), Ordering::Relaxed);
 }
 
-#[cfg(feature = "rayon")]
-fn pooled(count: usize, pieces: usize, body: &(impl Fn(Range<usize>) + Sync)) {
-    rayon::scope(|scope| {
-        let cut = |piece: usize| count / pieces * piece + (count % pieces).min(piece);
-        for piece in 1..pieces {
-            scope.spawn(move |_| body(cut(piece)..cut(piece + 1)));
-        }
-        body(0..cut(1));
-    });
+/// Runs `body` over `0..count`, cut into ranges of at least `grain`, on several threads if that is worth it.
+pub(crate) fn ranges(count: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
+    let most = count / grain.max(1);
+    if most <= 1 {
+        return body(0..count);
+    }
+    let threads = threads();
+    if threads <= 1 {
+        return body(0..count);
+    }
+    pooled(count, most, threads, &body);
 }
 
 #[cfg(not(feature = "rayon"))]
-fn pooled(count: usize, _pieces: usize, body: &(impl Fn(Range<usize>) + Sync)) {
+fn pooled(count: usize, _most: usize, _threads: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
     body(0..count);
-}
-
-/// The number of threads that work is cut over.
-#[cfg(feature = "rayon")]
-pub(crate) fn threads() -> usize {
-    rayon::current_num_threads()
 }
 
 /// The number of threads that work is cut over.
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn threads() -> usize {
     1
+}
+
+/// The number of threads that work is cut over: as set, else rayon's; within one of rayon's pools not more than it has.
+#[cfg(feature = "rayon")]
+pub(crate) fn threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        1 => 1,
+        0 => rayon::current_num_threads(),
+        threads if rayon::current_thread_index().is_some() => {
+            threads.min(rayon::current_num_threads())
+        }
+        threads => threads,
+    }
+}
+
+#[cfg(feature = "rayon")]
+use shared::pooled;
+
+#[cfg(feature = "rayon")]
+mod shared {
+    //! The work that threads share.
+
+    use std::any::Any;
+    use std::ops::Range;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::thread::Thread;
+
+    use super::{SHARE, THREADS};
+
+    /// Elements that large pieces are a multiple of.
+    const UNIT: usize = 64;
+
+    /// A body with its lifetime forgotten.
+    struct Body(*const (dyn Fn(Range<usize>) + Sync));
+
+    // SAFETY: the body may be shared between threads; `Work::help` says why it is alive when it is called.
+    unsafe impl Send for Body {}
+    // SAFETY: as above.
+    unsafe impl Sync for Body {}
+
+    /// A range whose pieces threads claim.
+    struct Work {
+        count: usize,
+        pieces: usize,
+        claimed: AtomicUsize,
+        done: AtomicUsize,
+        body: Body,
+        caller: Thread,
+        panic: Mutex<Option<Box<dyn Any + Send>>>,
+    }
+
+    impl Work {
+        fn piece(&self, piece: usize) -> Range<usize> {
+            // Large pieces begin at multiples of what a cache line holds, whatever its elements are.
+            let unit = if self.count / self.pieces >= 64 * UNIT {
+                UNIT
+            } else {
+                1
+            };
+            let units = self.count / unit;
+            let cut = |piece: usize| {
+                unit * (units / self.pieces * piece + (units % self.pieces).min(piece))
+            };
+            let end = if piece + 1 == self.pieces {
+                self.count
+            } else {
+                cut(piece + 1)
+            };
+            cut(piece)..end
+        }
+
+        /// Claims and does pieces until none is left.
+        fn help(&self) {
+            loop {
+                let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
+                if piece >= self.pieces {
+                    return;
+                }
+                // SAFETY: the caller of `pooled`, whose body this is, waits until every claimed piece is done, and this one
+                // is not.
+                let body = unsafe { &*self.body.0 };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(self.piece(piece)))) {
+                    *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+                }
+                if self.done.fetch_add(1, Ordering::AcqRel) + 1 == self.pieces {
+                    self.caller.unpark();
+                }
+            }
+        }
+
+        /// Waits until all pieces are done: a while awake, for the last ones are on their way.
+        fn wait(&self) {
+            let mut turns = 0u32;
+            while self.done.load(Ordering::Acquire) < self.pieces {
+                if turns < 4000 {
+                    turns += 1;
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::park();
+                }
+            }
+        }
+    }
+
+    pub(super) fn pooled(
+        count: usize,
+        most: usize,
+        threads: usize,
+        body: &(dyn Fn(Range<usize>) + Sync),
+    ) {
+        // SAFETY: only the lifetime changes; see `Work::help`.
+        let body: *const (dyn Fn(Range<usize>) + Sync) = unsafe { std::mem::transmute(body) };
+        let work = Arc::new(Work {
+            count,
+            pieces: most.min(threads * SHARE),
+            claimed: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            body: Body(body),
+            caller: std::thread::current(),
+            panic: Mutex::new(None),
+        });
+        let helpers = threads.min(work.pieces) - 1;
+        for _ in 0..helpers {
+            let work = Arc::clone(&work);
+            spawn(threads - 1, move || work.help());
+        }
+        work.help();
+        work.wait();
+        let panic = work
+            .panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Hands a job to the caller's own pool, or to rayon's global one, or, where a number of threads is set, to a pool of
+    /// that size. If no thread can be had, the job is dropped: the caller does it all.
+    fn spawn(helpers: usize, job: impl FnOnce() + Send + 'static) {
+        if THREADS.load(Ordering::Relaxed) == 0 || rayon::current_thread_index().is_some() {
+            return rayon::spawn(job);
+        }
+        static POOL: Mutex<Option<(usize, Arc<rayon::ThreadPool>)>> = Mutex::new(None);
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.as_ref().is_none_or(|(size, _)| *size != helpers) {
+            let built = rayon::ThreadPoolBuilder::new()
+                .num_threads(helpers)
+                .thread_name(|index| format!("ascend-tensor-{index}"))
+                .build();
+            *pool = built.ok().map(|built| (helpers, Arc::new(built)));
+        }
+        if let Some((_, pool)) = pool.as_ref() {
+            pool.spawn(job);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::ranges;
+
+    #[test]
+    fn every_index_is_visited_once() {
+        let seen: Vec<AtomicUsize> = (0..100_007).map(|_| AtomicUsize::new(0)).collect();
+        for grain in [1, 7, 1000, 5_000, 20_000] {
+            seen.iter().for_each(|one| one.store(0, Ordering::Relaxed));
+            ranges(seen.len(), grain, |range| {
+                for one in &seen[range] {
+                    one.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert!(seen.iter().all(|one| one.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn nested_work_and_panics_come_back() {
+        let total = AtomicUsize::new(0);
+        ranges(64, 1, |outer| {
+            for _ in outer {
+                ranges(100, 1, |inner| {
+                    total.fetch_add(inner.len(), Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 6400);
+        let result = std::panic::catch_unwind(|| {
+            ranges(64, 1, |range| assert!(!range.contains(&40), "here"));
+        });
+        assert!(result.is_err());
+    }
 }

@@ -2,28 +2,46 @@
 //!
 //! Knows the generator function and how to fill memory with it on several threads. Must not know distributions' owners.
 
+use super::function;
 use super::lane::Lane;
 use super::par;
-use super::simd::Simd;
+use super::simd::{self, Simd, vectorised};
 use super::view::HostMut;
 
 /// Elements of a block: a whole number of counters.
 const BLOCK: usize = 256;
+/// Outputs of at least so many bytes are written past the caches.
+const STREAMED: usize = 8 << 20;
 
 /// Four random words of a counter.
 #[inline(always)]
 pub(crate) fn philox(seed: u64, counter: u64) -> [u32; 4] {
+    let [a, b, c, d] = philox_of::<1>(seed, [counter]);
+    [a[0], b[0], c[0], d[0]]
+}
+
+/// The four random words of `N` counters at a time: the first of all, the second of all, and so on.
+#[inline(always)]
+fn philox_of<const N: usize>(seed: u64, counters: [u64; N]) -> [[u32; N]; 4] {
     let mut key = [seed as u32, (seed >> 32) as u32];
-    let mut words = [counter as u32, (counter >> 32) as u32, 0, 0];
+    let mut words = [
+        counters.map(|counter| counter as u32),
+        counters.map(|counter| (counter >> 32) as u32),
+        [0; N],
+        [0; N],
+    ];
     for _ in 0..10 {
-        let first = u64::from(words[0]) * 0xD251_1F53;
-        let second = u64::from(words[2]) * 0xCD9E_8D57;
-        words = [
-            (second >> 32) as u32 ^ words[1] ^ key[0],
-            second as u32,
-            (first >> 32) as u32 ^ words[3] ^ key[1],
-            first as u32,
-        ];
+        let [a, b, c, d] = words;
+        let mut next = [[0; N]; 4];
+        for at in 0..N {
+            let first = u64::from(a[at]) * 0xD251_1F53;
+            let second = u64::from(c[at]) * 0xCD9E_8D57;
+            next[0][at] = (second >> 32) as u32 ^ b[at] ^ key[0];
+            next[1][at] = second as u32;
+            next[2][at] = (first >> 32) as u32 ^ d[at] ^ key[1];
+            next[3][at] = first as u32;
+        }
+        words = next;
         key = [
             key[0].wrapping_add(0x9E37_79B9),
             key[1].wrapping_add(0xBB67_AE85),
@@ -37,11 +55,20 @@ pub(crate) fn counters(elements: usize) -> u64 {
     elements.div_ceil(4) as u64
 }
 
+/// Counters that are worked on together.
+const TOGETHER: usize = 16;
+
 /// The words of the elements `first ..`, where `first` is a multiple of 4.
+#[inline(always)]
 fn words(seed: u64, offset: u64, first: usize, block: &mut [u32; BLOCK]) {
-    let counter = offset.wrapping_add(first as u64 / 4);
-    for (index, chunk) in block.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *chunk = philox(seed, counter.wrapping_add(index as u64));
+    let mut counter = offset.wrapping_add(first as u64 / 4);
+    for group in block.as_chunks_mut::<{ 4 * TOGETHER }>().0 {
+        let counters = std::array::from_fn(|at| counter.wrapping_add(at as u64));
+        let [a, b, c, d] = philox_of::<TOGETHER>(seed, counters);
+        for (at, chunk) in group.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *chunk = [a[at], b[at], c[at], d[at]];
+        }
+        counter = counter.wrapping_add(TOGETHER as u64);
     }
 }
 
@@ -52,11 +79,61 @@ pub(crate) fn fill<C: Lane>(
     offset: u64,
     make: impl Fn(usize, u32) -> C + Sync,
 ) {
+    let simd = Simd::best();
     blocks(y, |first, out| {
         let mut block = [0; BLOCK];
-        words(seed, offset, first, &mut block);
+        vectorised!(simd, words(seed, offset, first, &mut block));
         for (index, (out, word)) in out.iter_mut().zip(&block).enumerate() {
             *out = make(first + index, *word);
+        }
+    });
+}
+
+/// `y[i] = 0` where 32 random bits are below a bound, else `scale x[i]`, for a row-major `y`.
+pub(crate) fn thin_out<C: Lane>(
+    x: &[C],
+    y: &mut HostMut<'_>,
+    (seed, offset): (u64, u64),
+    bound: u64,
+    scale: C,
+) {
+    let simd = Simd::best();
+    blocks(y, |first, out: &mut [C]| {
+        let mut block = [0; BLOCK];
+        let x = x.get(first..).unwrap_or_default();
+        vectorised!(simd, {
+            words(seed, offset, first, &mut block);
+            for ((out, word), x) in out.iter_mut().zip(&block).zip(x) {
+                let factor = if u64::from(*word) < bound {
+                    C::ZERO
+                } else {
+                    scale
+                };
+                *out = x.times(factor);
+            }
+        });
+    });
+}
+
+/// A standard normal number from 64 bits, by Box and Muller, in single precision.
+#[inline(always)]
+fn normal(first: u32, second: u32) -> f32 {
+    let radius = (-2.0 * function::ln((first as f32 + 0.5) * (1.0 / 4_294_967_296.0))).sqrt();
+    radius * function::cos_pi(second as i32 as f32 * (1.0 / 2_147_483_648.0))
+}
+
+/// Standard normal numbers, in single precision, for a row-major `y`; an element counts as two of 32 bits.
+pub(crate) fn fill_normal(y: &mut HostMut<'_>, seed: u64, offset: u64) {
+    let simd = Simd::best();
+    blocks(y, |first, out: &mut [f32]| {
+        let mut block = [0; BLOCK];
+        for (part, out) in out.chunks_mut(BLOCK / 2).enumerate() {
+            vectorised!(simd, {
+                words(seed, offset, 2 * first + part * BLOCK, &mut block);
+                for (out, [low, high]) in out.iter_mut().zip(block.as_chunks::<2>().0) {
+                    *out = normal(*high, *low);
+                }
+            });
         }
     });
 }
@@ -68,10 +145,14 @@ pub(crate) fn fill_wide<C: Lane>(
     offset: u64,
     make: impl Fn(u64) -> C + Sync,
 ) {
+    let simd = Simd::best();
     blocks(y, |first, out| {
         let mut block = [0; BLOCK];
         for (part, out) in out.chunks_mut(BLOCK / 2).enumerate() {
-            words(seed, offset, 2 * first + part * BLOCK, &mut block);
+            vectorised!(
+                simd,
+                words(seed, offset, 2 * first + part * BLOCK, &mut block)
+            );
             for (out, [low, high]) in out.iter_mut().zip(block.as_chunks::<2>().0) {
                 *out = make(u64::from(*high) << 32 | u64::from(*low));
             }
@@ -86,16 +167,26 @@ fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C]) + Sync) {
     unsafe impl Sync for Start {}
     let (count, dtype) = (y.elements(), y.dtype());
     let start = Start(y.start().wrapping_add(y.layout().offset() * dtype.size()));
-    let simd = Simd::best();
+    let streamed = count * dtype.size() >= STREAMED;
     par::ranges(count.div_ceil(BLOCK), par::GRAIN / BLOCK, |range| {
         let start = &start;
         let mut lane = [C::ZERO; BLOCK];
         for block in range {
             let first = block * BLOCK;
             let lane = &mut lane[..BLOCK.min(count - first)];
-            simd.run(|| make(first, lane));
+            make(first, lane);
+            let to = start.0.wrapping_add(first * dtype.size());
             // SAFETY: the block lies within the row-major output, and `C` serves its dtype.
-            unsafe { C::scatter(lane, start.0.wrapping_add(first * dtype.size()), 1, dtype) };
+            unsafe {
+                if streamed {
+                    C::stream(lane, to, dtype);
+                } else {
+                    C::scatter(lane, to, 1, dtype);
+                }
+            }
+        }
+        if streamed {
+            simd::fence();
         }
     });
 }
@@ -111,5 +202,9 @@ mod tests {
             philox(0, 0),
             [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
         );
+        let many = super::philox_of::<16>(7, std::array::from_fn(|at| at as u64 + 1000));
+        for at in 0..16 {
+            assert_eq!(many.map(|word| word[at]), philox(7, at as u64 + 1000));
+        }
     }
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::lane::Lane;
 use super::map;
+use super::number::Number;
 use super::par;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
@@ -30,7 +31,7 @@ pub(crate) trait Fold: Sync {
     fn finish(&self, state: Self::State, count: usize) -> Self::Out;
 }
 
-/// Independent states per run, so that the compiler can fold in vectors.
+/// Independent states per run, so that the compiler can fold in vectors; there are two sets of them, to fold two at once.
 const LANES: usize = 16;
 /// Elements gathered at a time.
 const BLOCK: usize = 1024;
@@ -61,15 +62,20 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
     }
 }
 
-/// A loop over several states and an element for each.
-type Row<'f, T, S> = &'f (dyn Fn(&mut [S], &[T], usize) + Sync);
+/// Rows of kept elements that are folded in one go.
+const DEEP: usize = 4;
+/// The most states of a fold in parts.
+const SPREAD: usize = 128 * 1024;
+
+/// A loop over several states and, for each, the elements of some rows.
+type Row<'f, T, S> = &'f (dyn Fn(&mut [S], &[&[T]], usize) + Sync);
 
 /// What the drivers need of a fold: they exist once per lane and state type, the loops once per fold.
 struct Loops<'f, T, S> {
     start: S,
     /// Folds a run whose first element has this index.
     run: &'f (dyn Fn(&[T], usize) -> S + Sync),
-    /// Takes one element into each of several states, all with this index.
+    /// Takes an element of each row into each of several states; the first row has this index.
     row: Row<'f, T, S>,
     join: &'f (dyn Fn(S, S) -> S + Sync),
 }
@@ -79,13 +85,19 @@ pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: 
     let simd = Simd::best();
     let loops = Loops {
         start: fold.start(),
-        run: &|run: &[F::In], index| simd.run(|| fold_run(fold, run, index)),
-        row: &|states: &mut [F::State], row: &[F::In], index| {
-            simd.run(|| {
-                for (state, x) in states.iter_mut().zip(row) {
-                    *state = fold.step(*state, *x, index);
-                }
-            });
+        run: &|run: &[F::In], index| {
+            if F::In::IS_FLOAT {
+                vectorised!(simd, light fold_run(fold, run, index))
+            } else {
+                fold_run(fold, run, index)
+            }
+        },
+        row: &|states: &mut [F::State], rows: &[&[F::In]], index| {
+            if F::In::IS_FLOAT {
+                vectorised!(simd, light fold_rows(fold, states, rows, index));
+            } else {
+                fold_rows(fold, states, rows, index);
+            }
         },
         join: &|first, second| fold.join(first, second),
     };
@@ -112,26 +124,70 @@ fn states<T: Lane, S: Copy + Send + Sync>(
     if outputs == 1 && count >= 2 * par::GRAIN {
         return (vec![fold_whole(loops, x, &kept, &reduced, count)], count);
     }
+    let across =
+        kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
+    if across {
+        return (states_across(loops, x, &kept, &reduced), count);
+    }
     let mut states = vec![loops.start; outputs];
     let grain = (par::GRAIN / count.max(1)).max(1);
     let cells = Cells(states.as_mut_ptr());
-    let across =
-        kept.strides().last().copied() == Some(1) && reduced.strides().last().copied() != Some(1);
+    let kept = kept.merged();
     par::ranges(outputs, grain, |range| {
         let cells = &cells;
-        // SAFETY: ranges are disjoint and within the vector, which outlives the call.
-        let states =
-            unsafe { std::slice::from_raw_parts_mut(cells.0.add(range.start), range.len()) };
-        if across {
-            fold_across(loops, x, (&kept, &reduced), range.start, states);
-        } else {
-            for (position, state) in range.zip(states) {
-                let base = offset_at(&kept, position);
-                *state = fold_along(loops, x, &reduced, base, 0..count);
-            }
+        let mut line = Line::new(x, &reduced);
+        for position in range {
+            let base = offset_at(&kept, position);
+            let state = line.fold(loops, base, 0..count);
+            // SAFETY: `position` is below `outputs`, and no other thread has it.
+            unsafe { *cells.0.add(position) = state };
         }
     });
     (states, count)
+}
+
+/// The states where neighbouring outputs come from neighbouring elements: few outputs are folded in parts, joined in order.
+fn states_across<T: Lane, S: Copy + Send + Sync>(
+    loops: &Loops<'_, T, S>,
+    x: &Host<'_>,
+    kept: &Layout,
+    reduced: &Layout,
+) -> Vec<S> {
+    let (outputs, count) = (kept.elements(), reduced.elements());
+    let parts = (outputs * count / (8 * par::GRAIN)).min(SPREAD / outputs.max(1));
+    let parts = parts.clamp(1, 16);
+    let mut states = vec![loops.start; outputs * parts];
+    let cells = Cells(states.as_mut_ptr());
+    let share = count.div_ceil(parts);
+    let grain = (par::GRAIN / share.max(1)).max(1);
+    par::ranges(outputs * parts, grain, |range| {
+        let cells = &cells;
+        let mut from = range.start;
+        while from < range.end {
+            let part = from / outputs;
+            let to = range.end.min((part + 1) * outputs);
+            // SAFETY: ranges are disjoint and within the vector, which outlives the call.
+            let states = unsafe { std::slice::from_raw_parts_mut(cells.0.add(from), to - from) };
+            let rows = (part * share).min(count)..((part + 1) * share).min(count);
+            fold_across(
+                loops,
+                x,
+                (kept, reduced),
+                from - part * outputs,
+                rows,
+                states,
+            );
+            from = to;
+        }
+    });
+    let (total, rest) = states.split_at_mut(outputs);
+    for part in rest.chunks(outputs) {
+        for (total, state) in total.iter_mut().zip(part) {
+            *total = (loops.join)(*total, *state);
+        }
+    }
+    states.truncate(outputs);
+    states
 }
 
 /// The states of a range of outputs, shareable between threads that write disjoint ones.
@@ -166,9 +222,10 @@ fn fold_whole<T: Lane, S: Copy + Send + Sync>(
     let cells = Cells(states.as_mut_ptr());
     par::ranges(parts, 1, |range| {
         let cells = &cells;
+        let mut line = Line::new(x, reduced);
         for index in range {
             let elements = index * part..((index + 1) * part).min(count);
-            let state = fold_along(loops, x, reduced, kept.offset(), elements);
+            let state = line.fold(loops, kept.offset(), elements);
             // SAFETY: `index` is below `parts`, and no other thread has it.
             unsafe { *cells.0.add(index) = state };
         }
@@ -179,82 +236,129 @@ fn fold_whole<T: Lane, S: Copy + Send + Sync>(
         .unwrap_or(loops.start)
 }
 
-/// Folds the elements `range` of the reduced dims, from the element offset `base` on.
-fn fold_along<T: Lane, S: Copy>(
-    loops: &Loops<'_, T, S>,
-    x: &Host<'_>,
-    reduced: &Layout,
-    base: usize,
-    range: Range<usize>,
-) -> S {
-    let walk = super::strided::Walk::new([reduced]);
-    let [stride] = walk.inner();
-    let size = x.dtype().size();
-    let direct = x.dtype() == T::DTYPE && stride == 1;
-    let mut buffer: Vec<T> = if direct {
-        Vec::new()
-    } else {
-        vec![T::ZERO; BLOCK.min(range.len())]
-    };
-    let mut index = range.start;
-    let mut total: Option<S> = None;
-    walk.runs(
-        range,
-        if direct { usize::MAX } else { BLOCK },
-        |[offset], count| {
+/// The reduced dims as runs of lanes, from any base.
+struct Line<'a, T> {
+    x: &'a Host<'a>,
+    walk: super::strided::Walk<1>,
+    stride: usize,
+    direct: bool,
+    buffer: Vec<T>,
+}
+
+impl<'a, T: Lane> Line<'a, T> {
+    fn new(x: &'a Host<'a>, reduced: &Layout) -> Self {
+        let walk = super::strided::Walk::new([reduced]);
+        let [stride] = walk.inner();
+        let direct = x.dtype() == T::DTYPE && stride == 1;
+        let buffer = if direct {
+            Vec::new()
+        } else {
+            vec![T::ZERO; BLOCK.min(reduced.elements())]
+        };
+        Line {
+            x,
+            walk,
+            stride,
+            direct,
+            buffer,
+        }
+    }
+
+    /// Folds the elements `range` of the reduced dims, from the element offset `base` on.
+    fn fold<S: Copy>(&mut self, loops: &Loops<'_, T, S>, base: usize, range: Range<usize>) -> S {
+        let Line {
+            x,
+            walk,
+            stride,
+            direct,
+            buffer,
+        } = self;
+        let size = x.dtype().size();
+        let longest = if *direct { usize::MAX } else { BLOCK };
+        let mut index = range.start;
+        let mut total: Option<S> = None;
+        walk.runs(range, longest, |[offset], count| {
             let from = x.start().wrapping_add((base + offset) * size);
-            let run: &[T] = if direct {
+            let run: &[T] = if *direct {
                 // SAFETY: the walk and the base name elements of the view; `direct` says that they are lanes in a row.
                 unsafe { std::slice::from_raw_parts(from.cast(), count) }
             } else {
                 // SAFETY: as above, with the stride; the lane serves the dtype.
-                unsafe { T::gather(from, stride, x.dtype(), &mut buffer[..count]) };
+                unsafe { T::gather(from, *stride, x.dtype(), &mut buffer[..count]) };
                 &buffer[..count]
             };
             let state = (loops.run)(run, index);
             total = Some(total.map_or(state, |total| (loops.join)(total, state)));
             index += count;
-        },
-    );
-    total.unwrap_or(loops.start)
+        });
+        total.unwrap_or(loops.start)
+    }
+}
+
+/// Takes the elements of some rows into the states below them.
+#[inline(always)]
+fn fold_rows<F: Fold>(fold: &F, states: &mut [F::State], rows: &[&[F::In]], index: usize) {
+    if let [a, b, c, d] = rows {
+        let below = a.iter().zip(*b).zip(*c).zip(*d);
+        for (state, (((a, b), c), d)) in states.iter_mut().zip(below) {
+            let two = fold.step(fold.step(*state, *a, index), *b, index + 1);
+            *state = fold.step(fold.step(two, *c, index + 2), *d, index + 3);
+        }
+        return;
+    }
+    for (number, row) in rows.iter().enumerate() {
+        for (state, x) in states.iter_mut().zip(*row) {
+            *state = fold.step(*state, *x, index + number);
+        }
+    }
 }
 
 /// Folds a run with independent states.
 #[inline(always)]
 fn fold_run<F: Fold>(fold: &F, run: &[F::In], index: usize) -> F::State {
-    let mut states = [fold.start(); LANES];
-    let (chunks, rest) = run.as_chunks::<LANES>();
+    let mut even = [fold.start(); LANES];
+    let mut odd = [fold.start(); LANES];
+    let (chunks, rest) = run.as_chunks::<{ 2 * LANES }>();
     for (number, chunk) in chunks.iter().enumerate() {
+        let index = index + number * 2 * LANES;
         for lane in 0..LANES {
-            states[lane] = fold.step(states[lane], chunk[lane], index + number * LANES + lane);
+            even[lane] = fold.step(even[lane], chunk[lane], index + lane);
+        }
+        for lane in 0..LANES {
+            odd[lane] = fold.step(odd[lane], chunk[LANES + lane], index + LANES + lane);
         }
     }
-    let done = chunks.len() * LANES;
+    let done = chunks.len() * 2 * LANES;
     for (lane, x) in rest.iter().enumerate() {
-        states[lane] = fold.step(states[lane], *x, index + done + lane);
+        let state = if lane < LANES {
+            &mut even[lane]
+        } else {
+            &mut odd[lane - LANES]
+        };
+        *state = fold.step(*state, *x, index + done + lane);
     }
-    let mut total = states[0];
-    for state in &states[1..] {
+    let mut total = even[0];
+    for state in even[1..].iter().chain(&odd) {
         total = fold.join(total, *state);
     }
     total
 }
 
-/// Folds row by row of the kept dims, for inputs whose kept dim is the contiguous one.
+/// Folds the rows `range` of the kept dims, for inputs whose kept dim is the contiguous one.
 fn fold_across<T: Lane, S>(
     loops: &Loops<'_, T, S>,
     x: &Host<'_>,
     (kept, reduced): (&Layout, &Layout),
     first: usize,
+    range: Range<usize>,
     states: &mut [S],
 ) {
     let width = kept.dims().last().copied().unwrap_or(1).max(1);
-    let count = reduced.elements();
     let direct = x.dtype() == T::DTYPE;
     let mut buffer: Vec<T> = if direct {
         Vec::new()
     } else {
-        vec![T::ZERO; BLOCK]
+        vec![T::ZERO; DEEP * BLOCK]
     };
     let size = x.dtype().size();
     let mut position = first;
@@ -263,19 +367,26 @@ fn fold_across<T: Lane, S>(
         let run = (width - position % width).min(rest.len()).min(BLOCK);
         let (now, later) = rest.split_at_mut(run);
         let base = offset_at(kept, position);
-        for index in 0..count {
-            let from = x
-                .start()
-                .wrapping_add((base + offset_at(reduced, index)) * size);
-            let row: &[T] = if direct {
-                // SAFETY: the kept dim is contiguous for `run` elements from this one on.
-                unsafe { std::slice::from_raw_parts(from.cast(), run) }
-            } else {
-                // SAFETY: as above; the lane serves the dtype.
-                unsafe { T::gather(from, 1, x.dtype(), &mut buffer[..run]) };
-                &buffer[..run]
-            };
-            (loops.row)(now, row, index);
+        let mut index = range.start;
+        while index < range.end {
+            let deep = DEEP.min(range.end - index);
+            let mut lanes = buffer.chunks_mut(BLOCK);
+            let mut rows: [&[T]; DEEP] = [&[]; DEEP];
+            for (number, row) in rows.iter_mut().enumerate().take(deep) {
+                let offset = base + offset_at(reduced, index + number);
+                let from = x.start().wrapping_add(offset * size);
+                *row = match lanes.next() {
+                    // SAFETY: the kept dim is contiguous for `run` elements from this one on.
+                    None => unsafe { std::slice::from_raw_parts(from.cast(), run) },
+                    Some(lane) => {
+                        // SAFETY: as above; the lane serves the dtype.
+                        unsafe { T::gather(from, 1, x.dtype(), &mut lane[..run]) };
+                        &lane[..run]
+                    }
+                };
+            }
+            (loops.row)(now, &rows[..deep], index);
+            index += deep;
         }
         position += run;
         rest = later;

@@ -5,6 +5,7 @@
 use super::lane::Lane;
 use super::par;
 use super::reduce::{offset_at, split};
+use super::simd;
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
@@ -23,7 +24,28 @@ struct Line<T> {
     buffer: Vec<T>,
     /// The offset of the input line that the buffer holds.
     held: Option<usize>,
+    /// Lines whose first elements are neighbours go through the buffer together: so many, this far apart in it.
+    panel: Option<Panel>,
+    /// Whether the output goes past the caches.
+    streamed: bool,
 }
+
+/// Lines that lie side by side: element `i` of all of them in a row.
+#[derive(Clone, Copy)]
+struct Panel {
+    /// The first of the lines in the buffer, and how many there are.
+    first: usize,
+    count: usize,
+    /// From a line to the next in the buffer.
+    apart: usize,
+}
+
+/// Lines of a panel at most.
+const PANEL: usize = 32;
+/// A panel's buffer has at most so many elements.
+const PANEL_ELEMENTS: usize = 128 * 1024;
+/// Outputs of at least so many bytes are written past the caches.
+const STREAMED: usize = 8 << 20;
 
 impl<T: Lane> Line<T> {
     fn new(
@@ -37,10 +59,17 @@ impl<T: Lane> Line<T> {
         let (outer, inner) = (outer.merged(), inner.merged());
         let straight = inner.strides().is_empty() || inner.strides() == [1];
         let direct = dtype == T::DTYPE && straight;
-        let buffer = if direct {
-            Vec::new()
-        } else {
-            vec![T::ZERO; length]
+        let beside = !straight && length > 1 && outer.strides().last() == Some(&1);
+        let panel = beside.then(|| Panel {
+            first: 0,
+            count: 0,
+            // A line of the cache more, so that the lines do not all fall on the same sets of it.
+            apart: length + 16,
+        });
+        let room = match panel {
+            Some(panel) => panel.apart * panel_lines(length),
+            None if direct => 0,
+            None => length,
         };
         Line {
             start,
@@ -51,17 +80,92 @@ impl<T: Lane> Line<T> {
             length,
             direct,
             at: std::ptr::null_mut(),
-            buffer,
+            buffer: vec![T::ZERO; room],
             held: None,
+            panel,
+            streamed: false,
         }
+    }
+
+    /// As `new`, for an output: a large one is written past the caches.
+    fn output(
+        start: *mut u8,
+        layout: &Layout,
+        dtype: crate::dtype::DType,
+        mask: &[bool; MAX_RANK],
+    ) -> Self {
+        let mut line = Line::new(start, layout, dtype, mask);
+        let straight = line.inner.strides() == [1];
+        if straight && layout.elements() * line.size >= STREAMED {
+            line.streamed = true;
+            line.direct = false;
+            line.buffer = vec![T::ZERO; line.length];
+        }
+        line
+    }
+
+    /// The lines from `row` on that lie side by side and fit the buffer, at most up to `end`.
+    fn beside(&self, row: usize, end: usize) -> usize {
+        let width = self.outer.dims().last().copied().unwrap_or(1).max(1);
+        (width - row % width)
+            .min(end - row)
+            .min(panel_lines(self.length))
+    }
+
+    /// Reads a panel into the buffer, or writes it from there.
+    fn panel(&mut self, panel: Panel, write: bool) {
+        let offset = offset_at(&self.outer, panel.first);
+        let walk = Walk::new([&self.inner]);
+        let [stride] = walk.inner();
+        let (start, size, dtype) = (self.start, self.size, self.dtype);
+        let buffer = &mut self.buffer;
+        let mut lane = [T::ZERO; PANEL];
+        let lane = &mut lane[..panel.count];
+        let mut done = 0;
+        walk.runs(0..self.length, usize::MAX, |[step], count| {
+            for index in 0..count {
+                let element = offset + step + index * stride;
+                let place = start.wrapping_add(element * size);
+                let column = &mut buffer[done + index..];
+                if write {
+                    for (x, y) in column.iter().step_by(panel.apart).zip(lane.iter_mut()) {
+                        *y = *x;
+                    }
+                    // SAFETY: the walk names elements of the view, and those of the panel's lines lie in a row.
+                    unsafe { T::scatter(lane, place, 1, dtype) };
+                } else {
+                    // SAFETY: as above.
+                    unsafe { T::gather(place, 1, dtype, lane) };
+                    for (x, y) in lane.iter().zip(column.iter_mut().step_by(panel.apart)) {
+                        *y = *x;
+                    }
+                }
+            }
+            done += count;
+        });
+    }
+
+    /// Points to a row of the panel that has it.
+    fn point(&mut self, row: usize, panel: Panel) {
+        let place = (row - panel.first) * panel.apart;
+        self.at = self.buffer.as_mut_ptr().wrapping_add(place);
     }
 
     fn address(&self, offset: usize) -> *mut u8 {
         self.start.wrapping_add(offset * self.size)
     }
 
-    /// Makes a line of an input ready.
-    fn load(&mut self, row: usize) {
+    /// Makes a line of an input ready; those after it, up to `end`, will be asked for next.
+    fn load(&mut self, row: usize, end: usize) {
+        if let Some(mut panel) = self.panel {
+            if !(panel.first..panel.first + panel.count).contains(&row) {
+                panel.first = row;
+                panel.count = self.beside(row, end);
+                self.panel = Some(panel);
+                self.panel(panel, false);
+            }
+            return self.point(row, panel);
+        }
         let offset = offset_at(&self.outer, row);
         if self.direct {
             self.at = self.address(offset).cast();
@@ -87,7 +191,15 @@ impl<T: Lane> Line<T> {
     }
 
     /// Makes room for a line of an output.
-    fn place(&mut self, row: usize) {
+    fn place(&mut self, row: usize, end: usize) {
+        if let Some(mut panel) = self.panel {
+            if !(panel.first..panel.first + panel.count).contains(&row) {
+                panel.first = row;
+                panel.count = self.beside(row, end);
+                self.panel = Some(panel);
+            }
+            return self.point(row, panel);
+        }
         self.at = if self.direct {
             self.address(offset_at(&self.outer, row)).cast()
         } else {
@@ -96,11 +208,21 @@ impl<T: Lane> Line<T> {
     }
 
     /// Writes a line of an output that went through the buffer.
-    fn store(&self, row: usize) {
+    fn store(&mut self, row: usize) {
         if self.direct {
             return;
         }
+        if let Some(panel) = self.panel {
+            if row + 1 == panel.first + panel.count {
+                self.panel(panel, true);
+            }
+            return;
+        }
         let offset = offset_at(&self.outer, row);
+        if self.streamed {
+            // SAFETY: the line lies in a row in the view, whose dtype the lane serves.
+            return unsafe { T::stream(&self.buffer, self.address(offset), self.dtype) };
+        }
         let walk = Walk::new([&self.inner]);
         let [stride] = walk.inner();
         let mut done = 0;
@@ -113,6 +235,13 @@ impl<T: Lane> Line<T> {
         });
     }
 
+    /// The last line is written.
+    fn finish(&self) {
+        if self.streamed {
+            simd::fence();
+        }
+    }
+
     fn slice(&self) -> &[T] {
         // SAFETY: `load` has pointed `at` to `length` elements of the view or of the buffer.
         unsafe { std::slice::from_raw_parts(self.at, self.length) }
@@ -122,6 +251,11 @@ impl<T: Lane> Line<T> {
         // SAFETY: `place` has pointed `at` to `length` elements of the view or of the buffer; a row belongs to one thread.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.length) }
     }
+}
+
+/// How many lines of a length a panel has.
+fn panel_lines(length: usize) -> usize {
+    (PANEL_ELEMENTS / (length + 16)).clamp(1, PANEL)
 }
 
 /// The addresses of views, made shareable between threads.
@@ -164,18 +298,20 @@ pub(crate) fn rows<T: Lane, const I: usize, const O: usize>(
             )
         });
         let mut to: [Line<T>; O] = std::array::from_fn(|index| {
-            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+            Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
+        let end = range.end;
         for row in range {
-            from.iter_mut().for_each(|line| line.load(row));
-            to.iter_mut().for_each(|line| line.place(row));
+            from.iter_mut().for_each(|line| line.load(row, end));
+            to.iter_mut().for_each(|line| line.place(row, end));
             f(
                 row,
                 from.each_ref().map(Line::slice),
                 to.each_mut().map(Line::slice_mut),
             );
-            to.iter().for_each(|line| line.store(row));
+            to.iter_mut().for_each(|line| line.store(row));
         }
+        to.iter().for_each(Line::finish);
     });
 }
 
@@ -221,22 +357,24 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
             )
         });
         let mut to: [Line<T>; O] = std::array::from_fn(|index| {
-            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+            Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
         let mut marks = Line::<i64>::new(*start, &layout, crate::dtype::DType::I64, mask);
+        let end = range.end;
         for row in range {
-            from.iter_mut().for_each(|line| line.load(row));
-            to.iter_mut().for_each(|line| line.place(row));
-            marks.place(row);
+            from.iter_mut().for_each(|line| line.load(row, end));
+            to.iter_mut().for_each(|line| line.place(row, end));
+            marks.place(row, end);
             f(
                 row,
                 from.each_ref().map(Line::slice),
                 to.each_mut().map(Line::slice_mut),
                 marks.slice_mut(),
             );
-            to.iter().for_each(|line| line.store(row));
+            to.iter_mut().for_each(|line| line.store(row));
             marks.store(row);
         }
+        to.iter().for_each(Line::finish);
     });
 }
 
@@ -278,6 +416,9 @@ pub(crate) fn picked<T: Lane>(
     );
 }
 
+/// Parts of the lines whose sums are joined.
+const PARTS: usize = 16;
+
 /// As `rows`, with `S` sums over the lines besides: `f` adds to them position by position; each has `length` positions. The
 /// parts of the threads are joined in order.
 pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
@@ -299,9 +440,7 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     let Some(first) = inputs.first() else {
         return zeros();
     };
-    let (outer, inner) = split(first.layout(), mask);
-    let grain = (par::GRAIN / inner.elements().max(1)).max(1);
-    par::ranges(outer.elements(), grain, |range| {
+    let part = |range: std::ops::Range<usize>| {
         let Shared(reads, writes) = &shared;
         let mut from: [Line<T>; I] = std::array::from_fn(|index| {
             Line::new(
@@ -312,23 +451,36 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
             )
         });
         let mut to: [Line<T>; O] = std::array::from_fn(|index| {
-            Line::new(writes[index], &layouts[index].0, layouts[index].1, mask)
+            Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
         let (start, mut sums) = (range.start, zeros());
+        let end = range.end;
         for row in range {
-            from.iter_mut().for_each(|line| line.load(row));
-            to.iter_mut().for_each(|line| line.place(row));
+            from.iter_mut().for_each(|line| line.load(row, end));
+            to.iter_mut().for_each(|line| line.place(row, end));
             f(
                 from.each_ref().map(Line::slice),
                 to.each_mut().map(Line::slice_mut),
                 &mut sums,
             );
-            to.iter().for_each(|line| line.store(row));
+            to.iter_mut().for_each(|line| line.store(row));
         }
+        to.iter().for_each(Line::finish);
         parts
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .push((start, sums));
+    };
+    let (outer, inner) = split(first.layout(), mask);
+    let count = outer.elements();
+    // The parts do not depend on the threads, and so neither do the sums.
+    let share = (count / PARTS)
+        .max(par::GRAIN / inner.elements().max(1))
+        .max(1);
+    par::ranges(count.div_ceil(share), 1, |numbers| {
+        for number in numbers {
+            part(number * share..((number + 1) * share).min(count));
+        }
     });
     let mut parts = parts
         .into_inner()

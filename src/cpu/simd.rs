@@ -1,77 +1,329 @@
-//! Vector instructions: the best set of this CPU, found at run time.
+//! Vector instructions: the sets that loops are compiled for, and the choice of one at run time.
 //!
-//! Knows how to run a loop body compiled for that set. Must not know what the loop computes.
+//! Knows how to run a loop compiled for a set, and what this CPU has. Must not know what the loop computes.
 
-use pulp::Arch;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The instruction set that loops run with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Simd(Arch);
+use crate::error::{Error, Result};
 
-/// How far the vector instructions of this CPU go, as far as kernels of our own are written for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    /// None that we know.
-    Plain,
-    /// NEON.
-    #[cfg(target_arch = "aarch64")]
+/// A set of vector instructions that the CPU backend computes with.
+///
+/// Elementwise functions give the same bits with every set; sums of many elements may differ in their last bits, for they
+/// are added up in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SimdLevel {
+    /// What every CPU of the architecture has.
+    Off,
+    /// ARM's 128-bit vectors, which every 64-bit ARM CPU has.
     Neon,
-    /// AVX2 and FMA.
-    #[cfg(target_arch = "x86_64")]
+    /// 256-bit vectors and fused multiplication and addition of x86-64.
     Avx2,
-    /// AVX-512 with F, VL, BW and DQ.
-    #[cfg(target_arch = "x86_64")]
+    /// 512-bit vectors of x86-64 (F, BW, CD, DQ and VL).
     Avx512,
 }
 
-/// The level of this CPU.
+impl SimdLevel {
+    const ALL: [SimdLevel; 4] = [
+        SimdLevel::Off,
+        SimdLevel::Neon,
+        SimdLevel::Avx2,
+        SimdLevel::Avx512,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            SimdLevel::Off => "off",
+            SimdLevel::Neon => "neon",
+            SimdLevel::Avx2 => "avx2",
+            SimdLevel::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this CPU has the set.
+    pub fn is_available(self) -> bool {
+        match self {
+            SimdLevel::Off => true,
+            SimdLevel::Neon => cfg!(target_arch = "aarch64"),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => has_avx2(),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => has_avx2() && has_avx512(),
+            #[cfg(not(target_arch = "x86_64"))]
+            SimdLevel::Avx2 | SimdLevel::Avx512 => false,
+        }
+    }
+
+    /// The best set that this CPU has.
+    pub fn detect() -> Self {
+        let mut levels = SimdLevel::ALL.into_iter().rev();
+        levels
+            .find(|level| level.is_available())
+            .unwrap_or(SimdLevel::Off)
+    }
+}
+
+impl fmt::Display for SimdLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SimdLevel {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        SimdLevel::ALL
+            .into_iter()
+            .find(|level| level.name() == name)
+            .ok_or_else(|| {
+                let why = format!("got {name:?}, wanted off, neon, avx2 or avx512");
+                Error::option("simd level", "name", why)
+            })
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn level() -> Level {
-    macro_rules! has {
-        ($($feature:tt)*) => { $(std::is_x86_feature_detected!($feature))&&* };
-    }
-    if has!("avx512f" "avx512vl" "avx512bw" "avx512dq" "avx2" "fma") {
-        Level::Avx512
-    } else if has!("avx2" "fma") {
-        Level::Avx2
-    } else {
-        Level::Plain
-    }
+fn has_avx2() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx2")
+        && has!("fma")
+        && has!("f16c")
+        && has!("bmi1")
+        && has!("bmi2")
+        && has!("lzcnt")
+        && has!("popcnt")
 }
 
-/// The level of this CPU.
-#[cfg(target_arch = "aarch64")]
-pub(crate) fn level() -> Level {
-    Level::Neon
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl")
 }
 
-/// The level of this CPU.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn level() -> Level {
-    Level::Plain
+/// The set in use as a number, or 0 before the first question.
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// The instruction set that loops run with. There is none of a set that this CPU lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Simd(SimdLevel);
+
+/// Proof that this CPU has a set; the loops of `vectorised!` go through it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Plain,
 }
 
-struct Body<F>(F);
+/// AVX-512 is there.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
 
-impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Body<F> {
-    type Output = R;
+/// AVX2 is there, and maybe more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
 
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
     #[inline(always)]
-    fn call(self) -> R {
-        (self.0)()
+    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
+        )]
+        fn compiled<R>(body: impl FnOnce() -> R) -> R {
+            body()
+        }
+        // SAFETY: the token says that the CPU has these.
+        unsafe { compiled(body) }
+    }
+}
+
+impl Avx2 {
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        fn compiled<R>(body: impl FnOnce() -> R) -> R {
+            body()
+        }
+        // SAFETY: the token says that the CPU has these.
+        unsafe { compiled(body) }
+    }
+
+    /// There is no such token here.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        body()
     }
 }
 
 impl Simd {
-    /// The best set of this CPU.
+    /// The set in use: the best of this CPU, or the one that the process chose.
     #[inline]
     pub fn best() -> Self {
-        Simd(Arch::new())
+        match CHOSEN.load(Ordering::Relaxed) {
+            0 => Simd::choose(SimdLevel::detect()).unwrap_or(Simd(SimdLevel::Off)),
+            1 => Simd(SimdLevel::Off),
+            2 => Simd(SimdLevel::Neon),
+            3 => Simd(SimdLevel::Avx2),
+            _ => Simd(SimdLevel::Avx512),
+        }
     }
 
-    /// Runs `body` compiled for the set: the compiler vectorises the loops that are inlined into it.
+    /// Makes a set the one in use from here on; none if this CPU lacks it.
+    #[cold]
+    pub fn choose(level: SimdLevel) -> Option<Self> {
+        level.is_available().then(|| {
+            CHOSEN.store(level as u8 + 1, Ordering::Relaxed);
+            Simd(level)
+        })
+    }
+
+    /// Runs `body` compiled for the set, if it is small enough that the compiler inlines it three times; `vectorised!` always
+    /// inlines.
+    #[allow(dead_code, reason = "for kernels of few lines")]
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
-        self.0.dispatch(Body(body))
+        match self.set() {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(set) => set.run(body),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(set) => set.run(body),
+            Set::Plain => body(),
+        }
+    }
+
+    /// Which set it is.
+    #[inline]
+    #[allow(dead_code, reason = "for kernels that are written for one set")]
+    pub fn level(self) -> SimdLevel {
+        self.0
+    }
+
+    /// Runs `op` with the vectors of the set.
+    #[inline]
+    #[allow(dead_code, reason = "for kernels written with explicit vectors")]
+    pub fn vectors<O: pulp::WithSimd>(self, op: O) -> O::Output {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if self.0 == SimdLevel::Avx512
+                && let Some(set) = pulp::x86::V4::try_new()
+            {
+                return pulp::Simd::vectorize(set, op);
+            }
+            if self.0 >= SimdLevel::Avx2
+                && let Some(set) = pulp::x86::V3::try_new()
+            {
+                return pulp::Simd::vectorize(set, op);
+            }
+            pulp::Simd::vectorize(pulp::Scalar::new(), op)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        pulp::Arch::new().dispatch(op)
+    }
+
+    /// The proof of AVX2, for loops that longer vectors would not make faster.
+    #[inline(always)]
+    pub fn avx2(self) -> Option<Avx2> {
+        (self.0 >= SimdLevel::Avx2).then_some(Avx2(()))
+    }
+
+    /// The set with its proof.
+    #[inline(always)]
+    pub fn set(self) -> Set {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => Set::Avx512(Avx512(())),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => Set::Avx2(Avx2(())),
+            _ => Set::Plain,
+        }
     }
 }
+
+pub(crate) use SimdLevel as Level;
+
+/// Which set is in use, for kernels that are written for one.
+pub(crate) fn level() -> SimdLevel {
+    Simd::best().level()
+}
+
+/// Copies bytes past the caches, for memory that is not read again soon. A `fence` has to follow before another thread reads.
+///
+/// # Safety
+/// `count` bytes must be readable from `from` and writable from `to` on, in two places that do not overlap.
+pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// What one pass of the loop writes: a cache line.
+        const LINE: usize = 64;
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+        let head = to.align_offset(LINE).min(count);
+        let lines = (count - head) / LINE;
+        // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, head);
+            for line in 0..lines {
+                let from = from.add(head + line * LINE).cast::<__m128i>();
+                let to = to.add(head + line * LINE).cast::<__m128i>();
+                let parts: [__m128i; 4] =
+                    std::array::from_fn(|part| _mm_loadu_si128(from.add(part)));
+                for (part, value) in parts.into_iter().enumerate() {
+                    _mm_stream_si128(to.add(part), value);
+                }
+            }
+            let done = head + lines * LINE;
+            std::ptr::copy_nonoverlapping(from.add(done), to.add(done), count - done);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: promised by the caller.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, to, count);
+    }
+}
+
+/// Orders streamed writes before all that follows.
+pub(crate) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has SSE.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Evaluates an expression compiled for the instruction set of a [`Simd`]: the compiler turns the loops in it into that set's
+/// vector instructions.
+///
+/// The expression stands in one closure per set, so that each has a single caller and is inlined whatever its size; what it
+/// calls must be inlined too (`#[inline(always)]`, or a closure that is called once).
+///
+/// With `light`, for loops that memory holds up: compiled for AVX2 and for every CPU only.
+macro_rules! vectorised {
+    ($simd:expr, light $body:expr) => {
+        match $crate::cpu::simd::Simd::avx2($simd) {
+            Some(set) => set.run(|| $body),
+            None => $body,
+        }
+    };
+    ($simd:expr, $body:expr) => {
+        match $crate::cpu::simd::Simd::set($simd) {
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Set::Avx512(set) => set.run(|| $body),
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Set::Avx2(set) => set.run(|| $body),
+            $crate::cpu::simd::Set::Plain => $body,
+        }
+    };
+}
+
+pub(crate) use vectorised;

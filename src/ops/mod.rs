@@ -14,14 +14,18 @@ macro_rules! rooms {
 }
 
 pub mod activation;
+pub mod attention;
 pub mod creation;
 pub mod elementwise;
 pub mod index;
 pub mod linear;
 pub mod loss;
+pub mod moe;
 pub mod norm;
 pub(crate) mod prelude;
+pub mod quant;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod sort;
 pub mod update;
@@ -31,13 +35,17 @@ use crate::op::OpInfo;
 
 const FAMILIES: &[&[OpInfo]] = &[
     activation::CATALOG,
+    attention::CATALOG,
     creation::CATALOG,
     elementwise::CATALOG,
     index::CATALOG,
     linear::CATALOG,
     loss::CATALOG,
+    moe::CATALOG,
     norm::CATALOG,
+    quant::CATALOG,
     random::CATALOG,
+    recurrent::CATALOG,
     reduce::CATALOG,
     sort::CATALOG,
     update::CATALOG,

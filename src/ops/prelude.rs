@@ -7,7 +7,7 @@ pub(crate) use smallvec::smallvec;
 pub(crate) use crate::ascend::{Dev, Launch, Number as AclScalar, aclnn};
 pub(crate) use crate::cpu::lane::{with_float, with_lane};
 pub(crate) use crate::cpu::number::{Float, Number};
-pub(crate) use crate::cpu::simd::Simd;
+pub(crate) use crate::cpu::simd::{Simd, vectorised};
 pub(crate) use crate::cpu::{Host, HostMut, map};
 pub(crate) use crate::device::Device;
 pub(crate) use crate::dispatch::{broadcast, run, run_one};

@@ -5,6 +5,7 @@
 use std::fmt::{self, Write};
 
 use crate::dtype::{Category, DType};
+use crate::error::Result;
 use crate::tensor::Tensor;
 
 /// Dims longer than this are cut in tensors of more than [`THRESHOLD`] elements.
@@ -34,14 +35,9 @@ impl fmt::Debug for Tensor {
 
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values = match self.to_f64_vec() {
-            Ok(values) => values,
+        let (values, integers) = match self.numbers() {
+            Ok(numbers) => numbers,
             Err(error) => return write!(f, "tensor(<{error}>)"),
-        };
-        let integers = if self.dtype() == DType::I64 {
-            self.exact()
-        } else {
-            Vec::new()
         };
         let printer = Printer::new(self, &values, &integers);
         f.write_str("tensor(")?;
@@ -69,9 +65,14 @@ impl fmt::Display for Tensor {
 }
 
 impl Tensor {
-    /// The elements as integers, for values that a double cannot hold.
-    fn exact(&self) -> Vec<i64> {
-        self.to_vec::<i64>().unwrap_or_default()
+    /// The elements, and for the dtype whose values a double cannot hold as integers too; read once.
+    fn numbers(&self) -> Result<(Vec<f64>, Vec<i64>)> {
+        if self.dtype() != DType::I64 {
+            return Ok((self.to_f64_vec()?, Vec::new()));
+        }
+        let integers = self.to_vec::<i64>()?;
+        let values = integers.iter().map(|value| *value as f64).collect();
+        Ok((values, integers))
     }
 }
 

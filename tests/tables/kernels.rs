@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ascend_tensor::{
-    BackwardOptions, DType, Device, OpInfo, Result, Sample, SampleInput, Tensor, Trace, ascend,
-    catalog, dispatch, trace,
+    BackwardOptions, DType, Device, OpInfo, Result, Sample, SampleInput, Tensor, Trace, catalog,
+    dispatch, trace,
 };
 
 /// What the samples of an op started.
@@ -114,8 +114,7 @@ fn row(op: &OpInfo) -> Result<String> {
 
 /// The table of the chapter; names without the `aclnn` before them.
 pub fn table() -> String {
-    let api = ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve);
-    ascend::install(api).unwrap_or_else(|error| panic!("{error}"));
+    crate::emulator();
     let mut text = String::from(
         "Names are without `aclnn`. The samples of the tests have dtype f32 where the op takes it; an op without a kernel of its own is\n\
          composed of others, whose kernels are named. A view starts none.\n\n\

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use std::fmt::Debug;
 
+use crate::cpu::map::Formula2;
 use crate::cpu::real::Real;
 use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
@@ -88,6 +89,13 @@ impl<G: Gate> Gated<G> {
     }
 }
 
+impl<G: Gate> Formula2 for Gated<G> {
+    #[inline(always)]
+    fn at<T: Real>(&self, a: T, b: T) -> T {
+        G::at(a, b)
+    }
+}
+
 impl<G: Gate> Op for Gated<G> {
     fn name(&self) -> &'static str {
         G::NAME
@@ -106,7 +114,7 @@ impl<G: Gate> Op for Gated<G> {
         let (dim, half) = self.half(x[0].shape())?;
         let part = |start: usize| x[0].with_layout(x[0].layout().slice(dim, start, half, 1));
         let (a, b) = (part(0), part(half));
-        with_float!(x[0].dtype(), T => map::map2::<T, T, T>(&a, &b, &mut y[0], G::at));
+        with_float!(x[0].dtype(), T => map::formula2::<T>(&a, &b, &mut y[0], self));
         Ok(Counts::EXACT)
     }
 

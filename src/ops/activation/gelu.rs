@@ -2,6 +2,7 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
+use crate::cpu::map::Formula2;
 use crate::cpu::real::Real;
 use crate::ops::elementwise::binary::{self, Binary, Side, combine, tensors};
 use crate::ops::elementwise::unary::{Apply, Formula, Rule, Unary, float, may_fuse, sample};
@@ -62,6 +63,21 @@ struct Exact;
 
 /// The formula with the hyperbolic tangent.
 struct Approximate;
+
+/// `dy` times the derivative of one of the two.
+struct Slope<const TANH: bool>;
+
+impl<const TANH: bool> Formula2 for Slope<TANH> {
+    #[inline(always)]
+    fn at<T: Real>(&self, dy: T, x: T) -> T {
+        let form = if TANH {
+            GeluApproximation::Tanh
+        } else {
+            GeluApproximation::None
+        };
+        dy.times(form.slope(x))
+    }
+}
 
 impl Formula for Exact {
     #[inline(always)]
@@ -189,8 +205,8 @@ impl Binary for GeluBackward {
 
     fn cpu(&self, dy: &Host<'_>, x: &Host<'_>, dx: &mut HostMut<'_>) -> Result<()> {
         with_float!(dx.dtype(), T => match self.approximate {
-            GeluApproximation::None => map::map2::<T, T, T>(dy, x, dx, |dy, x| dy * GeluApproximation::None.slope(x)),
-            GeluApproximation::Tanh => map::map2::<T, T, T>(dy, x, dx, |dy, x| dy * GeluApproximation::Tanh.slope(x)),
+            GeluApproximation::None => map::formula2::<T>(dy, x, dx, &Slope::<false>),
+            GeluApproximation::Tanh => map::formula2::<T>(dy, x, dx, &Slope::<true>),
         });
         Ok(())
     }

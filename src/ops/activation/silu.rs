@@ -1,5 +1,6 @@
 //! `silu`: the elements times their logistic function.
 
+use crate::cpu::map::Formula2;
 use crate::cpu::real::Real;
 use crate::ops::elementwise::binary::{self, Binary, Side, combine, tensors};
 use crate::ops::elementwise::unary::{Apply, Formula, Rule, Unary, float, may_fuse, sample};
@@ -76,16 +77,22 @@ fn slope(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
 #[derive(Debug, Clone, Copy)]
 struct SiluBackward;
 
+impl Formula2 for SiluBackward {
+    #[inline(always)]
+    fn at<T: Real>(&self, dy: T, x: T) -> T {
+        let s = x.sigmoid();
+        let inner = T::ONE.plus(x.times(T::ONE.minus(s)));
+        dy.times(s).times(inner)
+    }
+}
+
 impl Binary for SiluBackward {
     const NAME: &'static str = "silu_backward";
     const RULE: binary::Rule = binary::Rule::FloatOnly;
     const GRADIENT: Gradient = Gradient::Missing;
 
     fn cpu(&self, dy: &Host<'_>, x: &Host<'_>, dx: &mut HostMut<'_>) -> Result<()> {
-        with_float!(dx.dtype(), T => map::map2::<T, T, T>(dy, x, dx, |dy, x| {
-            let s = Real::sigmoid(x);
-            dy * s * (1.0 + x * (1.0 - s))
-        }));
+        with_float!(dx.dtype(), T => map::formula2::<T>(dy, x, dx, self));
         Ok(())
     }
 

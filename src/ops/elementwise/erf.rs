@@ -1,6 +1,6 @@
 //! `erf`: the error function.
 
-use super::unary::{Apply, Rule, Unary, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, sample};
 use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
@@ -28,12 +28,19 @@ impl Tensor {
     }
 }
 
+impl Formula for Erf {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        Real::erf(x)
+    }
+}
+
 impl Unary for Erf {
     const NAME: &'static str = "erf";
     const RULE: Rule = Rule::Float;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
-        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Real::erf))
+        float(x, y, self)
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {

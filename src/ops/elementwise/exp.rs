@@ -1,6 +1,7 @@
 //! `exp`: e to the power of the elements.
 
-use super::unary::{Apply, Rule, Unary, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, sample};
+use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,13 @@ impl Tensor {
     }
 }
 
+impl Formula for Exp {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        Float::exp(x)
+    }
+}
+
 impl Unary for Exp {
     const NAME: &'static str = "exp";
     const RULE: Rule = Rule::Float;
@@ -34,7 +42,7 @@ impl Unary for Exp {
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
-        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Float::exp))
+        float(x, y, self)
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `log`: the natural logarithm.
 
-use super::unary::{Apply, Rule, Unary, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, sample};
+use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +28,20 @@ impl Tensor {
     }
 }
 
+impl Formula for Log {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        Float::ln(x)
+    }
+}
+
 impl Unary for Log {
     const NAME: &'static str = "log";
     const RULE: Rule = Rule::Float;
     const CAST: CastRule = CastRule::Full;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
-        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Float::ln))
+        float(x, y, self)
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {

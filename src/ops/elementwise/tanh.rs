@@ -1,7 +1,8 @@
 //! `tanh`: the hyperbolic tangent.
 
 use super::binary::{self, Binary, Side, combine, tensors};
-use super::unary::{Apply, Rule, Unary, may_fuse, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, may_fuse, sample};
+use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -28,13 +29,20 @@ impl Tensor {
     }
 }
 
+impl Formula for Tanh {
+    #[inline(always)]
+    fn at<T: Real>(&self, x: T) -> T {
+        Float::tanh(x)
+    }
+}
+
 impl Unary for Tanh {
     const NAME: &'static str = "tanh";
     const RULE: Rule = Rule::Float;
     const SAVES: Saves = Saves::OUTPUTS;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
-        with_float!(x.dtype(), T => map::map1::<T, T>(x, y, Float::tanh))
+        float(x, y, self)
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {

@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 
-use crate::cpu::real::Real;
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
 
@@ -170,6 +169,8 @@ pub(crate) fn wider(op: &'static str, x: &Tensor) -> Result<DType> {
     }
 }
 
+pub(crate) use crate::cpu::map::Formula;
+
 /// A half tensor in `f32`, for gradients of several steps: they round once, when the tape casts them back.
 pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
     if x.dtype().is_half() {
@@ -179,15 +180,9 @@ pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// `y[i] = f(x[i])` in the float lane of a function that is the same for both.
-pub(crate) trait Formula: Sync {
-    /// The function.
-    fn at<T: Real>(&self, x: T) -> T;
-}
-
 /// Runs a formula over an input.
 pub(crate) fn float(x: &Host<'_>, y: &mut HostMut<'_>, formula: &impl Formula) {
-    with_float!(x.dtype(), T => map::map1::<T, T>(x, y, |x| formula.at(x)));
+    with_float!(x.dtype(), T => map::formula::<T>(x, y, formula));
 }
 
 /// Whether a gradient is being computed that nobody differentiates again, so that a fused kernel may compute it.

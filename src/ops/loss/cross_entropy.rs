@@ -1,7 +1,11 @@
-//! `cross_entropy`: minus the log-likelihood of classes under logits.
+//! `cross_entropy`: minus the log-likelihood of classes under logits; labels without weights in one kernel, and its gradient.
 
 use super::Reduction;
 use super::nll_loss::{Labelled, check_labels, check_weight, class_dim, label};
+use crate::cpu::lane::Lane;
+use crate::cpu::rows;
+use crate::ops::elementwise::unary::may_fuse;
+use crate::ops::norm::{largest, total};
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -190,12 +194,29 @@ impl Op for CrossEntropy {
         } else {
             check_labels("cross_entropy", x)?;
         }
-        plan.output(
-            self.reduction
-                .shape(&input.shape.without(class_dim(&input.shape))),
-            input.dtype,
-        );
+        let rows = input.shape.without(class_dim(&input.shape));
+        plan.output(self.reduction.shape(&rows), input.dtype);
+        if plan.is_taped() && !plan.is_on_ascend() && self.is_fused(x) {
+            plan.auxiliary(rows, widened(input.dtype));
+        }
         Ok(())
+    }
+
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        let metas = x.iter().map(|x| Meta {
+            shape: *x.shape(),
+            dtype: x.dtype(),
+        });
+        if !self.is_fused(&metas.collect::<Vec<_>>()) {
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Cpu,
+                x[0].dtype(),
+                "the op is composed of others",
+            ));
+        }
+        with_float!(x[0].dtype(), T => self.lines::<T>(x, y))?;
+        Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
@@ -216,11 +237,205 @@ impl Op for CrossEntropy {
     }
 
     fn gradient(&self) -> Gradient {
-        Gradient::Compose
+        Gradient::Backward
+    }
+
+    /// The auxiliary output is the logarithm of each row's sum.
+    fn saves(&self) -> Saves {
+        Saves::INPUTS.and_output(1)
+    }
+
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        let (dy, x, target) = (cx.gradient()?, cx.input(0)?, cx.input(1)?);
+        let op = CrossEntropyBackward(*self);
+        let dx = if may_fuse() {
+            run_one(&op, &[dy, x, target, cx.output(1)?])?
+        } else {
+            self.slope(dy, x, target)?
+        };
+        Ok(smallvec![Some(dx), None])
     }
 
     fn cast(&self) -> CastRule {
         CastRule::Full
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(*self)
+    }
+}
+
+/// `e^(x - top)` summed over a line, in parts of their own so that no sum grows long.
+#[inline(always)]
+fn sum_of_exponentials<T: Float>(line: &[T], top: T) -> T {
+    let parts = line.chunks(1024);
+    parts.fold(T::ZERO, |sum, part| {
+        sum.plus(total(part, |x| Float::exp(x.minus(top))))
+    })
+}
+
+impl CrossEntropy {
+    /// Whether one kernel computes the form: labels along the last dim, without weights or smoothing.
+    fn is_fused(&self, x: &[Meta]) -> bool {
+        x.len() == 2 && self.smoothing == 0.0 && x[0].shape.rank() <= 2 && !x[1].dtype.is_float()
+    }
+
+    /// The labels, none where the row is ignored, and how many count.
+    fn checked(&self, target: &Host<'_>, classes: usize) -> Result<(Vec<Option<usize>>, usize)> {
+        let mut wide = vec![0i64; target.elements()];
+        if let Some(mut out) = HostMut::from_slice(&mut wide, target.shape()) {
+            map::copy(target, &mut out);
+        }
+        let label = |label: i64| match usize::try_from(label) {
+            _ if label == self.ignore => Ok(None),
+            Ok(own) if own < classes => Ok(Some(own)),
+            _ => Err(Error::Index {
+                op: self.name(),
+                index: label,
+                len: classes,
+            }),
+        };
+        let labels: Vec<Option<usize>> = wide.into_iter().map(label).collect::<Result<_>>()?;
+        let counted = labels.iter().flatten().count();
+        Ok((labels, counted))
+    }
+
+    /// The losses row by row, their reduction, and the logarithms of the sums if they are asked for.
+    fn lines<T: Lane + Float>(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<()> {
+        let dim = class_dim(x[0].shape());
+        let (labels, counted) = self.checked(&x[1], x[0].shape().size(dim))?;
+        let kept = x[0].shape().with(dim, 1);
+        let mut losses = vec![T::ZERO; labels.len()];
+        let mut logarithms = vec![T::ZERO; labels.len()];
+        let (loss, logarithm) = (
+            HostMut::from_slice(&mut losses, &kept),
+            HostMut::from_slice(&mut logarithms, &kept),
+        );
+        if let (Some(mut loss), Some(mut logarithm)) = (loss, logarithm) {
+            let simd = Simd::best();
+            let outputs = [&mut loss, &mut logarithm];
+            rows::rows::<T, 1, 2>(
+                [&x[0]],
+                outputs,
+                &rows::one(dim),
+                |row, [x], [loss, out]| {
+                    let logarithm = vectorised!(simd, {
+                        let top = largest(x);
+                        Float::ln(sum_of_exponentials(x, top)).plus(top)
+                    });
+                    out.fill(logarithm);
+                    let picked = labels[row].and_then(|label| x.get(label));
+                    loss.fill(picked.map_or(T::ZERO, |x| logarithm.minus(*x)));
+                },
+            );
+        }
+        if let (Some(out), Some(sums)) = (
+            y.get_mut(1),
+            Host::from_slice(&logarithms, &x[1].shape().clone()),
+        ) {
+            map::copy(&sums, out);
+        }
+        if self.reduction == Reduction::None {
+            if let Some(losses) = Host::from_slice(&losses, x[1].shape()) {
+                map::copy(&losses, &mut y[0]);
+            }
+            return Ok(());
+        }
+        let sum: f64 = losses.iter().map(|loss| loss.to_f64()).sum();
+        let divisor = if self.reduction == Reduction::Mean {
+            counted as f64
+        } else {
+            1.0
+        };
+        map::fill(&mut y[0], T::from_f64(sum / divisor));
+        Ok(())
+    }
+
+    /// The gradient of the fused form in differentiable ops: the probabilities, less 1 at the label.
+    fn slope(&self, dy: &Tensor, x: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let dim = class_dim(x.shape()) as i64;
+        let wide = x.to_dtype(widened(x.dtype()))?;
+        let ignored = target.eq(self.ignore)?;
+        let safe = ignored.where_cond(0i64, &target.to_dtype(DType::I64)?)?;
+        let hot = safe
+            .one_hot(x.shape().size(class_dim(x.shape())))?
+            .to_dtype(wide.dtype())?;
+        let mut share = dy.to_dtype(wide.dtype())?.expand(*target.shape())?;
+        if self.reduction == Reduction::Mean {
+            let counted = target.ne(self.ignore)?.to_dtype(wide.dtype())?.sum(())?;
+            share = share.div(&counted)?;
+        }
+        let share = ignored.where_cond(0.0, &share)?.unsqueeze(dim)?;
+        wide.softmax(dim)?
+            .sub(&hot)?
+            .mul(&share)?
+            .to_dtype(x.dtype())
+    }
+}
+
+/// The gradient of the fused form as one kernel; the inputs are `dy`, `x`, the labels and the logarithms of the sums.
+#[derive(Debug, Clone, Copy)]
+struct CrossEntropyBackward(CrossEntropy);
+
+impl CrossEntropyBackward {
+    fn lines<T: Lane + Float>(&self, x: &[Host<'_>], y: &mut HostMut<'_>) -> Result<()> {
+        let dim = class_dim(x[1].shape());
+        let (labels, counted) = self.0.checked(&x[2], x[1].shape().size(dim))?;
+        let (dy, sums) = (lanes::<T>(&x[0].broadcast(x[2].shape())), lanes::<T>(&x[3]));
+        let divisor = if self.0.reduction == Reduction::Mean {
+            T::from_f64(counted as f64)
+        } else {
+            T::ONE
+        };
+        let simd = Simd::best();
+        rows::rows::<T, 1, 1>([&x[1]], [y], &rows::one(dim), |row, [x], [dx]| {
+            let Some(label) = labels[row] else {
+                return dx.fill(T::ZERO);
+            };
+            let (share, sum) = (dy[row].over(divisor), sums[row]);
+            vectorised!(simd, {
+                for (dx, x) in dx.iter_mut().zip(x) {
+                    *dx = Float::exp(x.minus(sum)).times(share);
+                }
+            });
+            if let Some(dx) = dx.get_mut(label) {
+                *dx = dx.minus(share);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The elements as lanes, in row-major order.
+fn lanes<T: Lane>(x: &Host<'_>) -> Vec<T> {
+    let mut values = vec![T::ZERO; x.elements()];
+    if let Some(mut out) = HostMut::from_slice(&mut values, x.shape()) {
+        map::copy(x, &mut out);
+    }
+    values
+}
+
+impl Op for CrossEntropyBackward {
+    fn name(&self) -> &'static str {
+        "cross_entropy_backward"
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(x[1].shape, x[1].dtype);
+        Ok(())
+    }
+
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        with_float!(x[1].dtype(), T => self.lines::<T>(x, &mut y[0]))?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        Ok(smallvec![self.0.slope(&x[0], &x[1], &x[2])?])
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Compose
     }
 
     fn boxed(&self) -> Box<dyn Op> {

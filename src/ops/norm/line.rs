@@ -163,7 +163,8 @@ fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'
     }
     let (inputs, mask, simd) = ([&x[0], &ones, &zeros], op.mask(shape.rank()), Simd::best());
     let (form, epsilon) = (op.form, T::from_f64(op.epsilon(x[0].dtype())));
-    let line = |inputs: [&[T]; 3], y: &mut [T]| simd.run(|| normalise(form, epsilon, inputs, y));
+    let line =
+        |inputs: [&[T]; 3], y: &mut [T]| vectorised!(simd, normalise(form, epsilon, inputs, y));
     match y {
         [y, mean, rstd] => rows::rows(
             inputs,
@@ -407,7 +408,7 @@ fn gradient_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostM
         &mask,
         length,
         |inputs, [dx], sums| {
-            simd.run(|| line_gradient(form, inputs, dx, sums));
+            vectorised!(simd, line_gradient(form, inputs, dx, sums));
         },
     );
     let wanted = sums

@@ -49,7 +49,7 @@ impl Op for LogSoftmax {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
         let simd = Simd::best();
-        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| simd.run(|| {
+        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
             let sum = total(x, |x| Float::exp(x.minus(top)));
             let logarithm = Float::ln(sum);

@@ -67,6 +67,26 @@ pub(crate) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
         })
 }
 
+/// Writes `e^(x - top)` of a line; returns their sum.
+#[inline(always)]
+fn exponentials<T: Float>(x: &[T], top: T, y: &mut [T]) -> T {
+    let (xs, x_rest) = x.as_chunks::<16>();
+    let (ys, y_rest) = y.as_chunks_mut::<16>();
+    let mut sums = [T::ZERO; 16];
+    for (x, y) in xs.iter().zip(ys) {
+        for lane in 0..16 {
+            y[lane] = Float::exp(x[lane].minus(top));
+            sums[lane] = sums[lane].plus(y[lane]);
+        }
+    }
+    let mut sum = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
+    for (x, y) in x_rest.iter().zip(y_rest) {
+        *y = Float::exp(x.minus(top));
+        sum = sum.plus(*y);
+    }
+    sum
+}
+
 /// As `total`, over pairs.
 #[inline(always)]
 pub(crate) fn total2<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
@@ -96,12 +116,9 @@ impl Op for Softmax {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
         let simd = Simd::best();
-        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| simd.run(|| {
+        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = Float::exp(x.minus(top));
-            }
-            let scale = T::ONE.over(total(y, |y| y));
+            let scale = T::ONE.over(exponentials(x, top, y));
             for y in y {
                 *y = y.times(scale);
             }
@@ -189,7 +206,7 @@ impl Op for SoftmaxBackward {
         let mask = rows::one(x[1].shape().axis_or_scalar(self.name(), self.dim)?);
         let simd = Simd::best();
         let logarithm = self.logarithm;
-        with_float!(y[0].dtype(), T => rows::rows::<T, 2, 1>([&x[0], &x[1]], [&mut y[0]], &mask, |_, [dy, y], [dx]| simd.run(|| {
+        with_float!(y[0].dtype(), T => rows::rows::<T, 2, 1>([&x[0], &x[1]], [&mut y[0]], &mask, |_, [dy, y], [dx]| vectorised!(simd, {
             if logarithm {
                 let sum = total(dy, |dy| dy);
                 for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {

@@ -2,7 +2,7 @@
 
 use super::generator::Reserved;
 use super::rand::RandomOptions;
-use crate::cpu::random::{counters, fill};
+use crate::cpu::random::{counters, fill, thin_out};
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -75,20 +75,16 @@ impl Op for Dropout {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (bound, scale) = rule(self.p);
         let Reserved { seed, offset, .. } = self.source;
-        let flat = x[0].layout().is_contiguous();
         with_float!(x[0].dtype(), T => {
             let scale = T::from_f64(scale);
-            let factor = move |word: u32| if u64::from(word) < bound { T::ZERO } else { scale };
             match x[0].as_slice::<T>() {
-                Some(values) if flat => fill::<T>(&mut y[0], seed, offset, |index, word| {
-                    values.get(index).map_or(T::ZERO, |x| x.times(factor(word)))
-                }),
-                _ => {
+                Some(values) => thin_out::<T>(values, &mut y[0], (seed, offset), bound, scale),
+                None => {
                     let mut values = vec![T::ZERO; x[0].elements()];
                     if let Some(mut wide) = HostMut::from_slice(&mut values, x[0].shape()) {
-                        map::map1::<T, T>(&x[0], &mut wide, |x| x);
+                        map::copy(&x[0], &mut wide);
                     }
-                    fill::<T>(&mut y[0], seed, offset, |index, word| values.get(index).map_or(T::ZERO, |x| x.times(factor(word))));
+                    thin_out::<T>(&values, &mut y[0], (seed, offset), bound, scale);
                 }
             }
         });

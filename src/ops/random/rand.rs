@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::generator::{Generator, Reserved, default_generator};
-use crate::cpu::random::{counters, fill, fill_wide};
+use crate::cpu::random::{counters, fill, fill_normal, fill_wide};
 use crate::ops::prelude::*;
 
 /// Settings of random tensors. Made from `()`, or from a device.
@@ -156,7 +156,7 @@ pub(super) fn wide_unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A standard normal number from 64 bits, by Box and Muller.
+/// A standard normal double from 64 bits, by Box and Muller.
 fn normal(bits: u64) -> f64 {
     let (first, second) = ((bits >> 32) as f64 + 0.5, (bits as u32) as f64);
     let radius = (-2.0 * (first / (1u64 << 32) as f64).ln()).sqrt();
@@ -250,9 +250,8 @@ impl Op for Random {
             (Distribution::Uniform, dtype) => {
                 fill::<f32>(y, seed, offset, |_, word| unit(word, dtype))
             }
-            (Distribution::Normal, dtype) => {
-                with_float!(dtype, T => fill_wide::<T>(y, seed, offset, |bits| T::from_f64(normal(bits))))
-            }
+            (Distribution::Normal, DType::F64) => fill_wide::<f64>(y, seed, offset, normal),
+            (Distribution::Normal, _) => fill_normal(y, seed, offset),
             (Distribution::Integers { low, high }, dtype) => {
                 let span = high.wrapping_sub(low) as u64;
                 let place = |bits: u64| {

@@ -58,16 +58,40 @@ pub(super) fn wins<T: Number>(end: End, x: T, best: T) -> bool {
             })
 }
 
-/// Where the first of the winning elements of a line stands.
-#[inline(always)]
+/// Where the first of the winning elements of a line stands: the best value in vectors, then where it is.
 fn first<T: Number>(end: End, line: &[T]) -> usize {
-    let mut best = 0;
-    for (index, x) in line.iter().enumerate().skip(1) {
-        if wins(end, *x, line[best]) {
-            best = index;
+    let simd = Simd::best();
+    let best = vectorised!(simd, best_of(end, line));
+    let is_best = |x: &T| *x == best || (best.is_nan() && x.is_nan());
+    let mut done = 0;
+    for part in line.chunks(256) {
+        let found = vectorised!(simd, part.iter().fold(false, |found, x| found | is_best(x)));
+        if found {
+            return done + part.iter().position(is_best).unwrap_or(0);
+        }
+        done += part.len();
+    }
+    0
+}
+
+/// The winning value of a line.
+#[inline(always)]
+fn best_of<T: Number>(end: End, line: &[T]) -> T {
+    let better = |a: T, b: T| match end {
+        End::Largest => a.larger(b),
+        End::Smallest => a.smaller(b),
+    };
+    let Some(first) = line.first() else {
+        return T::ZERO;
+    };
+    let (chunks, rest) = line.as_chunks::<16>();
+    let mut lanes = [*first; 16];
+    for chunk in chunks {
+        for lane in 0..16 {
+            lanes[lane] = better(lanes[lane], chunk[lane]);
         }
     }
-    best
+    rest.iter().chain(&lanes).fold(*first, |a, b| better(a, *b))
 }
 
 /// `amax` and `amin`.

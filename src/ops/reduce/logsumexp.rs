@@ -55,7 +55,7 @@ impl Op for LogSumExp {
             self.options.kept("logsumexp", x[0].shape())?,
         ));
         let simd = Simd::best();
-        with_float!(x[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y], &mask, |_, [x], [y]| simd.run(|| {
+        with_float!(x[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
             let top = if top == T::LOWEST || top == T::HIGHEST { T::ZERO } else { top };
             y.fill(Float::ln(total(x, |x| Float::exp(x.minus(top)))).plus(top));

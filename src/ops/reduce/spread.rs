@@ -179,7 +179,7 @@ impl Spread {
         let kept = self.options.reduce.kept(self.name(), x.shape())?;
         let (divisor, root, simd) = (self.divisor(count), self.form == Form::Std, Simd::best());
         let spread = |line: &[T]| {
-            simd.run(|| {
+            vectorised!(simd, {
                 let mean = mean_of(line);
                 let variance = wide(line, |x| (x - mean) * (x - mean)) / divisor;
                 (

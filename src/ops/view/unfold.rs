@@ -151,10 +151,10 @@ impl Grid {
         let pairs = [
             (batch, strides[0]),
             (channels, strides[1]),
-            (self.kernel[0], self.dilation[0] * strides[2]),
-            (self.kernel[1], self.dilation[1] * strides[3]),
-            (self.windows[0], self.stride[0] * strides[2]),
-            (self.windows[1], self.stride[1] * strides[3]),
+            (self.kernel[0], self.dilation[0].saturating_mul(strides[2])),
+            (self.kernel[1], self.dilation[1].saturating_mul(strides[3])),
+            (self.windows[0], self.stride[0].saturating_mul(strides[2])),
+            (self.windows[1], self.stride[1].saturating_mul(strides[3])),
         ];
         Layout::from_pairs(pairs, 0)
     }
@@ -239,8 +239,10 @@ impl Tensor {
         let windows = window(&image, grid.layout(batch, channels))?;
         let sizes = [
             batch,
-            channels * grid.kernel[0] * grid.kernel[1],
-            grid.windows[0] * grid.windows[1],
+            channels
+                .saturating_mul(grid.kernel[0])
+                .saturating_mul(grid.kernel[1]),
+            grid.windows[0].saturating_mul(grid.windows[1]),
         ];
         if self.rank() == 4 {
             windows.reshape(sizes)
@@ -279,8 +281,8 @@ impl Tensor {
         };
         let batch = if self.rank() == 3 { self.dims()[0] } else { 1 };
         let (size, windows) = (
-            grid.kernel[0] * grid.kernel[1],
-            grid.windows[0] * grid.windows[1],
+            grid.kernel[0].saturating_mul(grid.kernel[1]),
+            grid.windows[0].saturating_mul(grid.windows[1]),
         );
         if rows % size != 0 || rows == 0 || count != windows {
             let want = format!("a multiple of {size} rows, and {windows} columns");
@@ -386,7 +388,7 @@ impl Op for WindowSum {
         };
         with_lane!(x[0].dtype(), T => {
             map::fill(&mut y[0], T::ZERO);
-            in_lanes::<T>(&mut y[0], |target| scatter(&x[0], &paths, target, |sum, x| sum.plus(x)));
+            in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&x[0], &paths, target, |sum, x| sum.plus(x)))?;
         });
         Ok(Counts::EXACT)
     }

@@ -3,12 +3,16 @@
 //! Knows attribute names. Must not know values.
 
 mod activation;
+mod attention;
 mod creation;
 mod elementwise;
 mod index;
 mod linear;
 mod loss;
+mod moe;
 mod norm;
+mod quant;
+mod recurrent;
 mod reduce;
 mod sort;
 mod update;
@@ -22,12 +26,16 @@ pub type Call = fn(&Args) -> Result<Vec<Tensor>>;
 
 const FAMILIES: &[&[(&str, Call)]] = &[
     activation::CALLS,
+    attention::CALLS,
     creation::CALLS,
     elementwise::CALLS,
     index::CALLS,
     linear::CALLS,
     loss::CALLS,
+    moe::CALLS,
     norm::CALLS,
+    quant::CALLS,
+    recurrent::CALLS,
     reduce::CALLS,
     sort::CALLS,
     update::CALLS,

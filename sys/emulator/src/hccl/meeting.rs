@@ -322,12 +322,11 @@ pub(crate) fn connect_all(ranks: usize) -> Result<Vec<Arc<Link>>, Failure> {
     let mut sockets: Vec<Vec<Option<TcpStream>>> = (0..ranks)
         .map(|_| (0..ranks).map(|_| None).collect())
         .collect();
-    for low in 0..ranks {
-        for high in low + 1..ranks {
-            sockets[high][low] =
-                Some(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failure)?);
-            sockets[low][high] = Some(listener.accept().map_err(failure)?.0);
-        }
+    let pairs = (0..ranks).flat_map(|low| (low + 1..ranks).map(move |high| (low, high)));
+    for (low, high) in pairs {
+        sockets[high][low] =
+            Some(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failure)?);
+        sockets[low][high] = Some(listener.accept().map_err(failure)?.0);
     }
     sockets
         .into_iter()

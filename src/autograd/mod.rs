@@ -4,6 +4,8 @@
 
 pub(crate) mod backward;
 pub mod check;
+mod checkpoint;
 pub(crate) mod tape;
 
 pub use backward::{BackwardOptions, Gradients};
+pub use checkpoint::checkpoint;

@@ -2,4 +2,6 @@
 //!
 //! Knows configurations and names of files. Must not know training.
 
+pub mod bert;
 pub mod deepseek;
+mod fields;

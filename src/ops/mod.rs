@@ -14,14 +14,20 @@ macro_rules! rooms {
 }
 
 pub mod activation;
+pub mod attention;
+pub mod conv;
 pub mod creation;
 pub mod elementwise;
 pub mod index;
 pub mod linear;
 pub mod loss;
+pub mod moe;
 pub mod norm;
+pub mod pool;
 pub(crate) mod prelude;
+pub mod quant;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod sort;
 pub mod update;
@@ -31,13 +37,19 @@ use crate::op::OpInfo;
 
 const FAMILIES: &[&[OpInfo]] = &[
     activation::CATALOG,
+    attention::CATALOG,
+    conv::CATALOG,
     creation::CATALOG,
     elementwise::CATALOG,
     index::CATALOG,
     linear::CATALOG,
     loss::CATALOG,
+    moe::CATALOG,
     norm::CATALOG,
+    pool::CATALOG,
+    quant::CATALOG,
     random::CATALOG,
+    recurrent::CATALOG,
     reduce::CATALOG,
     sort::CATALOG,
     update::CATALOG,

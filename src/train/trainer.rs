@@ -174,7 +174,8 @@ impl std::fmt::Debug for dyn Module + '_ {
     }
 }
 
-/// The loss of a batch, which is on the trainer's device.
+/// The loss of a batch, which is on the trainer's device. It may depend on nothing else that changes from step to step: after
+/// a fault, batches of earlier steps are given to it again.
 pub type LossOf<'f, 'a> = dyn Fn(&Tensor) -> Result<StepLoss<'a>> + 'f;
 
 /// How far a step had come when it failed.

@@ -3,7 +3,8 @@
 //! Knows the order of a layer's parts. Must not know the model around it.
 
 use super::Config;
-use crate::error::Result;
+use crate::autograd::checkpoint;
+use crate::error::{Error, Result};
 use crate::nn::{
     Experts, ExpertsSize, Init, LatentAttention, LatentAttentionOptions, LatentCache, Mixture,
     Module, Phase, Place, RmsNorm, Rotation, Router, RouterOptions, Routing, SwiGlu, SwiGluSize,
@@ -131,6 +132,39 @@ impl Block {
         let attended = self.before.forward(x)?;
         let attended = self.attention.forward(&attended, rotation, phase)?;
         self.finish(&x.add(&attended)?)
+    }
+
+    /// As [`Block::forward`] in training, with only the input kept for the gradient.
+    pub(super) fn forward_checkpointed(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+    ) -> Result<(Tensor, Option<Routing>)> {
+        let (block, rotation) = (self.clone(), rotation.clone());
+        let parameters: Vec<Tensor> = self
+            .parameters()
+            .iter()
+            .map(|(_, parameter)| parameter.tensor())
+            .collect();
+        let body = move |x: &[Tensor]| {
+            let (y, routing) = block.forward(&x[0], &rotation, Phase::Training)?;
+            let parts = routing.map(|own| [own.weights, own.experts, own.scores]);
+            Ok(std::iter::once(y)
+                .chain(parts.into_iter().flatten())
+                .collect())
+        };
+        let mut made = checkpoint(&[x], &parameters.iter().collect::<Vec<_>>(), body)?.into_iter();
+        let missing = || Error::NoGradient { op: "checkpoint" };
+        let y = made.next().ok_or_else(missing)?;
+        let routing = match (made.next(), made.next(), made.next()) {
+            (Some(weights), Some(experts), Some(scores)) => Some(Routing {
+                weights,
+                experts,
+                scores,
+            }),
+            _ => None,
+        };
+        Ok((y, routing))
     }
 
     /// As [`Block::forward`] for tokens that follow those in the cache.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::fields::Fields;
 use crate::error::{Error, Result};
+use crate::models::fields::Fields;
 use crate::nn::{Activation, GroupScore, Pairing, RotaryScaling, Scoring};
 
 /// The call that errors of a configuration name.
@@ -168,7 +168,7 @@ impl Config {
             return Err(Error::format(OP, "got no JSON object, wanted one"));
         };
         let mut config = Config::default();
-        let fields = Fields::of(&source);
+        let fields = Fields::of(OP, &source);
         config.read_sizes(&fields)?;
         config.read_experts(&fields)?;
         config.read_rules(&fields)?;
@@ -277,7 +277,7 @@ impl Config {
         let Some(inner) = fields.object("quantization_config")? else {
             return Ok(());
         };
-        let inner = Fields::of(inner);
+        let inner = Fields::of(OP, inner);
         if !matches!(inner.text("quant_method")?, None | Some("fp8")) {
             return Err(inner.refuse("quant_method", "fp8"));
         }

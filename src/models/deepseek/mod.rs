@@ -4,7 +4,6 @@
 
 mod block;
 mod config;
-mod fields;
 mod files;
 mod generate;
 mod layout;

@@ -40,6 +40,7 @@ pub struct DeepSeek {
     head: Linear,
     predictors: Vec<Predictor>,
     rotary: Rotary,
+    checkpointed: bool,
 }
 
 /// The terms of a loss beside the cross entropy of the next token.
@@ -117,12 +118,21 @@ impl DeepSeek {
             head,
             predictors,
             rotary: Rotary::new(rotary)?,
+            checkpointed: false,
         })
     }
 
     /// The model whose files say this of it.
     pub(super) fn described(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The same model with the layers' inner results not kept in training but computed again for the gradient: the memory of
+    /// one layer's instead of all, for one more forward pass.
+    #[must_use]
+    pub fn checkpointed(mut self) -> Self {
+        self.checkpointed = true;
         self
     }
 
@@ -181,7 +191,11 @@ impl DeepSeek {
         let rotation = self.rotary.rotation(*length, 0, tokens.device())?;
         let mut x = self.embedding.forward(tokens)?;
         for layer in &self.layers {
-            let (next, routing) = layer.forward(&x, &rotation, phase)?;
+            let (next, routing) = if self.checkpointed && phase == Phase::Training {
+                layer.forward_checkpointed(&x, &rotation)?
+            } else {
+                layer.forward(&x, &rotation, phase)?
+            };
             routings.extend(routing);
             x = next;
         }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::Config;
 use super::config::OP;
-use super::fields::Fields;
 use crate::error::{Error, Result};
+use crate::models::fields::Fields;
 use crate::nn::RotaryScaling;
 
 /// The factor that a context stretched by `scale` gives scores (YaRN, section 3.4).
@@ -23,7 +23,7 @@ pub(super) fn read(config: &mut Config, fields: &Fields<'_>) -> Result<()> {
     fields.number("rope_theta", &mut config.rope_theta)?;
     let scaling = fields.object("rope_scaling")?;
     if let Some(inner) = scaling.or(fields.object("rope_parameters")?) {
-        let inner = Fields::of(inner);
+        let inner = Fields::of(OP, inner);
         inner.number("rope_theta", &mut config.rope_theta)?;
         let kind = inner.first(&["rope_type", "type"]);
         let kind = inner.text(kind)?.unwrap_or("default");

@@ -3,12 +3,18 @@
 //! Knows attribute names. Must not know values.
 
 mod activation;
+mod attention;
+mod conv;
 mod creation;
 mod elementwise;
 mod index;
 mod linear;
 mod loss;
+mod moe;
 mod norm;
+mod pool;
+mod quant;
+mod recurrent;
 mod reduce;
 mod sort;
 mod update;
@@ -22,12 +28,18 @@ pub type Call = fn(&Args) -> Result<Vec<Tensor>>;
 
 const FAMILIES: &[&[(&str, Call)]] = &[
     activation::CALLS,
+    attention::CALLS,
+    conv::CALLS,
     creation::CALLS,
     elementwise::CALLS,
     index::CALLS,
     linear::CALLS,
     loss::CALLS,
+    moe::CALLS,
     norm::CALLS,
+    quant::CALLS,
+    recurrent::CALLS,
+    pool::CALLS,
     reduce::CALLS,
     sort::CALLS,
     update::CALLS,
@@ -125,6 +137,11 @@ impl<'a> Args<'a> {
 
     fn attr(&self, name: &str) -> Option<&'a Value> {
         self.attrs.get(name).filter(|value| !value.is_null())
+    }
+
+    /// An attribute as it stands in the file.
+    pub fn raw(&self, name: &str) -> Option<&'a Value> {
+        self.attr(name)
     }
 
     /// Whether the attribute is given (null counts as not given).

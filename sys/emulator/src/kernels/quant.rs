@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn};
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
+    ("aclnnQuantize", to_grid as Prepare),
     ("aclnnAscendQuant", quantise as Prepare),
     ("aclnnAscendQuantV3", quantise as Prepare),
     ("aclnnAscendAntiQuant", antiquantise as Prepare),
@@ -120,6 +121,53 @@ fn quantise(call: &Call) -> Result<Work, Refusal> {
             })
             .collect();
         store_small(&out, &values)
+    }))
+}
+
+/// out = round(x / scales + zeroPoints), clipped; scales and zero points one for all or one for each index of the axis.
+fn to_grid(call: &Call) -> Result<Work, Refusal> {
+    let (x, scales, zeros) = (call.tensor(0)?, call.tensor(1)?, call.optional_tensor(2));
+    let (dtype, axis, out) = (call.dtype(3)?, call.int(4)?, call.tensor(5)?);
+    let (lowest, highest) = match dtype {
+        DType::I8 => (-128.0, 127.0),
+        DType::U8 => (0.0, 255.0),
+        DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        other => return Err(call.invalid(format!("dtype is {other}, wanted i8, u8 or i32"))),
+    };
+    call.expect_dtype("out", &out, &[dtype])?;
+    call.expect_shape("out", &out, x.shape())?;
+    let rank = x.rank() as i64;
+    let at = if axis < 0 { axis + rank } else { axis };
+    if !(0..rank.max(1)).contains(&at) {
+        return Err(call.invalid(format!("axis is {axis} of {rank} dims")));
+    }
+    let count = scales.count();
+    let size = x.shape().get(at as usize).copied().unwrap_or(1);
+    if scales.rank() != 1 || (count != 1 && count != size) {
+        return Err(call.invalid(format!("scales {:?} along {size}", scales.shape())));
+    }
+    if x.dtype() != DType::F32 {
+        same_dtype(call, "scales", &scales, &x)?;
+    }
+    if let Some(zeros) = &zeros {
+        call.expect_shape("zeroPoints", zeros, scales.shape())?;
+    }
+    let inner = volume(&x.shape()[(at as usize + 1).min(x.rank())..]);
+    Ok(Work::new(move || {
+        let steps = scales.load_vec::<f32>();
+        let shifts = zeros.as_ref().map(|zeros| zeros.load_vec::<f64>());
+        let whole = |(at, value): (usize, f32)| {
+            let own = if count == 1 {
+                0
+            } else {
+                at / inner.max(1) % size
+            };
+            let shift = shifts.as_ref().map_or(0.0, |shifts| shifts[own]);
+            let sum = f64::from(value / steps[own]) + shift;
+            sum.round_ties_even().clamp(lowest, highest) as i64
+        };
+        let values = x.load_vec::<f32>().into_iter().enumerate().map(whole);
+        out.store_slice(&values.collect::<Vec<_>>())
     }))
 }
 

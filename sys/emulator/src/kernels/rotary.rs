@@ -88,6 +88,61 @@ fn check(call: &Call, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<usize, R
     Ok(width)
 }
 
+/// The tables that the manual lists: 11SD, 1S1D or S11D; in half mode also B1SD, BS1D, SB1D and the shape of x.
+fn check_forms(call: &Call, x: &Tensor, cos: &Tensor, mode: Mode) -> Result<(), Refusal> {
+    let refuse = || {
+        call.invalid(format!(
+            "no such form: {mode:?} with x {:?} and cos {:?}",
+            x.shape(),
+            cos.shape()
+        ))
+    };
+    let (&[first, second, third, width], &[a, b, c, _]) = (x.shape(), cos.shape()) else {
+        return Err(refuse());
+    };
+    let bnsd = (a, b, c) == (1, 1, third);
+    let bsnd = (a, b, c) == (1, second, 1);
+    let sbnd = (a, b, c) == (first, 1, 1);
+    if mode == Mode::Interleaved {
+        let heads = [
+            (bnsd, first * second),
+            (bsnd, first * third),
+            (sbnd, second * third),
+        ];
+        return if heads.iter().any(|(form, heads)| *form && *heads < 1000) {
+            Ok(())
+        } else {
+            Err(refuse())
+        };
+    }
+    let by_batch = (a, b, c) == (first, 1, third) || (a, b, c) == (first, second, 1);
+    let limits = [
+        (bsnd, [first, third]),
+        (sbnd, [second, third]),
+        (
+            bnsd || by_batch || x.shape() == cos.shape(),
+            [first, second],
+        ),
+    ];
+    let Some((_, others)) = limits.into_iter().find(|(form, _)| *form) else {
+        return Err(refuse());
+    };
+    let heads = first * second;
+    let whole = (width / 2 * x.dtype().bits()).is_multiple_of(256);
+    let balanced = if whole {
+        heads <= third * 8
+    } else {
+        heads * 2 <= third.div_ceil(CORES) || width >= 80
+    };
+    if others.iter().any(|dim| *dim >= 1000) || (bnsd && !bsnd && !sbnd && !balanced) {
+        return Err(refuse());
+    }
+    Ok(())
+}
+
+/// The vector cores that the emulated chip has.
+const CORES: usize = 40;
+
 fn rotary(call: &Call) -> Result<Work, Refusal> {
     let (x, cos, sin, out) = (
         call.tensor(0)?,
@@ -97,6 +152,7 @@ fn rotary(call: &Call) -> Result<Work, Refusal> {
     );
     let mode = Mode::of(call, 3)?;
     let width = check(call, &x, &cos, &sin)?;
+    check_forms(call, &x, &cos, mode)?;
     call.expect_shape("out", &out, x.shape())?;
     Ok(Work::new(move || {
         let positions = broadcast_positions(cos.shape(), x.shape());
@@ -112,6 +168,7 @@ fn rotary_grad(call: &Call) -> Result<Work, Refusal> {
     let mode = Mode::of(call, 4)?;
     let dx = call.tensor(5)?;
     let width = check(call, &dy, &cos, &sin)?;
+    check_forms(call, &dy, &cos, mode)?;
     call.expect_shape("dx", &dx, dy.shape())?;
     let tables = match &x {
         Some(x) => {

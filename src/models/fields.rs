@@ -4,32 +4,35 @@
 
 use serde_json::{Map, Value};
 
-use super::config::OP;
 use crate::error::{Error, Result};
 
 /// The fields of an object. A field that is absent leaves the default as it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a>(&'a Map<String, Value>);
+pub(super) struct Fields<'a> {
+    /// The call that errors name.
+    op: &'static str,
+    object: &'a Map<String, Value>,
+}
 
 impl<'a> Fields<'a> {
-    pub fn of(object: &'a Map<String, Value>) -> Self {
-        Fields(object)
+    pub fn of(op: &'static str, object: &'a Map<String, Value>) -> Self {
+        Fields { op, object }
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {
-        self.0.get(name)
+        self.object.get(name)
     }
 
     /// The first of several names that is there, or the first at all.
     pub fn first(&self, names: &[&'static str]) -> &'static str {
-        let there = names.iter().find(|name| self.0.contains_key(**name));
+        let there = names.iter().find(|name| self.object.contains_key(**name));
         there.or(names.first()).copied().unwrap_or_default()
     }
 
     /// The error of a field's present value.
     pub fn refuse(&self, name: &'static str, wanted: &str) -> Error {
         let got = self.get(name).cloned().unwrap_or_default();
-        Error::option(OP, name, format!("got {got}, wanted {wanted}"))
+        Error::option(self.op, name, format!("got {got}, wanted {wanted}"))
     }
 
     pub fn size(&self, name: &'static str, own: &mut usize) -> Result<()> {

@@ -1,0 +1,441 @@
+//! The forward pass: for each block of rows, one sweep over the blocks of keys with a running maximum and sum.
+//!
+//! Knows the order of blocks and the rescaling (Milakov & Gimelshein 2018, Dao et al. 2022). Must not know gradients.
+
+use super::tile::{Extent, Left, PAD, Target, Vector, dot, padded, product};
+use super::{HELD, KEYS, Problem, ROWS, Sink, carve, tasks};
+use crate::cpu::lane::Lane;
+use crate::cpu::number::Float;
+use crate::cpu::simd::Simd;
+use crate::cpu::view::HostMut;
+use crate::error::Result;
+
+/// With this many rows or fewer, keys and values are read once and straight from memory.
+const FEW: usize = 4;
+
+/// `y = softmax(scale q k^T + mask) v` for every head; a row that sees no key is 0. `logs` gets the logarithm of each row's
+/// sum of exponentials (0 for a row that sees no key), which the backward pass starts from.
+pub(crate) fn forward<T>(
+    problem: &Problem<'_>,
+    y: &mut HostMut<'_>,
+    logs: Option<&mut HostMut<'_>>,
+) -> Result<()>
+where
+    T: Lane + Float,
+    for<'s> Run<'s, T>: pulp::WithSimd<Output = ()>,
+{
+    let sizes = problem.sizes;
+    let (heads, rows) = problem.long();
+    if heads == 0 || rows == 0 || sizes.value_width == 0 && logs.is_none() {
+        return Ok(());
+    }
+    let stripe = (HELD / padded(sizes.width.max(sizes.value_width)))
+        .next_multiple_of(ROWS)
+        .min(rows);
+    let pieces = rows.div_ceil(stripe);
+    let y = Sink::new(y, [sizes.rows, sizes.value_width]);
+    let logs = logs.map(|logs| Sink::new(logs, [sizes.rows, 1]));
+    let simd = Simd::best();
+    tasks::<T>(
+        problem.op,
+        heads * pieces,
+        Space::<T>::size(problem, stripe),
+        |index, room| {
+            let start = index % pieces * stripe;
+            simd.vectors(Run {
+                problem,
+                head: index / pieces,
+                rows: start..rows.min(start + stripe),
+                space: Space::new(problem, stripe, room),
+                y: &y,
+                logs: logs.as_ref(),
+            });
+        },
+    )
+}
+
+/// The blocks of one thread.
+struct Space<'a, T> {
+    /// Scaled queries, their results, and their running maxima and sums.
+    queries: &'a mut [T],
+    results: &'a mut [T],
+    tops: &'a mut [T],
+    sums: &'a mut [T],
+    /// A block of keys (transposed), of values, of scores, and rows being packed.
+    keys: &'a mut [T],
+    values: &'a mut [T],
+    scores: &'a mut [T],
+    lines: &'a mut [T],
+}
+
+impl<'a, T: Lane> Space<'a, T> {
+    fn lengths(problem: &Problem<'_>, stripe: usize) -> [usize; 8] {
+        let (width, value_width) = (
+            padded(problem.sizes.width),
+            padded(problem.sizes.value_width),
+        );
+        [
+            stripe * width,
+            stripe * value_width,
+            stripe,
+            stripe,
+            width * KEYS,
+            KEYS * value_width,
+            ROWS.max(FEW) * KEYS,
+            KEYS.max(PAD) * width,
+        ]
+    }
+
+    fn size(problem: &Problem<'_>, stripe: usize) -> usize {
+        Self::lengths(problem, stripe).iter().sum()
+    }
+
+    fn new(problem: &Problem<'_>, stripe: usize, room: &'a mut [T]) -> Self {
+        let lengths = Self::lengths(problem, stripe);
+        let mut rest = room;
+        let [queries, results, tops, sums, keys, values, scores, lines] =
+            lengths.map(|length| carve(&mut rest, length));
+        Space {
+            queries,
+            results,
+            tops,
+            sums,
+            keys,
+            values,
+            scores,
+            lines,
+        }
+    }
+}
+
+/// The rows of one task.
+pub(crate) struct Run<'s, T> {
+    problem: &'s Problem<'s>,
+    head: usize,
+    rows: std::ops::Range<usize>,
+    space: Space<'s, T>,
+    y: &'s Sink<'s>,
+    logs: Option<&'s Sink<'s>>,
+}
+
+macro_rules! run {
+    ($($type:ty),*) => {$(
+        impl pulp::WithSimd for Run<'_, $type> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(mut self, simd: S) {
+                self.whole(simd);
+            }
+        }
+    )*};
+}
+
+run!(f32, f64);
+
+impl<T: Lane + Float> Run<'_, T> {
+    #[inline(always)]
+    fn whole<S: pulp::Simd>(&mut self, simd: S)
+    where
+        T: Vector<S>,
+    {
+        let count = self.rows.len();
+        self.load_queries();
+        self.space.results.fill(T::ZERO);
+        self.space.tops[..count].fill(T::LOWEST);
+        self.space.sums[..count].fill(T::ZERO);
+        let visible = self.problem.visible(self.rows.clone());
+        for first in (0..visible).step_by(KEYS) {
+            let keys = KEYS.min(visible - first);
+            if count <= FEW {
+                self.few(simd, first, keys);
+            } else {
+                self.block(simd, first, keys);
+            }
+        }
+        self.store();
+    }
+
+    /// Queries times the scale.
+    #[inline(always)]
+    fn load_queries(&mut self) {
+        let width = self.problem.sizes.width;
+        let scale = T::from_f64(self.problem.scale);
+        for (line, row) in self
+            .space
+            .queries
+            .chunks_exact_mut(padded(width))
+            .zip(self.rows.clone())
+        {
+            let (head, row) = self.problem.place(self.head, row);
+            let line = &mut line[..width];
+            self.problem.query.read([head, row, 0], line);
+            for x in line {
+                *x = x.times(scale);
+            }
+        }
+    }
+
+    /// A block of keys and values packed, then all rows over it.
+    #[inline(always)]
+    fn block<S: pulp::Simd>(&mut self, simd: S, first: usize, keys: usize)
+    where
+        T: Vector<S>,
+    {
+        let problem = self.problem;
+        let sizes = problem.sizes;
+        let (width, value_width) = (padded(sizes.width), padded(sizes.value_width));
+        let (head, _) = problem.place(self.head, self.rows.start);
+        let space = &mut self.space;
+        for (key, line) in space.lines.chunks_exact_mut(width).take(keys).enumerate() {
+            problem
+                .key
+                .read([head, first + key, 0], &mut line[..sizes.width]);
+        }
+        transpose(space.lines, width, space.keys, [keys, sizes.width]);
+        for (key, line) in space
+            .values
+            .chunks_exact_mut(value_width)
+            .take(keys)
+            .enumerate()
+        {
+            problem
+                .value
+                .read([head, first + key, 0], &mut line[..sizes.value_width]);
+        }
+        for start in (0..self.rows.len()).step_by(ROWS) {
+            let rows = ROWS.min(self.rows.len() - start);
+            let begin = self.rows.start + start;
+            let space = &mut self.space;
+            let keys = keys.min(problem.visible(begin..begin + rows).saturating_sub(first));
+            if keys == 0 {
+                continue;
+            }
+            let queries = Left {
+                values: &space.queries[start * width..],
+                row: width,
+                inner: 1,
+            };
+            let extent = Extent {
+                rows,
+                inner: sizes.width,
+                columns: keys,
+            };
+            product(
+                simd,
+                queries,
+                (space.keys, KEYS),
+                (space.scores, KEYS),
+                extent,
+                Target::Replace,
+            );
+            self.weigh(start, [first, keys]);
+            let space = &mut self.space;
+            let weights = Left {
+                values: &*space.scores,
+                row: KEYS,
+                inner: 1,
+            };
+            let extent = Extent {
+                rows,
+                inner: keys,
+                columns: sizes.value_width,
+            };
+            let results = (&mut space.results[start * value_width..], value_width);
+            product(
+                simd,
+                weights,
+                (space.values, value_width),
+                results,
+                extent,
+                Target::Add,
+            );
+        }
+    }
+
+    /// Turns a block of scores into weights, and rescales the results of its rows to the new maxima.
+    #[inline(always)]
+    fn weigh(&mut self, start: usize, [first, keys]: [usize; 2]) {
+        let problem = self.problem;
+        let value_width = padded(problem.sizes.value_width);
+        let rows = ROWS.min(self.rows.len() - start);
+        let space = &mut self.space;
+        let lines = space.scores.chunks_exact_mut(KEYS).take(rows);
+        for (index, line) in lines.enumerate() {
+            let (head, row) = problem.place(self.head, self.rows.start + start + index);
+            let line = &mut line[..keys];
+            problem.hide(head, row, first, line);
+            let at = start + index;
+            let factor = soften(line, &mut space.tops[at], &mut space.sums[at]);
+            if factor != T::ONE {
+                for x in &mut space.results[at * value_width..(at + 1) * value_width] {
+                    *x = x.times(factor);
+                }
+            }
+        }
+    }
+
+    /// A few rows: each key is read once, in place where it lies right.
+    #[inline(always)]
+    fn few<S: pulp::Simd>(&mut self, simd: S, first: usize, keys: usize)
+    where
+        T: Vector<S>,
+    {
+        let problem = self.problem;
+        let sizes = problem.sizes;
+        let (width, value_width) = (padded(sizes.width), padded(sizes.value_width));
+        let (head, _) = problem.place(self.head, self.rows.start);
+        let rows = self.rows.len();
+        let space = &mut self.space;
+        let direct = problem
+            .key
+            .direct::<T>(head, first, [keys, sizes.width])
+            .map(|lines| (lines, problem.key.row));
+        let (lines, stride) = match direct {
+            Some(direct) => direct,
+            None => {
+                let lines = space.lines.chunks_exact_mut(width).take(keys);
+                for (key, line) in lines.enumerate() {
+                    problem
+                        .key
+                        .read([head, first + key, 0], &mut line[..sizes.width]);
+                }
+                (&*space.lines, width)
+            }
+        };
+        for key in 0..keys {
+            let line = &lines[key * stride..key * stride + sizes.width];
+            for row in 0..rows {
+                let query = &space.queries[row * width..row * width + sizes.width];
+                space.scores[row * KEYS + key] = dot(simd, query, line);
+            }
+        }
+        let direct = (sizes.value_width == value_width)
+            .then(|| {
+                problem
+                    .value
+                    .direct::<T>(head, first, [keys, sizes.value_width])
+            })
+            .flatten()
+            .map(|lines| (lines, problem.value.row));
+        if direct.is_none() {
+            let lines = space.values.chunks_exact_mut(value_width).take(keys);
+            for (key, line) in lines.enumerate() {
+                problem
+                    .value
+                    .read([head, first + key, 0], &mut line[..sizes.value_width]);
+            }
+        }
+        self.weigh(0, [first, keys]);
+        let space = &mut self.space;
+        let values = direct.unwrap_or((&*space.values, value_width));
+        let weights = Left {
+            values: &*space.scores,
+            row: KEYS,
+            inner: 1,
+        };
+        let extent = Extent {
+            rows,
+            inner: keys,
+            columns: sizes.value_width,
+        };
+        product(
+            simd,
+            weights,
+            values,
+            (space.results, value_width),
+            extent,
+            Target::Add,
+        );
+    }
+
+    /// Results over sums, and the logarithms.
+    #[inline(always)]
+    fn store(&mut self) {
+        let value_width = padded(self.problem.sizes.value_width);
+        let space = &mut self.space;
+        for (index, row) in self.rows.clone().enumerate() {
+            let (head, row) = self.problem.place(self.head, row);
+            let (top, sum) = (space.tops[index], space.sums[index]);
+            let blind = sum == T::ZERO;
+            let inverse = if blind { T::ZERO } else { T::ONE.over(sum) };
+            let line = &mut space.results[index * value_width..(index + 1) * value_width];
+            for x in line.iter_mut() {
+                *x = x.times(inverse);
+            }
+            self.y.write(head, row, line);
+            if let Some(logs) = self.logs {
+                let log = if blind {
+                    T::ZERO
+                } else {
+                    base(top).plus(Float::ln(sum))
+                };
+                logs.write(head, row, &[log]);
+            }
+        }
+    }
+}
+
+/// What is subtracted from the scores of a row with this maximum.
+#[inline(always)]
+fn base<T: Float>(top: T) -> T {
+    if top == T::LOWEST { T::ZERO } else { top }
+}
+
+/// Exponentials of a line of scores relative to the row's maximum so far, and what earlier results of the row shrink by.
+#[inline(always)]
+fn soften<T: Float>(line: &mut [T], top: &mut T, sum: &mut T) -> T {
+    let pick = |a: T, b: T| if b > a { b } else { a };
+    let (chunks, rest) = line.as_chunks::<32>();
+    let mut tops = [T::LOWEST; 32];
+    for chunk in chunks {
+        for lane in 0..32 {
+            tops[lane] = pick(tops[lane], chunk[lane]);
+        }
+    }
+    let high = rest.iter().chain(&tops).fold(*top, |a, b| pick(a, *b));
+    let zero = base(high);
+    let factor = if high == *top {
+        T::ONE
+    } else {
+        Float::exp(top.minus(zero))
+    };
+    *top = high;
+    let (chunks, rest) = line.as_chunks_mut::<32>();
+    let mut sums = [T::ZERO; 32];
+    for chunk in chunks {
+        for lane in 0..32 {
+            chunk[lane] = Float::exp(chunk[lane].minus(zero));
+            sums[lane] = sums[lane].plus(chunk[lane]);
+        }
+    }
+    let mut whole = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
+    for x in rest {
+        *x = Float::exp(x.minus(zero));
+        whole = whole.plus(*x);
+    }
+    *sum = sum.times(factor).plus(whole);
+    factor
+}
+
+/// `to[p][key] = from[key][p]`, where `to` has rows of [`KEYS`]; the keys up to the next vector are 0.
+#[inline(always)]
+pub(super) fn transpose<T: Lane>(
+    from: &[T],
+    stride: usize,
+    to: &mut [T],
+    [keys, width]: [usize; 2],
+) {
+    for start in (0..padded(keys)).step_by(16) {
+        for (p, line) in to.chunks_exact_mut(KEYS).take(width).enumerate() {
+            for (key, slot) in line[start..start + 16].iter_mut().enumerate() {
+                let key = start + key;
+                *slot = if key < keys {
+                    from[key * stride + p]
+                } else {
+                    T::ZERO
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Attention in blocks: softmax over scores that never exist as a whole, forward and backward.
+//!
+//! Knows heads (matrices that begin at given offsets), masks, and how rows and keys are cut into blocks that stay in cache.
+//! Must not know shape rules or options. The workspace of a thread is a few blocks, plus for the gradient the queries of the
+//! heads that share a key.
+
+mod backward;
+mod forward;
+mod tile;
+
+pub(crate) use backward::{Given, backward};
+pub(crate) use forward::forward;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::lane::Lane;
+use super::number::Number;
+use super::par;
+use super::reduce::offset_at;
+use super::view::{Host, HostMut};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+
+/// Keys of a block.
+const KEYS: usize = 128;
+/// Rows of a block of scores.
+const ROWS: usize = 48;
+/// Elements of the queries that one task keeps at hand.
+const HELD: usize = 32 * 1024;
+
+/// An operand: a matrix for each head.
+#[derive(Debug)]
+pub(crate) struct Operand<'a> {
+    view: &'a Host<'a>,
+    /// Where the matrix of each query head begins; heads that share keys have the same.
+    starts: Vec<usize>,
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Operand<'a> {
+    /// From a layout of `[.., rows, columns]`, each of whose heads serves `group` query heads in a row.
+    pub fn new(view: &'a Host<'a>, layout: &Layout, group: usize) -> Self {
+        let rank = layout.shape().rank();
+        let order: Vec<usize> = (0..rank.saturating_sub(2)).collect();
+        let heads = layout.permute(&order);
+        let stride = |dim: usize| layout.strides().get(dim).copied().unwrap_or(0);
+        Operand {
+            view,
+            starts: (0..heads.elements() * group)
+                .map(|head| offset_at(&heads, head / group))
+                .collect(),
+            row: stride(rank.saturating_sub(2)),
+            column: stride(rank.saturating_sub(1)),
+        }
+    }
+
+    /// Reads the first elements of a row of a head.
+    #[inline(always)]
+    fn read<T: Lane>(&self, [head, row, column]: [usize; 3], to: &mut [T]) {
+        let offset = self.starts[head] + row * self.row + column * self.column;
+        let dtype = self.view.dtype();
+        let from = self.view.start().wrapping_add(offset * dtype.size());
+        // SAFETY: head, row and column are within the layout that the operand was made from, whose elements `Host::new`
+        // promised; the lane serves the dtype. A lane of f32 is a slice of f32.
+        unsafe {
+            if self.column == 1 && (dtype, T::DTYPE) == (DType::BF16, DType::F32) {
+                let from = std::slice::from_raw_parts(from.cast::<u16>(), to.len());
+                widen(from, &mut *(std::ptr::from_mut(to) as *mut [f32]));
+            } else {
+                T::gather(from, self.column, dtype, to);
+            }
+        }
+    }
+
+    /// `count` rows of `width` elements straight in memory, if they lie there as `T`s in a row.
+    fn direct<T: Lane>(&self, head: usize, row: usize, [count, width]: [usize; 2]) -> Option<&[T]> {
+        if self.view.dtype() != T::DTYPE || self.column != 1 || count == 0 {
+            return None;
+        }
+        let start = self.starts[head] + row * self.row;
+        let from = self.view.start().cast::<T>().wrapping_add(start);
+        // SAFETY: the rows are within the layout that the operand was made from; from the first element of the first row to
+        // the last of the last one, all memory belongs to the view's storage, which is initialised.
+        Some(unsafe { std::slice::from_raw_parts(from, (count - 1) * self.row + width) })
+    }
+}
+
+/// The bits of `bf16` as `f32`, of which they are the upper half: in vectors where the caller is.
+#[inline(always)]
+fn widen(from: &[u16], to: &mut [f32]) {
+    for (to, bits) in to.iter_mut().zip(from) {
+        *to = f32::from_bits(u32::from(*bits) << 16);
+    }
+}
+
+/// Which keys a row sees.
+#[derive(Debug)]
+pub(crate) enum Mask<'a> {
+    /// All.
+    None,
+    /// Those up to its own position.
+    Causal,
+    /// Those where the mask is true.
+    Seen(Operand<'a>),
+    /// All, with a term added to the score.
+    Added(Operand<'a>),
+}
+
+/// The sizes of all heads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Query heads of all batches.
+    pub heads: usize,
+    /// Query heads in a row that share a key head.
+    pub group: usize,
+    pub rows: usize,
+    pub keys: usize,
+    /// Of queries and keys.
+    pub width: usize,
+    /// Of values.
+    pub value_width: usize,
+}
+
+/// What attention is computed from.
+#[derive(Debug)]
+pub(crate) struct Problem<'a> {
+    pub op: &'static str,
+    pub query: Operand<'a>,
+    pub key: Operand<'a>,
+    pub value: Operand<'a>,
+    pub mask: Mask<'a>,
+    pub sizes: Sizes,
+    pub scale: f64,
+}
+
+impl Problem<'_> {
+    /// The heads of queries that share keys, one after the other, count as one long one. Here is where a row of it belongs.
+    fn place(&self, shared: usize, row: usize) -> (usize, usize) {
+        let rows = self.sizes.rows.max(1);
+        (shared * self.sizes.group + row / rows, row % rows)
+    }
+
+    /// The number of long heads, and of the rows of each.
+    fn long(&self) -> (usize, usize) {
+        let group = self.sizes.group.max(1);
+        (self.sizes.heads / group, self.sizes.rows * group)
+    }
+
+    /// How many keys any of these rows of a long head may see.
+    fn visible(&self, rows: std::ops::Range<usize>) -> usize {
+        if !matches!(self.mask, Mask::Causal) || rows.is_empty() {
+            return self.sizes.keys;
+        }
+        let length = self.sizes.rows;
+        let (first, last) = (rows.start, rows.end - 1);
+        let highest = if first / length == last / length {
+            last % length
+        } else {
+            length - 1
+        };
+        self.sizes.keys.min(highest + 1)
+    }
+
+    /// Masks a row of scores, which begins at key `first`.
+    #[inline(always)]
+    fn hide<T: Lane>(&self, head: usize, row: usize, first: usize, scores: &mut [T]) {
+        match &self.mask {
+            Mask::None => {}
+            Mask::Causal => {
+                let seen = (row + 1).saturating_sub(first).min(scores.len());
+                scores[seen..].fill(T::LOWEST);
+            }
+            Mask::Seen(mask) => {
+                let mut seen = [false; KEYS];
+                let seen = &mut seen[..scores.len()];
+                mask.read([head, row, first], seen);
+                for (score, seen) in scores.iter_mut().zip(seen) {
+                    *score = if *seen { *score } else { T::LOWEST };
+                }
+            }
+            Mask::Added(mask) => {
+                let mut terms = [T::ZERO; KEYS];
+                let terms = &mut terms[..scores.len()];
+                mask.read([head, row, first], terms);
+                for (score, term) in scores.iter_mut().zip(terms) {
+                    *score = score.plus(*term);
+                }
+            }
+        }
+    }
+}
+
+/// An output of `[heads, rows, columns]` without gaps, that threads write different rows of.
+struct Sink<'a> {
+    start: *mut u8,
+    dtype: DType,
+    columns: usize,
+    rows: usize,
+    view: std::marker::PhantomData<&'a mut u8>,
+}
+
+// SAFETY: threads write disjoint rows.
+unsafe impl Sync for Sink<'_> {}
+
+impl<'a> Sink<'a> {
+    fn new(view: &'a mut HostMut<'_>, [rows, columns]: [usize; 2]) -> Self {
+        debug_assert!(view.layout().is_contiguous());
+        let offset = view.layout().offset() * view.dtype().size();
+        Sink {
+            start: view.start().wrapping_add(offset),
+            dtype: view.dtype(),
+            columns,
+            rows,
+            view: std::marker::PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn write<T: Lane>(&self, head: usize, row: usize, values: &[T]) {
+        let offset = (head * self.rows + row) * self.columns;
+        let values = &values[..self.columns];
+        // SAFETY: head and row are those of the output, which is contiguous and of the lane's dtype; only this thread has
+        // this row.
+        unsafe {
+            T::scatter(
+                values,
+                self.start.wrapping_add(offset * self.dtype.size()),
+                1,
+                self.dtype,
+            );
+        }
+    }
+}
+
+/// Runs `task` for each of `0..count` on the pool, whichever thread is free next, each with a workspace of `size` elements.
+fn tasks<T: Number>(
+    op: &'static str,
+    count: usize,
+    size: usize,
+    task: impl Fn(usize, &mut [T]) + Sync,
+) -> Result<()> {
+    let threads = par::threads().min(count);
+    let mut rooms = Vec::new();
+    for _ in 0..threads {
+        rooms.push(room(op, size)?);
+    }
+    let (rooms, next) = (Mutex::new(rooms), AtomicUsize::new(0));
+    par::ranges(threads, 1, |pieces| {
+        for _ in pieces {
+            let room = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(mut room) = room else { return };
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                task(index, &mut room);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// A workspace of zeros.
+fn room<T: Number>(op: &'static str, size: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(size)
+        .map_err(|_| Error::OutOfMemory {
+            op,
+            device: Device::Cpu,
+            asked: size.saturating_mul(size_of::<T>()),
+            free: 0,
+        })?;
+    room.resize(size, T::ZERO);
+    Ok(room)
+}
+
+/// The first `size` elements of a workspace, and the rest of it stays.
+fn carve<'a, T>(rest: &mut &'a mut [T], size: usize) -> &'a mut [T] {
+    let (first, other) = std::mem::take(rest).split_at_mut(size);
+    *rest = other;
+    first
+}

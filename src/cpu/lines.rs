@@ -1,0 +1,69 @@
+//! Lines straight in memory: many short lines of several tensors at the price of a loop over them.
+//!
+//! Knows layouts whose last dim is without gaps. Must not know what is computed. The room of rows is for all other layouts.
+
+use super::lane::Lane;
+use super::par;
+use super::simd::Simd;
+use super::strided::Walk;
+use super::view::{Host, HostMut};
+use crate::layout::Layout;
+
+/// The addresses of views, made shareable between threads.
+struct Shared<const I: usize>([*const u8; I], *mut u8);
+
+// SAFETY: inputs are only read; threads write disjoint lines of the output.
+unsafe impl<const I: usize> Sync for Shared<I> {}
+
+/// The dims before the last, if the last lies without gaps.
+fn outer(layout: &Layout) -> Option<Layout> {
+    let rank = layout.shape().rank();
+    let last = rank.checked_sub(1)?;
+    let order: Vec<usize> = (0..last).collect();
+    (layout.strides()[last] == 1 || layout.dims()[last] <= 1).then(|| layout.permute(&order))
+}
+
+/// Calls `line` with each line along the last dim of three inputs and an output of one shape, if all lie straight in memory as
+/// `T`s; else answers false.
+pub(crate) fn lines<T: Lane>(
+    inputs: [&Host<'_>; 3],
+    y: &mut HostMut<'_>,
+    line: impl Fn([&[T]; 3], &mut [T]) + Sync,
+) -> bool {
+    let width = y.shape().dims().last().copied().unwrap_or(0);
+    let typed = inputs.iter().all(|x| x.dtype() == T::DTYPE) && y.dtype() == T::DTYPE;
+    let [a, b, c] = inputs.map(|x| outer(x.layout()));
+    let (Some(a), Some(b), Some(c), Some(to)) = (a, b, c, outer(y.layout())) else {
+        return false;
+    };
+    let fit = inputs.iter().all(|x| x.shape() == y.shape());
+    if !typed || !fit || width == 0 {
+        return false;
+    }
+    let walk = Walk::new([&a, &b, &c, &to]);
+    let steps = walk.inner();
+    let simd = Simd::best();
+    let shared = Shared(inputs.map(Host::start), y.start());
+    par::ranges(walk.elements(), (par::GRAIN / width).max(1), |range| {
+        let Shared(reads, write) = &shared;
+        walk.runs(range, usize::MAX, |starts, count| {
+            let read = |input: usize, at: usize| {
+                let from = reads[input]
+                    .cast::<T>()
+                    .wrapping_add(starts[input] + at * steps[input]);
+                // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and each line
+                // is `width` elements of `T` in a row.
+                unsafe { std::slice::from_raw_parts(from, width) }
+            };
+            simd.run(|| {
+                for at in 0..count {
+                    let to = write.cast::<T>().wrapping_add(starts[3] + at * steps[3]);
+                    // SAFETY: as above, of the output; its lines are disjoint, each in one thread's range.
+                    let to = unsafe { std::slice::from_raw_parts_mut(to, width) };
+                    line([read(0, at), read(1, at), read(2, at)], to);
+                }
+            });
+        });
+    });
+    true
+}

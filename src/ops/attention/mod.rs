@@ -1,0 +1,12 @@
+//! Attention: scaled dot products with softmax, and rotary position embeddings.
+//!
+//! Knows what the family's rooms are. Must not know how scores are computed.
+
+rooms! {
+    rotary_embedding,
+    scaled_dot_product_attention,
+}
+
+mod flash;
+mod frame;
+mod scaled_dot_product_attention_backward;

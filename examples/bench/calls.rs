@@ -6,8 +6,8 @@ use std::hint::black_box;
 
 use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::{
-    AdamOptions, AdamState, BackwardOptions, LayerNormOptions, ReduceOptions, Result,
-    RmsNormOptions, Tensor, TopkOptions, VarOptions,
+    AdamOptions, AdamState, BackwardOptions, Conv2dOptions, LayerNormOptions, MaxPool2dOptions,
+    ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, VarOptions,
 };
 
 use crate::dsmini;
@@ -78,22 +78,38 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
             along(w, x, dim)
         }
         "layer_norm" | "rms_norm" | "cross_entropy" => norms(w, x),
-        "conv2d" | "max_pool2d" => Ok(None),
-        "sdpa" => {
-            let causal = w.flag("causal");
+        "conv2d" => {
+            let options = [w.size("stride"), w.size("padding"), w.size("groups")];
+            let [stride, padding, groups] = options;
             boxed(move || {
-                let options = AttentionOptions::new();
-                let options = if causal { options.causal() } else { options };
-                x[0].scaled_dot_product_attention(&x[1], &x[2], options)
+                let options = Conv2dOptions::new().stride(stride).padding(padding);
+                x[0].conv2d(&x[1], options.groups(groups))
             })
         }
-        // The list's tables have a column for each pair, this crate's one for each element.
-        "rope" => boxed(move || {
-            let [cos, sin] = [&x[1], &x[2]].map(|table| Tensor::cat(&[table, table], -1));
-            x[0].rotary_embedding(&cos?, &sin?, ())
-        }),
+        "max_pool2d" => {
+            let options = MaxPool2dOptions::new(w.size("kernel")).stride(w.size("stride"));
+            let options = options.padding(w.size("padding"));
+            boxed(move || x[0].max_pool2d(options))
+        }
+        "sdpa" | "rope" => attention(w, x),
         _ => indexed(w, x, dim.unwrap_or(0)),
     }
+}
+
+fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
+    if w.op == "rope" {
+        // The list's tables have a column for each pair, this crate's one for each element.
+        return boxed(move || {
+            let [cos, sin] = [&x[1], &x[2]].map(|table| Tensor::cat(&[table, table], -1));
+            x[0].rotary_embedding(&cos?, &sin?, ())
+        });
+    }
+    let causal = w.flag("causal");
+    boxed(move || {
+        let options = AttentionOptions::new();
+        let options = if causal { options.causal() } else { options };
+        x[0].scaled_dot_product_attention(&x[1], &x[2], options)
+    })
 }
 
 /// Reductions, scans and softmax.

@@ -282,7 +282,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         let groups = self.cuts.columns.div_ceil(self.cuts.group);
         let splits = (threads * TASKS)
             .div_ceil(groups)
-            .clamp(1, (panels / FEWEST).max(1));
+            .clamp(1, (panels / (2 * FEWEST)).max(1));
         let splits = if threads > 1 { splits } else { 1 };
         let next = AtomicUsize::new(0);
         par::ranges(threads, 1, |workers| {

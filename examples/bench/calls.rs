@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 
+use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::{
     AdamOptions, AdamState, BackwardOptions, LayerNormOptions, ReduceOptions, Result,
     RmsNormOptions, Tensor, TopkOptions, VarOptions,
@@ -77,7 +78,8 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
             along(w, x, dim)
         }
         "layer_norm" | "rms_norm" | "cross_entropy" => norms(w, x),
-        "conv2d" | "max_pool2d" | "sdpa" | "rope" => Ok(None),
+        "sdpa" | "rope" => attention(w, x),
+        "conv2d" | "max_pool2d" => Ok(None),
         _ => indexed(w, x, dim.unwrap_or(0)),
     }
 }
@@ -115,6 +117,23 @@ fn norms(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
         }),
         _ => boxed(move || x[0].cross_entropy(&x[1], ())),
     }
+}
+
+/// Attention, and its positions: the tables of the list serve both halves of a row.
+fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
+    if w.op == "rope" {
+        return boxed(move || {
+            let whole = |table: &Tensor| Tensor::cat(&[table, table], -1);
+            x[0].rotary_embedding(&whole(&x[1])?, &whole(&x[2])?, ())
+        });
+    }
+    let options = AttentionOptions::new();
+    let options = if w.flag("causal") {
+        options.causal()
+    } else {
+        options
+    };
+    boxed(move || x[0].scaled_dot_product_attention(&x[1], &x[2], options))
 }
 
 /// Ops that pick, move and order elements.

@@ -173,7 +173,12 @@ impl Op for MoeGating {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let [tokens, experts] = matrix(NAME, "an input", x[0].shape())?;
-        let parts = x[0].to_dtype(DType::F32)?.softmax(-1)?;
+        let mut parts = x[0].to_dtype(DType::F32)?;
+        if x[0].dtype() == DType::F64 {
+            // A double sees the last bit of a single: the softmax is made in double precision and rounded once.
+            parts = parts.to_dtype(DType::F64)?;
+        }
+        let parts = parts.softmax(-1)?.to_dtype(DType::F32)?;
         let (mut weights, indices) = parts.topk(self.k as usize, TopkOptions::new().dim(-1))?;
         if self.renormalize {
             weights = weights.div(&weights.sum(ReduceOptions::new().dim(-1).keepdim())?)?;

@@ -147,6 +147,23 @@ fn norms(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
     }
 }
 
+/// Attention, and its positions: the tables of the list serve both halves of a row.
+fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
+    if w.op == "rope" {
+        return boxed(move || {
+            let whole = |table: &Tensor| Tensor::cat(&[table, table], -1);
+            x[0].rotary_embedding(&whole(&x[1])?, &whole(&x[2])?, ())
+        });
+    }
+    let options = AttentionOptions::new();
+    let options = if w.flag("causal") {
+        options.causal()
+    } else {
+        options
+    };
+    boxed(move || x[0].scaled_dot_product_attention(&x[1], &x[2], options))
+}
+
 /// Ops that pick, move and order elements.
 fn indexed(w: &Workload, x: Vec<Tensor>, dim: i64) -> Result<Option<Forward>> {
     match w.op.as_str() {

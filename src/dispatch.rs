@@ -31,11 +31,69 @@ pub(crate) type Inputs = SmallVec<[Tensor; 3]>;
 /// # Errors
 /// Those of the op.
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
+    let mut outputs = Outputs::new();
+    if quick(op, inputs, &mut outputs)? {
+        return Ok(outputs);
+    }
+    run_long(op, inputs)
+}
+
+fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
     let modes = mode::current();
     if modes.has(Modes::TRACE) {
         return crate::trace::record(op, inputs, || run_in(op, inputs, modes));
     }
     run_in(op, inputs, modes)
+}
+
+/// The short way of what needs no casts, no tape, no mode and no composition: a host kernel, with nothing copied that need not
+/// be. False if the call is not of that kind; it has left nothing behind then.
+fn quick(op: &dyn Op, inputs: &[&Tensor], outputs: &mut Outputs) -> Result<bool> {
+    let modes = mode::current();
+    let plain = modes == Modes::default() || modes == Modes::NO_GRAD;
+    let untaped = |input: &&Tensor| modes == Modes::NO_GRAD || !input.is_tracked();
+    let on_host = |input: &&Tensor| input.device().is_cpu();
+    if !plain
+        || inputs.len() < 2
+        || !inputs.iter().all(|input| on_host(input) && untaped(input))
+        || !op.writes().is_nothing()
+    {
+        return Ok(false);
+    }
+    let metas: SmallVec<[Meta; 4]> = inputs.iter().map(|input| input.meta()).collect();
+    let mut plan = Plan::default();
+    op.infer(&metas, &mut plan)?;
+    let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
+    if plan.casts.iter().zip(&metas).any(cast)
+        || plan
+            .outputs
+            .iter()
+            .any(|o| o.at_most.is_some() || !o.visible)
+    {
+        return Ok(false);
+    }
+    let name = op.name();
+    cpu::ready(name)?;
+    for output in &plan.outputs {
+        output.meta.shape.check(name)?;
+        outputs.push(host_output(name, &output.meta)?);
+    }
+    let made = {
+        let _locks = Locks::take(inputs.iter().map(|input| (input.storage(), false)));
+        let views: SmallVec<[Host<'_>; 4]> =
+            inputs.iter().filter_map(|input| input.host()).collect();
+        let mut targets: SmallVec<[HostMut<'_>; 2]> =
+            outputs.iter().filter_map(Tensor::host_mut).collect();
+        op.cpu(&views, &mut targets)
+    };
+    match made {
+        Ok(_) => Ok(true),
+        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => {
+            outputs.clear();
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
@@ -154,11 +212,14 @@ pub fn compose(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// # Errors
 /// Those of the op.
 pub fn run_one(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
-    let mut outputs = run(op, inputs)?;
-    outputs
-        .drain(..)
-        .next()
-        .ok_or(Error::NoGradient { op: op.name() })
+    let mut outputs = Outputs::new();
+    if !quick(op, inputs, &mut outputs)? {
+        outputs = run_long(op, inputs)?;
+    }
+    if outputs.is_empty() {
+        return Err(Error::NoGradient { op: op.name() });
+    }
+    Ok(outputs.swap_remove(0))
 }
 
 fn same_device(op: &dyn Op, inputs: &[&Tensor]) -> Result<Device> {
@@ -502,6 +563,11 @@ fn overlaps(a: &Tensor, b: &Tensor) -> bool {
 
 /// The shape that a kernel's output has after NumPy's broadcasting of all inputs.
 pub(crate) fn broadcast(op: &'static str, inputs: &[Meta]) -> Result<Shape> {
+    if let [first, rest @ ..] = inputs
+        && rest.iter().all(|input| input.shape == first.shape)
+    {
+        return Ok(first.shape);
+    }
     inputs.iter().try_fold(Shape::SCALAR, |shape, input| {
         shape.broadcast(op, &input.shape)
     })

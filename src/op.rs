@@ -461,6 +461,11 @@ impl Tolerance {
 
 /// The dtype that tensors and scalars promote to: dims before 0-d before scalars, a lower kind counts only for its category.
 pub(crate) fn result_type(inputs: &[Meta], scalars: &[Scalar]) -> DType {
+    if let ([first, rest @ ..], []) = (inputs, scalars)
+        && rest.iter().all(|input| input.dtype == first.dtype)
+    {
+        return first.dtype;
+    }
     let mut kinds: [Option<DType>; 3] = [None; 3];
     let operands = inputs
         .iter()

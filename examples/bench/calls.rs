@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 
+use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::{
     AdamOptions, AdamState, BackwardOptions, Conv2dOptions, LayerNormOptions, MaxPool2dOptions,
     ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, VarOptions,
@@ -90,9 +91,25 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
             let options = options.padding(w.size("padding"));
             boxed(move || x[0].max_pool2d(options))
         }
-        "sdpa" | "rope" => Ok(None),
+        "sdpa" | "rope" => attention(w, x),
         _ => indexed(w, x, dim.unwrap_or(0)),
     }
+}
+
+fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
+    if w.op == "rope" {
+        // The list's tables have a column for each pair, this crate's one for each element.
+        return boxed(move || {
+            let [cos, sin] = [&x[1], &x[2]].map(|table| Tensor::cat(&[table, table], -1));
+            x[0].rotary_embedding(&cos?, &sin?, ())
+        });
+    }
+    let causal = w.flag("causal");
+    boxed(move || {
+        let options = AttentionOptions::new();
+        let options = if causal { options.causal() } else { options };
+        x[0].scaled_dot_product_attention(&x[1], &x[2], options)
+    })
 }
 
 /// Reductions, scans and softmax.
@@ -128,6 +145,23 @@ fn norms(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
         }),
         _ => boxed(move || x[0].cross_entropy(&x[1], ())),
     }
+}
+
+/// Attention, and its positions: the tables of the list serve both halves of a row.
+fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
+    if w.op == "rope" {
+        return boxed(move || {
+            let whole = |table: &Tensor| Tensor::cat(&[table, table], -1);
+            x[0].rotary_embedding(&whole(&x[1])?, &whole(&x[2])?, ())
+        });
+    }
+    let options = AttentionOptions::new();
+    let options = if w.flag("causal") {
+        options.causal()
+    } else {
+        options
+    };
+    boxed(move || x[0].scaled_dot_product_attention(&x[1], &x[2], options))
 }
 
 /// Ops that pick, move and order elements.

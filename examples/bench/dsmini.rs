@@ -4,6 +4,8 @@
 
 use std::hint::black_box;
 
+use ascend_tensor::ops::attention::AttentionOptions;
+use ascend_tensor::ops::moe::GroupList;
 use ascend_tensor::{
     AdamOptions, AdamState, ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, no_grad,
 };
@@ -71,6 +73,8 @@ impl Config {
 #[derive(Default)]
 struct Parameters {
     all: Vec<Tensor>,
+    /// The number of the next stream.
+    stream: u64,
 }
 
 impl Parameters {
@@ -81,14 +85,20 @@ impl Parameters {
     }
 
     /// Near-normal numbers of deviation 0.02: sums of twelve uniform ones.
-    fn matrix(&mut self, rows: usize, columns: usize) -> Result<usize> {
-        let mut stream = SplitMix(self.all.len() as u64);
+    fn normal(&mut self, count: usize) -> Vec<f32> {
+        let mut stream = SplitMix(self.stream);
+        self.stream += 1;
         let mut normal = || ((0..12).map(|_| stream.unit()).sum::<f32>() - 6.0) * 0.02;
-        let values = (0..rows * columns).map(|_| normal()).collect();
+        (0..count).map(|_| normal()).collect()
+    }
+
+    fn matrix(&mut self, rows: usize, columns: usize) -> Result<usize> {
+        let values = self.normal(rows * columns);
         self.push(values, &[rows, columns])
     }
 
     fn ones(&mut self, count: usize) -> Result<usize> {
+        self.stream += 1;
         self.push(vec![1.0; count], &[count])
     }
 
@@ -98,6 +108,22 @@ impl Parameters {
             self.matrix(width, hidden)?,
             self.matrix(width, hidden)?,
             self.matrix(hidden, width)?,
+        ])
+    }
+
+    /// As `gated`, of several experts: each matrix with a dim of experts before.
+    fn experts(&mut self, count: usize, width: usize, hidden: usize) -> Result<[usize; 3]> {
+        let mut values: [Vec<f32>; 3] = Default::default();
+        for _ in 0..count {
+            for matrix in &mut values {
+                matrix.extend(self.normal(width * hidden));
+            }
+        }
+        let [gate, up, down] = values;
+        Ok([
+            self.push(gate, &[count, width, hidden])?,
+            self.push(up, &[count, width, hidden])?,
+            self.push(down, &[count, hidden, width])?,
         ])
     }
 }
@@ -113,8 +139,8 @@ struct Layer {
     output: usize,
     /// The dense unit, or the expert that all tokens use.
     unit: [usize; 3],
-    experts: Vec<[usize; 3]>,
-    router: Option<usize>,
+    /// The experts that tokens choose from, and what chooses.
+    mixture: Option<([usize; 3], usize)>,
 }
 
 impl Layer {
@@ -135,14 +161,11 @@ impl Layer {
                     c.expert_hidden
                 },
             )?,
-            experts: Vec::new(),
-            router: None,
+            mixture: None,
         };
         if !dense {
-            for _ in 0..c.experts {
-                layer.experts.push(p.gated(c.width, c.expert_hidden)?);
-            }
-            layer.router = Some(p.matrix(c.width, c.experts)?);
+            let experts = p.experts(c.experts, c.width, c.expert_hidden)?;
+            layer.mixture = Some((experts, p.matrix(c.width, c.experts)?));
         }
         Ok(layer)
     }
@@ -177,7 +200,8 @@ impl Model {
         let angle = |i: usize| (i / half) as f64 * c.theta.powf(-((i % half) as f64) / half as f64);
         let table = |f: fn(f64) -> f64| {
             let values = (0..c.length * half).map(|i| f(angle(i)) as f32).collect();
-            Tensor::from_vec::<f32>(values, [c.length, half])
+            let table = Tensor::from_vec::<f32>(values, [c.length, half])?;
+            Tensor::cat(&[&table, &table], -1)
         };
         let mut stream = SplitMix(77);
         let ids: Vec<i64> = (0..c.batch * (c.length + 1))
@@ -216,13 +240,9 @@ impl Model {
         self.product(&hidden, down)
     }
 
-    /// `[a, b]` turned by the position's angles; `x` is `[batch, heads, length, rope]`.
+    /// Turned by the position's angles; `x` is `[batch, heads, length, rope]`.
     fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let half = self.config.rope as i64 / 2;
-        let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
-        let first = a.mul(&self.cos)?.sub(&b.mul(&self.sin)?)?;
-        let second = b.mul(&self.cos)?.add(&a.mul(&self.sin)?)?;
-        Tensor::cat(&[&first, &second], 3)
+        x.rotary_embedding(&self.cos, &self.sin, ())
     }
 
     fn attention(&self, layer: &Layer, h: &Tensor) -> Result<Tensor> {
@@ -249,17 +269,8 @@ impl Model {
         let k = Tensor::cat(&[&kv.narrow(3, 0, nope)?, &shared], 3)?;
         let v = kv.narrow(3, nope, c.value as i64)?;
         let scale = 1.0 / ((c.nope + c.rope) as f64).sqrt();
-        let scores = q.matmul(&k.transpose(2, 3)?)?.mul(scale)?;
-        let later = Tensor::ones(
-            [c.length, c.length],
-            ascend_tensor::DType::Bool,
-            ascend_tensor::Device::Cpu,
-        )?
-        .triu(1)?;
-        let y = scores
-            .masked_fill(&later, f64::NEG_INFINITY)?
-            .softmax(-1)?
-            .matmul(&v)?;
+        let y =
+            q.scaled_dot_product_attention(&k, &v, AttentionOptions::new().causal().scale(scale))?;
         let y = y
             .transpose(1, 2)?
             .reshape([c.tokens(), c.heads * c.value])?;
@@ -267,29 +278,31 @@ impl Model {
     }
 
     /// The shared expert, and the chosen ones on their own tokens.
-    fn mixture(&self, layer: &Layer, router: usize, h: &Tensor) -> Result<Tensor> {
+    fn mixture(&self, layer: &Layer, h: &Tensor) -> Result<Tensor> {
+        let y = self.gated(h, layer.unit)?;
+        let Some(([gate, up, down], router)) = layer.mixture else {
+            return Ok(y);
+        };
         let c = &self.config;
         let shares = self.product(h, router)?.softmax(-1)?;
         let (_, chosen) = no_grad(|| shares.detach().topk(c.chosen, TopkOptions::new()))?;
         let weights = shares.gather(-1, &chosen)?;
         let sums = weights.sum(ReduceOptions::new().dim(-1).keepdim())?;
-        let weights = weights.div(&sums)?.reshape([c.tokens() * c.chosen, 1])?;
-        let mut places = vec![Vec::new(); c.experts];
-        for (place, expert) in chosen.to_vec::<i64>()?.into_iter().enumerate() {
-            places[expert as usize].push(place as i64);
+        let weights = weights.div(&sums)?;
+        let mut counts = vec![0i64; c.experts];
+        for expert in chosen.to_vec::<i64>()? {
+            counts[expert as usize] += 1;
         }
-        let mut y = self.gated(h, layer.unit)?;
-        for (matrices, places) in layer.experts.iter().zip(places) {
-            if places.is_empty() {
-                continue;
-            }
-            let rows: Vec<i64> = places.iter().map(|place| place / c.chosen as i64).collect();
-            let (rows, places) = (Tensor::new(rows), Tensor::new(places));
-            let made = self.gated(&h.index_select(0, &rows)?, *matrices)?;
-            let made = made.mul(&weights.index_select(0, &places)?)?;
-            y = y.index_add(0, &rows, &made, ())?;
-        }
-        Ok(y)
+        let counts = Tensor::new(counts);
+        let own = h.moe_token_permute(&chosen, None)?;
+        let product = |x: &Tensor, matrices: usize| {
+            x.grouped_matmul(&self.parameters[matrices], &counts, GroupList::Counts)
+        };
+        let hidden = product(&own.tokens, gate)?
+            .silu()?
+            .mul(&product(&own.tokens, up)?)?;
+        let made = product(&hidden, down)?;
+        y.add(&made.moe_token_unpermute(&own.places, Some(&weights))?)
     }
 
     fn loss(&self) -> Result<Tensor> {
@@ -298,10 +311,7 @@ impl Model {
             let h = self.norm(&x, layer.attention_norm)?;
             x = x.add(&self.attention(layer, &h)?)?;
             let h = self.norm(&x, layer.unit_norm)?;
-            let y = match layer.router {
-                Some(router) => self.mixture(layer, router, &h)?,
-                None => self.gated(&h, layer.unit)?,
-            };
+            let y = self.mixture(layer, &h)?;
             x = x.add(&y)?;
         }
         let logits = self.product(&self.norm(&x, self.norm)?, self.head)?;

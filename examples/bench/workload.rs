@@ -21,6 +21,11 @@ pub struct Workload {
 /// Reads the list.
 pub fn read(path: &str) -> std::result::Result<Vec<Workload>, Box<dyn Error>> {
     let list: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    Ok(parse(&list))
+}
+
+/// The workloads of the list's entries.
+pub fn parse(list: &[Value]) -> Vec<Workload> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let one = |value: &Value| Workload {
         id: text(&value["id"]),
@@ -30,7 +35,7 @@ pub fn read(path: &str) -> std::result::Result<Vec<Workload>, Box<dyn Error>> {
         inputs: value["inputs"].as_array().cloned().unwrap_or_default(),
         attributes: value["attrs"].clone(),
     };
-    Ok(list.iter().map(one).collect())
+    list.iter().map(one).collect()
 }
 
 fn integers(value: &Value) -> Vec<i64> {
@@ -47,8 +52,16 @@ impl Workload {
         self.int(name).unwrap_or(0) as usize
     }
 
+    pub fn flag(&self, name: &str) -> bool {
+        self.attributes[name].as_bool().unwrap_or(false)
+    }
+
     pub fn float(&self, name: &str) -> f64 {
         self.attributes[name].as_f64().unwrap_or(0.0)
+    }
+
+    pub fn flag(&self, name: &str) -> bool {
+        self.attributes[name].as_bool().unwrap_or(false)
     }
 
     pub fn ints(&self, name: &str) -> Vec<i64> {

@@ -326,6 +326,13 @@ fn drive1<A: Lane, C: Lane>(
     y: &mut HostMut<'_>,
     run: &(dyn Fn(&[A], &mut [C]) + Sync),
 ) {
+    if !std::ptr::eq(x.start(), y.start())
+        && y.elements() <= par::GRAIN
+        && let Some(x) = x.as_slice::<A>()
+        && let Some(y) = y.as_mut_slice::<C>()
+    {
+        return run(x, y);
+    }
     if let Some(pieces) = Pieces::of(&[x], y.layout()) {
         return in_pieces(&pieces, [x], y, |[x], y| drive1(x, y, run));
     }
@@ -397,6 +404,14 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     z: &mut HostMut<'_>,
     run: Run2<'_, A, B, C>,
 ) {
+    let apart = !std::ptr::eq(x.start(), z.start()) && !std::ptr::eq(y.start(), z.start());
+    if apart
+        && z.elements() <= par::GRAIN
+        && let (Some(x), Some(y)) = (x.as_slice::<A>(), y.as_slice::<B>())
+        && let Some(z) = z.as_mut_slice::<C>()
+    {
+        return run(x, y, z);
+    }
     if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
         return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
     }
@@ -547,45 +562,5 @@ unsafe fn copy_run<T: Copy>(from: *const T, sx: usize, to: *mut T, sy: usize, co
     for index in 0..count {
         // SAFETY: promised by the caller.
         unsafe { *to.add(index * sy) = *from.add(index * sx) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::SimdLevel;
-    use crate::cpu::number::Float;
-    use crate::shape::Shape;
-
-    struct Several;
-
-    impl Formula for Several {
-        #[inline(always)]
-        fn at<T: Real>(&self, x: T) -> T {
-            Float::exp(x).plus(Float::tanh(x)).plus(x.erfc())
-        }
-    }
-
-    #[test]
-    fn every_instruction_set_gives_the_same_bits() {
-        let values: Vec<f32> = (0..10_007).map(|i| (i - 5000) as f32 * 0.003).collect();
-        let shape = Shape::from([values.len()]);
-        let bits = || {
-            let mut out = vec![0f32; values.len()];
-            if let (Some(x), Some(mut y)) = (
-                Host::from_slice(&values, &shape),
-                HostMut::from_slice(&mut out, &shape),
-            ) {
-                formula::<f32>(&x, &mut y, &Several);
-            }
-            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-        };
-        let best = bits();
-        for level in [SimdLevel::Off, SimdLevel::Avx2, SimdLevel::Avx512] {
-            if Simd::choose(level).is_some() {
-                assert_eq!(bits(), best, "{level}");
-            }
-        }
-        Simd::choose(SimdLevel::detect());
     }
 }

@@ -23,31 +23,32 @@ pub(crate) fn philox(seed: u64, counter: u64) -> [u32; 4] {
 /// The four random words of `N` counters at a time: the first of all, the second of all, and so on.
 #[inline(always)]
 fn philox_of<const N: usize>(seed: u64, counters: [u64; N]) -> [[u32; N]; 4] {
+    // Words stand in the low halves of 64 bits, where products of 32 bits are made; what is above them does not count.
+    const LOW: u64 = 0xffff_ffff;
     let mut key = [seed as u32, (seed >> 32) as u32];
     let mut words = [
-        counters.map(|counter| counter as u32),
-        counters.map(|counter| (counter >> 32) as u32),
+        counters,
+        counters.map(|counter| counter >> 32),
         [0; N],
         [0; N],
     ];
     for _ in 0..10 {
         let [a, b, c, d] = words;
-        let mut next = [[0; N]; 4];
+        let keys = key.map(u64::from);
         for at in 0..N {
-            let first = u64::from(a[at]) * 0xD251_1F53;
-            let second = u64::from(c[at]) * 0xCD9E_8D57;
-            next[0][at] = (second >> 32) as u32 ^ b[at] ^ key[0];
-            next[1][at] = second as u32;
-            next[2][at] = (first >> 32) as u32 ^ d[at] ^ key[1];
-            next[3][at] = first as u32;
+            let first = (a[at] & LOW) * 0xD251_1F53;
+            let second = (c[at] & LOW) * 0xCD9E_8D57;
+            words[0][at] = (second >> 32) ^ b[at] ^ keys[0];
+            words[1][at] = second;
+            words[2][at] = (first >> 32) ^ d[at] ^ keys[1];
+            words[3][at] = first;
         }
-        words = next;
         key = [
             key[0].wrapping_add(0x9E37_79B9),
             key[1].wrapping_add(0xBB67_AE85),
         ];
     }
-    words
+    words.map(|word| word.map(|word| word as u32))
 }
 
 /// The counters that so many elements of 32 bits use.

@@ -181,7 +181,8 @@ fn states_across<T: Lane, S: Copy + Send + Sync>(
         }
     });
     let (total, rest) = states.split_at_mut(outputs);
-    for part in rest.chunks(outputs) {
+    // There may be no outputs at all.
+    for part in rest.chunks(outputs.max(1)) {
         for (total, state) in total.iter_mut().zip(part) {
             *total = (loops.join)(*total, *state);
         }

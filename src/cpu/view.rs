@@ -131,6 +131,9 @@ impl<'a> Host<'a> {
 
     /// The same memory broadcast to a shape (unchanged where it does not broadcast; shape rules have checked before).
     pub(crate) fn broadcast(&self, shape: &Shape) -> Self {
+        if self.layout.shape() == shape {
+            return *self;
+        }
         match self.layout.expand("broadcast", shape) {
             Ok(layout) => Host { layout, ..*self },
             Err(_) => *self,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ascend_tensor::{
-    BackwardOptions, DType, Device, OpInfo, Result, Sample, SampleInput, Tensor, Trace, catalog,
-    dispatch, trace,
+    BackwardOptions, DType, Device, Error, OpInfo, Result, Sample, SampleInput, Tensor, Trace,
+    catalog, dispatch, trace,
 };
 
 /// What the samples of an op started.
@@ -56,7 +56,11 @@ fn look(sample: &Sample, seen: &mut Seen) -> Result<()> {
         .collect::<Result<_>>()?;
     let (outputs, forward) =
         trace(|| dispatch::run(sample.op.as_ref(), &plain.iter().collect::<Vec<_>>()));
-    outputs?;
+    match outputs {
+        // No kernel and no composition for this dtype: nothing to tell.
+        Err(Error::Unsupported { .. }) => return Ok(()),
+        outputs => outputs?,
+    };
     seen.least = seen.least.min(forward.launches());
     seen.most = seen.most.max(forward.launches());
     seen.forward.extend(kernels(&forward));
@@ -73,7 +77,11 @@ fn look(sample: &Sample, seen: &mut Seen) -> Result<()> {
             }
         })
         .collect::<Result<_>>()?;
-    let outputs = dispatch::run(sample.op.as_ref(), &leaves.iter().collect::<Vec<_>>())?;
+    let taped = dispatch::run(sample.op.as_ref(), &leaves.iter().collect::<Vec<_>>());
+    let outputs = match taped {
+        Err(Error::NoGradient { .. }) => return Ok(()),
+        taped => taped?,
+    };
     for output in outputs.iter().filter(|output| output.is_tracked()) {
         let seed = output.detach().ones_like()?;
         let (gradients, backward) =

@@ -177,7 +177,8 @@ pub(super) fn paths(
     Ok(paths)
 }
 
-/// The list that CANN wants: an entry for each dim, empty where it is not indexed; and the check of the data.
+/// The list that CANN wants: an entry for each dim, an empty one of the dtype of `x` where it is not indexed; and the check of
+/// the data.
 pub(super) fn device_list<'a>(
     cx: &Launch,
     x: &Dev<'_>,
@@ -234,7 +235,7 @@ impl Op for Index {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let skip = cx.temporary([0], DType::I64)?;
+        let skip = cx.temporary([0], x[0].dtype())?;
         let list = device_list(cx, &x[0], &self.dims, &x[1..], skip.dev())?;
         aclnn::index(cx, &x[0], &list, &y[0])?;
         Ok(Counts::EXACT)

@@ -148,7 +148,7 @@ impl Op for IndexPut {
                 "full slices alone are no index",
             ));
         }
-        let skip = cx.temporary([0], DType::I64)?;
+        let skip = cx.temporary([0], x[0].dtype())?;
         let list = device_list(cx, &x[0], &self.dims, &x[2..], skip.dev())?;
         aclnn::index_put_impl(cx, &y[0], &list, &x[1], self.accumulate, false)?;
         Ok(Counts::EXACT)

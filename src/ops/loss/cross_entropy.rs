@@ -268,10 +268,11 @@ impl Op for CrossEntropy {
 /// `e^(x - top)` summed over a line, in parts of their own so that no sum grows long.
 #[inline(always)]
 fn sum_of_exponentials<T: Float>(line: &[T], top: T) -> T {
-    let parts = line.chunks(1024);
-    parts.fold(T::ZERO, |sum, part| {
-        sum.plus(total(part, |x| Float::exp(x.minus(top))))
-    })
+    let mut sum = T::ZERO;
+    for part in line.chunks(1024) {
+        sum = sum.plus(total(part, |x| Float::exp(x.minus(top))));
+    }
+    sum
 }
 
 impl CrossEntropy {

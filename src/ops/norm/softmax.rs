@@ -118,9 +118,9 @@ impl Op for Softmax {
         let simd = Simd::best();
         with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
-            let scale = T::ONE.over(exponentials(x, top, y));
+            let sum = exponentials(x, top, y);
             for y in y {
-                *y = y.times(scale);
+                *y = y.over(sum);
             }
         })));
         Ok(Counts::EXACT)

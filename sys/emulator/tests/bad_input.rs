@@ -357,7 +357,7 @@ fn any_tensor(random: &mut Random, address: *mut c_void) -> *mut ascend_sys::acl
             _ => skew = random.pick(&[32, 192, 224, 4, 256, 1 << 40]),
         }
     }
-    let list = if random.next() % 4 == 0 {
+    let list = if random.next().is_multiple_of(4) {
         ptr::null()
     } else {
         strides.as_ptr()

@@ -20,8 +20,7 @@ if ! "$python" -c 'import importlib.metadata as m; m.version("torch"), m.version
   pip=("$python" -m pip install --quiet)
   # The published torch wants CUDA packages, which nothing here uses: they are left out, and empty stand-ins linked below.
   "${pip[@]}" --no-deps torch==2.9.1 torch_npu==2.9.1
-  "${pip[@]}" typing_extensions sympy==1.14.0 networkx jinja2 fsspec filelock "numpy<2.3" pyyaml "setuptools<81" \
-    decorator attrs psutil scipy
+  "${pip[@]}" typing_extensions sympy==1.14.0 networkx jinja2 fsspec filelock "numpy<2.3" pyyaml "setuptools<81"
 fi
 
 stubs=$work/cuda-stand-ins

@@ -394,6 +394,13 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
             // SAFETY: the walk names elements of `y` and, with a valid index, of `x`; elements of `y` are written once.
             unsafe {
                 let (from, to) = (source.get().add(ox), target.get().add(oy));
+                if (si, sx, sy, step) == (1, 0, 1, 1) {
+                    let to = std::slice::from_raw_parts_mut(to, count);
+                    for (to, index) in to.iter_mut().zip(&index[oi..oi + count]) {
+                        *to = *from.add(*index as usize);
+                    }
+                    return;
+                }
                 for (at, index) in index[oi..]
                     .iter()
                     .step_by(si.max(1))
@@ -465,16 +472,26 @@ pub(crate) fn scatter_along<T: Lane>(
                     values,
                 )
             };
+            let put = |at: usize, value: T, index: i64| {
+                // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
+                unsafe {
+                    let cell = cells.get().add(op + at * sp + index as usize * step);
+                    *cell = combine(*cell, value);
+                }
+            };
+            if si == 1 {
+                let index = &index[oi..oi + count];
+                for (at, (value, index)) in values.iter().zip(index).enumerate() {
+                    put(at, *value, *index);
+                }
+                return;
+            }
             for (at, (value, index)) in values
                 .iter()
                 .zip(index[oi..].iter().step_by(si.max(1)))
                 .enumerate()
             {
-                // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
-                unsafe {
-                    let cell = cells.get().add(op + at * sp + *index as usize * step);
-                    *cell = combine(*cell, *value);
-                }
+                put(at, *value, *index);
             }
         });
     };

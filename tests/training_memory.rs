@@ -68,10 +68,12 @@ fn a_checkpointed_model_trains_as_the_plain_one() -> Result<()> {
         };
         let (want, got) = (pass(&plain)?, pass(&checkpointed)?);
         assert_eq!(want.0, got.0);
+        // Sums in another order may round a bf16 the other way.
+        let (relative, absolute) = if lowered { (1e-2, 1e-3) } else { (1e-5, 1e-6) };
         for (want, got) in want.1.iter().flatten().zip(got.1.iter().flatten()) {
             assert!(
-                (want - got).abs() <= 1e-6 + 1e-5 * want.abs(),
-                "{got} for {want}"
+                (want - got).abs() <= absolute + relative * want.abs(),
+                "{got} for {want}, lowered: {lowered}"
             );
         }
     }

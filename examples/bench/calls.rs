@@ -96,22 +96,6 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
     }
 }
 
-fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
-    if w.op == "rope" {
-        // The list's tables have a column for each pair, this crate's one for each element.
-        return boxed(move || {
-            let [cos, sin] = [&x[1], &x[2]].map(|table| Tensor::cat(&[table, table], -1));
-            x[0].rotary_embedding(&cos?, &sin?, ())
-        });
-    }
-    let causal = w.flag("causal");
-    boxed(move || {
-        let options = AttentionOptions::new();
-        let options = if causal { options.causal() } else { options };
-        x[0].scaled_dot_product_attention(&x[1], &x[2], options)
-    })
-}
-
 /// Reductions, scans and softmax.
 fn along(w: &Workload, x: Vec<Tensor>, dim: Option<i64>) -> Result<Option<Forward>> {
     let options = move || match dim {

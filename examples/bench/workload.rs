@@ -52,10 +52,6 @@ impl Workload {
         self.int(name).unwrap_or(0) as usize
     }
 
-    pub fn flag(&self, name: &str) -> bool {
-        self.attributes[name].as_bool().unwrap_or(false)
-    }
-
     pub fn float(&self, name: &str) -> f64 {
         self.attributes[name].as_f64().unwrap_or(0.0)
     }

@@ -119,6 +119,25 @@ fn slots(tokens: usize, k: usize, device: Device) -> Result<Tensor> {
         .contiguous()
 }
 
+/// The softmax over the experts in f32. Doubles see its single steps: each term, their sum in order and each quotient
+/// rounded to f32.
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let single = x.to_dtype(DType::F32)?;
+    if x.dtype() != DType::F64 {
+        return single.softmax(-1);
+    }
+    let largest = single
+        .detach()
+        .amax(ReduceOptions::new().dim(-1).keepdim())?;
+    let exact = single.sub(&largest)?.to_dtype(DType::F64)?.exp()?;
+    let terms = exact.to_dtype(DType::F32)?;
+    let mut sum = terms.narrow(-1, 0, 1)?;
+    for expert in 1..terms.shape().size(1) {
+        sum = sum.add(&terms.narrow(-1, expert as i64, 1)?)?;
+    }
+    terms.div(&sum)
+}
+
 impl Op for MoeGating {
     fn name(&self) -> &'static str {
         NAME
@@ -173,7 +192,7 @@ impl Op for MoeGating {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let [tokens, experts] = matrix(NAME, "an input", x[0].shape())?;
-        let parts = x[0].to_dtype(DType::F32)?.softmax(-1)?;
+        let parts = softmax(&x[0])?;
         let (mut weights, indices) = parts.topk(self.k as usize, TopkOptions::new().dim(-1))?;
         if self.renormalize {
             weights = weights.div(&weights.sum(ReduceOptions::new().dim(-1).keepdim())?)?;

@@ -271,7 +271,8 @@ impl Op for WeightMatmul {
             weight = weight.sub(&self.each(zeros, inner)?)?;
         }
         weight = weight.mul(&self.each(&x[2], inner)?)?;
-        let mut y = x[0].to_dtype(DType::F32)?.matmul(&weight)?;
+        let wide = x[0].dtype().promote(DType::F32);
+        let mut y = x[0].to_dtype(wide)?.matmul(&weight.to_dtype(wide)?)?;
         if let Some(bias) = self.bias(x) {
             y = y.add(bias)?;
         }

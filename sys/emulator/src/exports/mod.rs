@@ -21,6 +21,7 @@ pub(crate) mod meta;
 pub(crate) mod nonpublic;
 pub(crate) mod profile;
 pub(crate) mod single_op;
+mod site;
 pub(crate) mod stream;
 pub(crate) mod system;
 pub(crate) mod virtual_memory;

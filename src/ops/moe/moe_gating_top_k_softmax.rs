@@ -4,6 +4,7 @@ use super::matrix;
 use crate::ops::prelude::*;
 use crate::ops::reduce::ReduceOptions;
 use crate::ops::sort::TopkOptions;
+use crate::ops::view::SliceOptions;
 
 /// Settings of [`Tensor::moe_gating_top_k_softmax`]. Made from the number of experts per token, or built up.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +120,7 @@ fn slots(tokens: usize, k: usize, device: Device) -> Result<Tensor> {
         .contiguous()
 }
 
-/// The softmax over the experts in f32. Doubles see its single steps: each term, their sum in order and each quotient
+/// The softmax over the experts in f32. Doubles see its single steps: each term, their sum by pairs and each quotient
 /// rounded to f32.
 fn softmax(x: &Tensor) -> Result<Tensor> {
     let single = x.to_dtype(DType::F32)?;
@@ -131,9 +132,21 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
         .amax(ReduceOptions::new().dim(-1).keepdim())?;
     let exact = single.sub(&largest)?.to_dtype(DType::F64)?.exp()?;
     let terms = exact.to_dtype(DType::F32)?;
-    let mut sum = terms.narrow(-1, 0, 1)?;
-    for expert in 1..terms.shape().size(1) {
-        sum = sum.add(&terms.narrow(-1, expert as i64, 1)?)?;
+    let mut sum = terms.clone();
+    while sum.shape().size(1) > 1 {
+        let count = sum.shape().size(1) as i64;
+        let every = |first| {
+            sum.slice(
+                -1,
+                SliceOptions::new().start(first).end(count / 2 * 2).step(2),
+            )
+        };
+        let pairs = every(0)?.add(&every(1)?)?;
+        sum = if count % 2 == 0 {
+            pairs
+        } else {
+            Tensor::cat(&[&pairs, &sum.narrow(-1, count - 1, 1)?], -1)?
+        };
     }
     terms.div(&sum)
 }

@@ -315,8 +315,10 @@ impl Op for Rotary {
                 op.formula(dy, cos, sin)
             }
         })?;
-        let dcos = cx.want(1, || dy.mul(x))?;
-        let dsin = cx.want(2, || dy.mul(&turned(x, self.mode)?))?;
+        // Summed over the rows that share a table: halves round once, after the sum.
+        let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
+        let dcos = cx.want(1, || wide(dy)?.mul(&wide(x)?))?;
+        let dsin = cx.want(2, || wide(dy)?.mul(&turned(&wide(x)?, self.mode)?))?;
         Ok(smallvec![dx, dcos, dsin])
     }
 

@@ -1,6 +1,6 @@
 //! `erf`: the error function.
 
-use super::unary::{Apply, Formula, Rule, Unary, float, sample};
+use super::unary::{Apply, Formula, Rule, Unary, float, sample, wide};
 use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
@@ -48,8 +48,8 @@ impl Unary for Erf {
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let slope = cx.input(0)?.square()?.neg()?.exp()?;
-        dy.mul(std::f64::consts::FRAC_2_SQRT_PI)?.mul(&slope)
+        let slope = wide(cx.input(0)?)?.square()?.neg()?.exp()?;
+        wide(dy)?.mul(std::f64::consts::FRAC_2_SQRT_PI)?.mul(&slope)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows signatures, counts and buffers; it must not know how ranks exchange bytes.
 
-use super::communicator::{find, hccl, not_null};
+use super::communicator::{hccl, not_null};
 use super::site::{Buffer, Site, check_overlap};
 use crate::failure::Failure;
 use crate::guard::violation;

@@ -13,7 +13,8 @@ use crate::cpu::simd::Simd;
 use crate::cpu::view::HostMut;
 use crate::error::Result;
 
-/// What the backward pass starts from: the gradient of the results, the results, and the logarithms of the sums.
+/// What the backward pass starts from: the gradient of the results, the results (before a half rounded them), and the
+/// logarithms of the sums.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     pub dy: Operand<'a>,

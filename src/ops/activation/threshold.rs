@@ -31,11 +31,39 @@ impl Tensor {
         value: impl Into<Scalar>,
     ) -> Result<Tensor> {
         Apply(Threshold {
-            threshold: threshold.into(),
+            threshold: lowered(threshold.into(), self.dtype()),
             value: value.into(),
         })
         .run(self)
     }
+}
+
+/// The largest half up to a threshold, which all halves compare with as with the threshold itself: kernels round it.
+fn lowered(threshold: Scalar, dtype: DType) -> Scalar {
+    let exact = f64::from(threshold.to_f64() as f32);
+    let (near, bits): (f64, u16) = match dtype {
+        DType::F16 => {
+            let half = half::f16::from_f64(exact);
+            (half.to_f64(), half.to_bits())
+        }
+        DType::BF16 => {
+            let half = half::bf16::from_f64(exact);
+            (half.to_f64(), half.to_bits())
+        }
+        _ => return threshold,
+    };
+    if near <= exact || exact.is_nan() {
+        return Scalar::Float(near);
+    }
+    let below = match near {
+        near if near > 0.0 => bits - 1,
+        near if near < 0.0 => bits + 1,
+        _ => 0x8001,
+    };
+    Scalar::Float(match dtype {
+        DType::F16 => half::f16::from_bits(below).to_f64(),
+        _ => half::bf16::from_bits(below).to_f64(),
+    })
 }
 
 impl Unary for Threshold {

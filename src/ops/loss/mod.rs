@@ -14,6 +14,9 @@ rooms! {
     smooth_l1_loss,
 }
 
+mod labelled;
+mod nll_loss_backward;
+
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 

@@ -13,6 +13,11 @@ aclnn! {
     elu = aclnnEluGetWorkspaceSize, aclnnElu(self_: In, alpha: Scalar, scale: Scalar, input_scale: Scalar, out: Out);
     elu_backward = aclnnEluBackwardGetWorkspaceSize, aclnnEluBackward(grad_output: In, alpha: Scalar, scale: Scalar, input_scale: Scalar, is_result: Bool, self_or_result: In, grad_input: Out);
     selu = aclnnSeluGetWorkspaceSize, aclnnSelu(self_: In, out: Out);
+    selu_backward = aclnnSeluBackwardGetWorkspaceSize, aclnnSeluBackward(grad_output: In, result: In, grad_input: Out);
+    hardshrink = aclnnHardshrinkGetWorkspaceSize, aclnnHardshrink(self_: In, lambd: Scalar, out: Out);
+    hardshrink_backward = aclnnHardshrinkBackwardGetWorkspaceSize, aclnnHardshrinkBackward(grad_output: In, self_: In, lambd: Scalar, grad_input: Out);
+    softshrink = aclnnSoftshrinkGetWorkspaceSize, aclnnSoftshrink(self_: In, lambd: Scalar, out: Out);
+    softshrink_backward = aclnnSoftshrinkBackwardGetWorkspaceSize, aclnnSoftshrinkBackward(grad_output: In, self_: In, lambda: Scalar, grad_input: Out);
     celu = aclnnCeluGetWorkspaceSize, aclnnCelu(self_: In, alpha: Scalar, out: Out);
     gelu = aclnnGeluGetWorkspaceSize, aclnnGelu(self_: In, out: Out);
     gelu_v2 = aclnnGeluV2GetWorkspaceSize, aclnnGeluV2(x: In, approximate: Int, y: Out);

@@ -307,7 +307,7 @@ impl<T: Lane + Float> Run<'_, T> {
             slopes,
             Target::Replace,
         );
-        self.weigh(rows.clone(), [first, count]);
+        self.weigh(simd, rows.clone(), [first, count]);
         let space = &mut self.space;
         let over_rows = |columns| Extent {
             rows: count,
@@ -352,7 +352,10 @@ impl<T: Lane + Float> Run<'_, T> {
 
     /// Scores become weights, and gradients of weights those of scores.
     #[inline(always)]
-    fn weigh(&mut self, rows: Range<usize>, [first, count]: [usize; 2]) {
+    fn weigh<S: pulp::Simd>(&mut self, simd: S, rows: Range<usize>, [first, count]: [usize; 2])
+    where
+        T: Vector<S>,
+    {
         let space = &mut self.space;
         let weights = space.weights.chunks_exact_mut(KEYS);
         let slopes = space.slopes.chunks_exact_mut(KEYS);
@@ -360,9 +363,18 @@ impl<T: Lane + Float> Run<'_, T> {
             let (head, row) = self.problem.place(self.head, index);
             let (weights, slopes) = (&mut weights[..count], &mut slopes[..count]);
             self.problem.hide(head, row, first, weights);
-            let (log, delta) = (space.logs[index], space.deltas[index]);
-            for (weight, slope) in weights.iter_mut().zip(slopes) {
+            let log = space.logs[index];
+            for weight in weights.iter_mut() {
                 *weight = Float::exp(weight.minus(log));
+            }
+            // Where the block has all keys of the row, the sum is of the very products that it is subtracted from.
+            let seen = self.problem.visible(row..row + 1);
+            let delta = if first == 0 && seen <= count {
+                dot(simd, &weights[..seen], &slopes[..seen])
+            } else {
+                space.deltas[index]
+            };
+            for (weight, slope) in weights.iter().zip(slopes) {
                 *slope = weight.times(slope.minus(delta));
             }
         }

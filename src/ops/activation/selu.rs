@@ -10,7 +10,8 @@ struct Selu;
 impl Tensor {
     /// `1.0507009873554805 x` where positive, else `1.0507009873554805 * 1.6732632423543772 (e^x - 1)`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.selu`. NPU: `aclnnSelu`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.selu`.
+    /// NPU: `aclnnSelu`, `aclnnSeluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -45,6 +46,8 @@ const ALPHA: f64 = 1.673_263_242_354_377_2;
 impl Unary for Selu {
     const NAME: &'static str = "selu";
     const RULE: Rule = Rule::FloatOnly;
+    const SAVES: Saves = Saves::OUTPUTS;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -62,17 +65,20 @@ impl Unary for Selu {
             .where_cond(&x.mul(SCALE)?, &x.expm1()?.mul(SCALE * ALPHA)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
-        x.le(0i64)?
-            .where_cond(&dy.mul(&x.exp()?.mul(SCALE * ALPHA)?)?, &dy.mul(SCALE)?)
+    fn slope(&self, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let below = dy.mul(&y.add(SCALE * ALPHA)?)?;
+        y.le(0i64)?.where_cond(&below, &dy.mul(SCALE)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, y: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::selu_backward(cx, dy, y, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "selu",
     family: "activation",
-    kernels: &["aclnnSelu"],
+    kernels: &["aclnnSelu", "aclnnSeluBackward"],
     samples,
 };
 

@@ -54,7 +54,8 @@ struct Softplus {
 impl Tensor {
     /// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x > threshold`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softplus`. NPU: `aclnnSoftplus`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softplus`.
+    /// NPU: `aclnnSoftplus`, `aclnnSoftplusBackward`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::activation::SoftplusOptions};
@@ -92,6 +93,7 @@ impl Formula for Softplus {
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
     const CAST: CastRule = CastRule::Full;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
@@ -120,17 +122,28 @@ impl Unary for Softplus {
     }
 
     /// `sigmoid(beta x) dy`, and `dy` where `beta x > threshold`.
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let z = cx.input(0)?.mul(self.options.beta)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let z = x.mul(self.options.beta)?;
         z.gt(self.options.threshold)?
             .where_cond(dy, &dy.mul(&z.sigmoid()?)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::softplus_backward(
+            cx,
+            dy,
+            x,
+            AclScalar::of(self.options.beta, dx.dtype()),
+            AclScalar::of(self.options.threshold, dx.dtype()),
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "softplus",
     family: "activation",
-    kernels: &["aclnnSoftplus"],
+    kernels: &["aclnnSoftplus", "aclnnSoftplusBackward"],
     samples,
 };
 

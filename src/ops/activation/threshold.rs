@@ -12,7 +12,8 @@ struct Threshold {
 impl Tensor {
     /// `value` where `x <= threshold`, else `x`; NaN stays.
     ///
-    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.threshold`. NPU: `aclnnThreshold`.
+    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.threshold`.
+    /// NPU: `aclnnThreshold`, `aclnnThresholdBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -69,6 +70,7 @@ fn lowered(threshold: Scalar, dtype: DType) -> Scalar {
 impl Unary for Threshold {
     const NAME: &'static str = "threshold";
     const RULE: Rule = Rule::Numbers;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         with_lane!(x.dtype(), T => {
@@ -96,15 +98,19 @@ impl Unary for Threshold {
         x.masked_fill(&x.le(threshold)?, self.value)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        dy.masked_fill(&cx.input(0)?.le(self.threshold)?, 0i64)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        dy.masked_fill(&x.le(self.threshold)?, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::threshold_backward(cx, dy, x, AclScalar::of(self.threshold, dx.dtype()), dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "threshold",
     family: "activation",
-    kernels: &["aclnnThreshold"],
+    kernels: &["aclnnThreshold", "aclnnThresholdBackward"],
     samples,
 };
 

@@ -408,10 +408,13 @@ impl Op for Spread {
         let wide = x.to_dtype(widened(x.dtype()))?;
         let spread = |dy: &Tensor| -> Result<Tensor> {
             let deviation = wide.sub(&wide.mean(options.keeping())?)?;
-            deviation.mul(
-                &dy.reshape(kept)?
-                    .mul(2.0 / (count - self.options.correction))?,
-            )
+            let divisor = self.divisor(count as usize);
+            if divisor == 0.0 {
+                // The deviation over nothing: infinite, and NaN where it is 0.
+                let steep = deviation.eq(0i64)?.where_cond(f64::NAN, f64::INFINITY)?;
+                return dy.reshape(kept)?.mul(&steep.to_dtype(wide.dtype())?);
+            }
+            deviation.mul(&dy.reshape(kept)?.mul(2.0 / divisor)?)
         };
         let mut dx = match (self.form, cx.gradient_of(0)) {
             (_, None) => None,

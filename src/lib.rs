@@ -47,12 +47,14 @@ pub use op::{
 };
 pub use ops::activation::*;
 pub use ops::catalog;
+pub use ops::conv::*;
 pub use ops::creation::*;
 pub use ops::elementwise::*;
 pub use ops::index::*;
 pub use ops::linear::*;
 pub use ops::loss::*;
 pub use ops::norm::*;
+pub use ops::pool::*;
 pub use ops::random::*;
 pub use ops::reduce::*;
 pub use ops::sort::*;

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use ascend_tensor::{
-    AdamOptions, AdamState, BackwardOptions, LayerNormOptions, ReduceOptions, Result,
-    RmsNormOptions, Tensor, TopkOptions, VarOptions,
+    AdamOptions, AdamState, BackwardOptions, Conv2dOptions, LayerNormOptions, MaxPool2dOptions,
+    ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, VarOptions,
 };
 
 use crate::dsmini;
@@ -77,7 +77,20 @@ fn forward(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
             along(w, x, dim)
         }
         "layer_norm" | "rms_norm" | "cross_entropy" => norms(w, x),
-        "conv2d" | "max_pool2d" | "sdpa" | "rope" => Ok(None),
+        "conv2d" => {
+            let options = [w.size("stride"), w.size("padding"), w.size("groups")];
+            let [stride, padding, groups] = options;
+            boxed(move || {
+                let options = Conv2dOptions::new().stride(stride).padding(padding);
+                x[0].conv2d(&x[1], options.groups(groups))
+            })
+        }
+        "max_pool2d" => {
+            let options = MaxPool2dOptions::new(w.size("kernel")).stride(w.size("stride"));
+            let options = options.padding(w.size("padding"));
+            boxed(move || x[0].max_pool2d(options))
+        }
+        "sdpa" | "rope" => Ok(None),
         _ => indexed(w, x, dim.unwrap_or(0)),
     }
 }

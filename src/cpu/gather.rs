@@ -7,13 +7,19 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
+use super::alloc::Block;
 use super::lane::Lane;
-use super::par;
 use super::strided::Walk;
 use super::view::{Host, HostMut};
+use super::{par, simd};
 use crate::dtype::{DType, Scalar};
+use crate::error::Result;
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
+
+/// Results of so many bytes are written past the caches where they come in runs of so many.
+const STREAMED: usize = 4 << 20;
+const RUN: usize = 256;
 
 /// In a table: no element lies there, the fill stands for it.
 pub(crate) const NOWHERE: usize = usize::MAX;
@@ -205,6 +211,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let (from, to) = (x.start().cast::<T>(), Shared(y.start().cast::<T>()));
     let source = Shared(from.cast_mut());
     let bases = (paths.base, y.layout().offset());
+    let streamed = y.elements() * size_of::<T>() >= STREAMED;
     let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
@@ -212,11 +219,13 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
             match inner.as_ref() {
                 _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
                 Path::Stride(_, 1) if *stride == 1 => {
-                    std::ptr::copy_nonoverlapping(
-                        source.get().add(from + part.start),
-                        to.add(part.start),
-                        part.len(),
-                    );
+                    let from = source.get().add(from + part.start).cast_const();
+                    let to = to.add(part.start);
+                    if streamed && part.len() * size_of::<T>() >= RUN {
+                        simd::stream(from.cast(), to.cast(), part.len() * size_of::<T>());
+                    } else {
+                        std::ptr::copy_nonoverlapping(from, to, part.len());
+                    }
                 }
                 Path::Stride(_, step) => part.for_each(|index| {
                     *to.add(index * stride) = *source.get().add(from + index * step)
@@ -235,11 +244,13 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     };
     if lines == 1 {
         return par::ranges(count, par::GRAIN, |part| {
-            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()))
+            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()));
+            simd::fence();
         });
     }
     par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
-        rows(outer, bases, range, |from, to| row(from, to, 0..count))
+        rows(outer, bases, range, |from, to| row(from, to, 0..count));
+        simd::fence();
     });
 }
 
@@ -480,19 +491,28 @@ pub(crate) fn scatter_along<T: Lane>(
 
 /// Runs `body` on the elements of a row-major `y` as lanes: in place where they are lanes, else by way of a wide copy, which
 /// is rounded once at the end.
-pub(crate) fn in_lanes<T: Lane>(y: &mut HostMut<'_>, body: impl FnOnce(&mut [T])) {
+pub(crate) fn in_lanes<T: Lane>(
+    op: &'static str,
+    y: &mut HostMut<'_>,
+    body: impl FnOnce(&mut [T]),
+) -> Result<()> {
     if let Some(cells) = y.as_mut_slice::<T>() {
-        return body(cells);
+        body(cells);
+        return Ok(());
     }
-    let shape = *y.shape();
-    let mut wide = vec![T::ZERO; y.elements()];
-    if let Some(mut cells) = HostMut::from_slice(&mut wide, &shape) {
+    let (layout, count) = (Layout::contiguous(*y.shape()), y.elements());
+    let wide = Block::allocate(op, count.saturating_mul(size_of::<T>()))?;
+    // SAFETY: the block has room for as many numbers as `y` has elements; all are written before the body sees them.
+    let cells = unsafe {
+        let mut cells = HostMut::new(wide.start(), layout, T::DTYPE);
         super::map::map1::<T, T>(&y.as_host(), &mut cells, |x| x);
-    }
-    body(&mut wide);
-    if let Some(cells) = Host::from_slice(&wide, &shape) {
+        std::slice::from_raw_parts_mut(wide.start().cast::<T>(), count)
+    };
+    body(cells);
+    if let Some(cells) = Host::from_slice(cells, layout.shape()) {
         super::map::map1::<T, T>(&cells, y, |x| x);
     }
+    Ok(())
 }
 
 /// Sets the elements of each row (of `width`) of a row-major `y` that `cleared` names to zero.

@@ -19,7 +19,9 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
+use self::block::Left;
 pub(crate) use self::block::Target;
+use self::kernel::Units;
 use self::pack::Pairs;
 pub(crate) use self::pack::{Matrix, Source};
 pub(crate) use self::select::Sums;
@@ -97,16 +99,16 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
 
 /// One matrix for all batches of the second: then the batches of the others are rows of one product.
 fn folded<const N: usize>(layouts: [&Layout; N]) -> Option<[Layout; N]> {
+    let mut flat = layouts.map(|layout| *layout);
+    if layouts.iter().all(|layout| layout.shape().rank() == 2) {
+        return Some(flat);
+    }
     let (batches, matrix) = cut(layouts[1]);
     if batches
         .pairs()
         .any(|(size, stride)| size != 1 && stride != 0)
     {
         return None;
-    }
-    let mut flat = layouts.map(|layout| *layout);
-    if batches.shape().rank() == 0 {
-        return Some(flat);
     }
     flat[1] = matrix;
     for (index, layout) in flat.iter_mut().enumerate() {
@@ -312,17 +314,37 @@ unsafe fn straight<F: Sums>(
                 inner: sizes.inner.div_ceil(2),
                 ..sizes
             };
-            let sources = (&Pairs(left) as &dyn Source<u32>, &Pairs(right) as _);
+            let left = Pairs(left);
+            let sources = (Left::Packed(&left), &Pairs(right) as _);
             return block::multiply(op, pairs, sizes, sources, target, threads);
         }
-        multiply_sources(op, sizes, (&left, &right), target, threads)
+        let factors = (near::<F>(&left, sizes.columns), &right as _);
+        block::multiply(op, kernels, sizes, factors, target, threads)
     }
 }
 
-/// One product of sources, which need not be matrices in memory.
+/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing.
+fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
+    let step = left.lane * size_of::<F>();
+    if left.dtype == F::DTYPE && left.depth == 1 && columns <= 512 && !step.is_multiple_of(2048) {
+        Left::Straight(Units {
+            start: left.start.cast(),
+            lane: left.lane,
+            depth: left.depth,
+        })
+    } else {
+        Left::Packed(left)
+    }
+}
+
+/// One product of sources, which need not be matrices in memory: patches of a convolution, rows picked by a table.
 ///
 /// # Safety
 /// As [`multiply`].
+#[allow(
+    dead_code,
+    reason = "for products whose factors are never made in memory"
+)]
 pub(crate) unsafe fn multiply_sources<F: Sums>(
     op: &'static str,
     sizes: Sizes,
@@ -331,7 +353,10 @@ pub(crate) unsafe fn multiply_sources<F: Sums>(
     threads: usize,
 ) -> Result<()> {
     // SAFETY: as promised by the caller.
-    unsafe { block::multiply(op, F::kernels(), sizes, sources, target, threads) }
+    unsafe {
+        let sources = (Left::Packed(sources.0), sources.1);
+        block::multiply(op, F::kernels(), sizes, sources, target, threads)
+    }
 }
 
 impl Sizes {
@@ -390,3 +415,6 @@ fn integers<T: Lane>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,11 +150,36 @@ trait Half: Element {
 
 impl Half for f16 {
     fn widen(narrow: &[Self], wide: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if simd::level() >= simd::Level::Avx2 {
+            // SAFETY: the level says that the CPU has the instructions.
+            return unsafe { widen_eights(narrow, wide) };
+        }
         narrow.convert_to_f32_slice(wide);
     }
 
     fn narrow(wide: &[f32], narrow: &mut [Self]) {
         narrow.convert_from_f32_slice(wide);
+    }
+}
+
+/// # Safety
+/// The CPU must have AVX and F16C.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+unsafe fn widen_eights(narrow: &[f16], wide: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (eights, rest) = narrow.as_chunks::<8>();
+    let (sums, tail) = wide.split_at_mut(eights.len() * 8);
+    for (narrow, wide) in eights.iter().zip(sums.chunks_exact_mut(8)) {
+        // SAFETY: eight elements on both sides.
+        unsafe {
+            let wider = _mm256_cvtph_ps(_mm_loadu_si128(narrow.as_ptr().cast()));
+            _mm256_storeu_ps(wide.as_mut_ptr(), wider);
+        }
+    }
+    for (narrow, wide) in rest.iter().zip(tail) {
+        *wide = narrow.to_f32();
     }
 }
 

@@ -2,14 +2,19 @@
 //!
 //! Knows how to cut, gather and scatter runs. Must not know what the function computes.
 
+use smallvec::SmallVec;
+
+use super::alloc::Block;
 use super::lane::{Lane, with_lane};
 use super::number::Number;
 use super::par;
+use super::permute::{self, Pieces};
 use super::real::Real;
 use super::simd::{self, Simd, vectorised};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::dtype::{DType, Element};
+use crate::layout::Layout;
 
 /// Runs that must be gathered or scattered are this long at most.
 const BLOCK: usize = 1024;
@@ -68,6 +73,8 @@ impl<'a, T: Lane> Source<'a, T> {
     }
 }
 
+/// Runs of fewer bytes are not worth a way past the caches.
+const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
 const STREAMED: usize = 8 << 20;
 
@@ -319,6 +326,9 @@ fn drive1<A: Lane, C: Lane>(
     y: &mut HostMut<'_>,
     run: &(dyn Fn(&[A], &mut [C]) + Sync),
 ) {
+    if let Some(pieces) = Pieces::of(&[x], y.layout()) {
+        return in_pieces(&pieces, [x], y, |[x], y| drive1(x, y, run));
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let [sx, sy] = walk.inner();
     let target = Shared(y.start(), y);
@@ -337,6 +347,47 @@ fn drive1<A: Lane, C: Lane>(
     });
 }
 
+/// Runs `body` piece by piece, with turned copies of the pieces of inputs whose runs lie apart.
+fn in_pieces<const N: usize>(
+    pieces: &Pieces,
+    inputs: [&Host<'_>; N],
+    output: &mut HostMut<'_>,
+    body: impl Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync,
+) {
+    let mut layouts: SmallVec<[&Layout; 4]> = inputs.iter().map(|input| input.layout()).collect();
+    layouts.push(output.layout());
+    let target = Shared(output.start(), output);
+    pieces.each(&layouts, |parts| {
+        let target = &target;
+        let mut copies: [Option<Block>; N] = std::array::from_fn(|_| None);
+        let parts_of: [Host<'_>; N] =
+            std::array::from_fn(|index| inputs[index].with_layout(parts[index]));
+        for (part, copy) in parts_of.iter().zip(&mut copies) {
+            *copy = turned(part);
+        }
+        let held: [Host<'_>; N] = std::array::from_fn(|index| match &copies[index] {
+            None => parts_of[index],
+            Some(copy) => {
+                let layout = Layout::contiguous(*parts[index].shape());
+                // SAFETY: `turned` has written the whole part to the block, which lives on.
+                unsafe { Host::new(copy.start(), layout, inputs[index].dtype()) }
+            }
+        });
+        // SAFETY: a part of the output; every piece is another part.
+        let mut part = unsafe { HostMut::new(target.0, parts[N], target.1.dtype()) };
+        body(held.each_ref(), &mut part);
+    });
+}
+
+/// A row-major copy of a part whose elements lie apart in runs, if memory for it can be had.
+fn turned(part: &Host<'_>) -> Option<Block> {
+    let layout = Layout::contiguous(*part.shape());
+    let block = Block::allocate("copy", part.elements() * part.dtype().size()).ok()?;
+    // SAFETY: the block has room for the part's elements.
+    let mut copy = unsafe { HostMut::new(block.start(), layout, part.dtype()) };
+    permute::copy(part, &mut copy).then_some(block)
+}
+
 /// A loop over a run of two inputs.
 type Run2<'f, A, B, C> = &'f (dyn Fn(&[A], &[B], &mut [C]) + Sync);
 
@@ -346,6 +397,9 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     z: &mut HostMut<'_>,
     run: Run2<'_, A, B, C>,
 ) {
+    if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
+        return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
     let [sx, sy, sz] = walk.inner();
     let target = Shared(z.start(), z);
@@ -375,6 +429,9 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
     run: Run3<'_, A, B, C, D>,
 ) {
     let [x, y, z] = inputs;
+    if let Some(pieces) = Pieces::of(&inputs, w.layout()) {
+        return in_pieces(&pieces, inputs, w, |inputs, w| drive3(inputs, w, run));
+    }
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
     let [sx, sy, sz, sw] = walk.inner();
     let target = Shared(w.start(), w);
@@ -449,9 +506,13 @@ pub(crate) fn convert<A: Number, C: Number>(x: A) -> C {
 
 /// Copies elements of one dtype by their size alone.
 fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
+    if permute::copy(x, y) {
+        return;
+    }
     let walk = Walk::new([x.layout(), y.layout()]);
     let size = x.dtype().size();
     let [sx, sy] = walk.inner();
+    let streamed = walk.elements() * size >= STREAMED && x.start() != y.start().cast_const();
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
@@ -463,6 +524,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
             // SAFETY: the walk names elements of both views, of `size` bytes each; `copy` allows them to overlap.
             unsafe {
                 match (sx, sy, size) {
+                    (1, 1, _) if streamed && count * size >= RUN => {
+                        simd::stream(from, to, count * size)
+                    }
                     (1, 1, _) => std::ptr::copy(from, to, count * size),
                     (_, _, 1) => copy_run(from, sx, to, sy, count),
                     (_, _, 2) => copy_run(from.cast::<u16>(), sx, to.cast::<u16>(), sy, count),
@@ -471,6 +535,9 @@ fn copy_bits(x: &Host<'_>, y: &mut HostMut<'_>) {
                 }
             }
         });
+        if streamed {
+            simd::fence();
+        }
     });
 }
 

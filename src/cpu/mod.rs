@@ -5,6 +5,11 @@
 
 pub(crate) mod alloc;
 pub(crate) mod attention;
+pub(crate) mod conv;
+pub(crate) mod conv_dense;
+mod conv_fast;
+mod conv_pass;
+mod conv_tile;
 pub(crate) mod experts;
 pub(crate) mod function;
 pub(crate) mod gather;
@@ -17,6 +22,9 @@ pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
+pub(crate) mod permute;
+pub(crate) mod pool;
+pub(crate) mod pool_resize;
 pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;

@@ -2,10 +2,19 @@
 //!
 //! Knows how numbers become integer keys with the same order (NaN greatest, the zeros equal). Must not know ops.
 
+mod best;
+mod radix;
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::alloc::Block;
 use super::lane::Lane;
 use super::par;
 use super::reduce::offset_at;
 use super::view::{Host, HostMut};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::layout::Layout;
 
 /// The sign bit of a key: flipped, signed order becomes unsigned order.
@@ -42,32 +51,83 @@ fn narrow_key<T: Lane>(x: T) -> u32 {
 }
 
 /// A key and the position that it came from, in one integer whose order is the stable order.
-trait Packed: Ord + Copy + Send {
-    fn pack<T: Lane>(x: T, index: usize, descending: bool) -> Self;
+pub(super) trait Packed: Ord + Copy + Send + Sync + Default {
+    /// An integer with the order of the numbers, reversed where descending.
+    type Key: Ord + Copy + Default;
+    /// The bits of a key.
+    const BITS: u32;
+    /// The greatest key.
+    const LAST: Self::Key;
+
+    fn key<T: Lane>(x: T, descending: bool) -> Self::Key;
+    fn join(key: Self::Key, index: usize) -> Self;
+    fn own_key(self) -> Self::Key;
     fn index(self) -> usize;
+    /// The lowest bits of the key after a shift.
+    fn digit(self, shift: u32) -> usize;
 }
 
 impl Packed for u64 {
+    type Key = u32;
+    const BITS: u32 = 32;
+    const LAST: u32 = u32::MAX;
+
     #[inline(always)]
-    fn pack<T: Lane>(x: T, index: usize, descending: bool) -> Self {
+    fn key<T: Lane>(x: T, descending: bool) -> u32 {
         let key = narrow_key(x);
-        u64::from(if descending { !key } else { key }) << 32 | (index as u64 & 0xffff_ffff)
+        if descending { !key } else { key }
     }
 
+    #[inline(always)]
+    fn join(key: u32, index: usize) -> Self {
+        u64::from(key) << 32 | (index as u64 & 0xffff_ffff)
+    }
+
+    #[inline(always)]
+    fn own_key(self) -> u32 {
+        (self >> 32) as u32
+    }
+
+    #[inline(always)]
     fn index(self) -> usize {
         (self & 0xffff_ffff) as usize
+    }
+
+    #[inline(always)]
+    fn digit(self, shift: u32) -> usize {
+        (self >> (32 + shift)) as usize
     }
 }
 
 impl Packed for u128 {
+    type Key = u64;
+    const BITS: u32 = 64;
+    const LAST: u64 = u64::MAX;
+
     #[inline(always)]
-    fn pack<T: Lane>(x: T, index: usize, descending: bool) -> Self {
+    fn key<T: Lane>(x: T, descending: bool) -> u64 {
         let key = wide_key(x);
-        u128::from(if descending { !key } else { key }) << 64 | index as u128
+        if descending { !key } else { key }
     }
 
+    #[inline(always)]
+    fn join(key: u64, index: usize) -> Self {
+        u128::from(key) << 64 | index as u128
+    }
+
+    #[inline(always)]
+    fn own_key(self) -> u64 {
+        (self >> 64) as u64
+    }
+
+    #[inline(always)]
     fn index(self) -> usize {
         self as u64 as usize
+    }
+
+    #[inline(always)]
+    fn digit(self, shift: u32) -> usize {
+        (self >> (64 + shift)) as usize
     }
 }
 
@@ -81,15 +141,16 @@ pub(crate) struct Pick {
 
 /// For each line of `x` along a dim, the first elements of its stable order and the indices that they had there.
 pub(crate) fn order<T: Lane>(
+    op: &'static str,
     x: &Host<'_>,
     pick: Pick,
     values: &mut HostMut<'_>,
     indices: &mut HostMut<'_>,
-) {
+) -> Result<()> {
     if size_of::<T>() <= 4 && u32::try_from(x.shape().size(pick.dim)).is_ok() {
-        order_packed::<T, u64>(x, pick, values, indices);
+        order_packed::<T, u64>(op, x, pick, values, indices)
     } else {
-        order_packed::<T, u128>(x, pick, values, indices);
+        order_packed::<T, u128>(op, x, pick, values, indices)
     }
 }
 
@@ -113,88 +174,201 @@ fn lines_of(layout: &Layout, dim: usize) -> (Layout, usize) {
 }
 
 fn order_packed<T: Lane, P: Packed>(
+    op: &'static str,
     x: &Host<'_>,
     pick: Pick,
     values: &mut HostMut<'_>,
     indices: &mut HostMut<'_>,
-) {
-    let Pick {
-        dim,
-        descending,
-        count,
-    } = pick;
-    let size = x.shape().size(dim);
-    if size == 0 || count == 0 || x.elements() == 0 {
-        return;
+) -> Result<()> {
+    let size = x.shape().size(pick.dim);
+    if size == 0 || pick.count == 0 || x.elements() == 0 {
+        return Ok(());
     }
     let lines = x.elements() / size;
-    let ((from, xs), (to, vs), (at, is)) = (
-        lines_of(x.layout(), dim),
-        lines_of(values.layout(), dim),
-        lines_of(indices.layout(), dim),
-    );
-    let (width, dtype, wide) = (x.dtype().size(), values.dtype(), indices.dtype());
-    let (value_start, index_start) = (Start(values.start()), Start(indices.start()));
-    let body = |range: std::ops::Range<usize>| {
-        let mut row = vec![T::ZERO; size];
-        let mut packed: Vec<P> = Vec::with_capacity(size);
-        let mut places = vec![0i64; count];
-        let mut best = vec![T::ZERO; count];
-        for number in range {
-            // SAFETY: the line lies within `x`, and `T` serves its dtype.
-            unsafe {
-                T::gather(
-                    x.start().wrapping_add(offset_at(&from, number) * width),
-                    xs,
-                    x.dtype(),
-                    &mut row,
-                )
-            };
-            let pack = |(index, x): (usize, &T)| P::pack(*x, index, descending);
-            packed.clear();
-            packed.extend(row.iter().enumerate().map(pack));
-            if count < size {
-                packed.select_nth_unstable(count - 1);
-            }
-            sort(&mut packed[..count], lines);
-            for ((place, best), packed) in places.iter_mut().zip(&mut best).zip(&packed) {
-                *place = packed.index() as i64;
-                *best = row[packed.index()];
-            }
-            // SAFETY: the lines lie within the outputs, and the lanes serve their dtypes.
-            unsafe {
-                T::scatter(
-                    &best,
-                    value_start.at(offset_at(&to, number) * dtype.size()),
-                    vs,
-                    dtype,
-                );
-                i64::scatter(
-                    &places,
-                    index_start.at(offset_at(&at, number) * wide.size()),
-                    is,
-                    wide,
-                );
-            }
-        }
+    let job = Job {
+        x: (*x, lines_of(x.layout(), pick.dim)),
+        values: (Start(values.start()), values.dtype()),
+        indices: (Start(indices.start()), indices.dtype()),
+        lines: [
+            lines_of(values.layout(), pick.dim),
+            lines_of(indices.layout(), pick.dim),
+        ],
+        pick,
+        size,
     };
-    par::ranges(lines, (par::GRAIN / size).max(1), body);
+    let failed = OnceLock::new();
+    par::ranges(lines, (par::GRAIN / size).max(1), |range| {
+        // SAFETY: the lines lie within the views, whose dtypes `T` and `i64` serve; threads have different lines.
+        if let Err(error) = unsafe { job.run::<T, P>(op, range, lines) } {
+            failed.get_or_init(|| error);
+        }
+    });
+    failed.into_inner().map_or(Ok(()), Err)
 }
 
-/// Sorts one line; on all threads if it is long and there are not enough lines to share out.
-#[cfg(feature = "rayon")]
-fn sort<P: Packed>(packed: &mut [P], lines: usize) {
-    use rayon::slice::ParallelSliceMut;
-    if lines < par::threads() && packed.len() > par::GRAIN {
-        packed.par_sort_unstable()
-    } else {
-        packed.sort_unstable()
+/// What the threads of one call share.
+struct Job<'a> {
+    x: (Host<'a>, (Layout, usize)),
+    values: (Start, DType),
+    indices: (Start, DType),
+    /// The lines of the values and of the indices.
+    lines: [(Layout, usize); 2],
+    pick: Pick,
+    size: usize,
+}
+
+/// Results are written so many at a time.
+const PART: usize = 512;
+
+impl Job<'_> {
+    /// # Safety
+    /// `T` must serve the dtypes, and nobody else may touch the results' lines.
+    unsafe fn run<T: Lane, P: Packed>(
+        &self,
+        op: &'static str,
+        range: std::ops::Range<usize>,
+        lines: usize,
+    ) -> Result<()> {
+        let (x, (from, step)) = &self.x;
+        let Pick {
+            descending, count, ..
+        } = self.pick;
+        let few = best::serves(count, self.size);
+        let direct = x.dtype() == T::DTYPE && *step == 1;
+        let mut row = Buffer::<T>::new(op, if direct { 0 } else { self.size })?;
+        let mut packed = Buffer::<P>::new(op, if few { best::room(count) } else { self.size })?;
+        let radix = !few && count == self.size && self.size >= radix::FEWEST;
+        let mut spare = Buffer::<P>::new(op, if radix { self.size } else { 0 })?;
+        let parts = if lines < par::threads() {
+            par::threads()
+        } else {
+            1
+        };
+        for number in range {
+            let at = x
+                .start()
+                .wrapping_add(offset_at(from, number) * x.dtype().size());
+            let line: &[T] = if direct {
+                // SAFETY: the line's elements are `T`s in a row.
+                unsafe { std::slice::from_raw_parts(at.cast(), self.size) }
+            } else {
+                // SAFETY: the line lies within `x`, and `T` serves its dtype.
+                unsafe { T::gather(at, *step, x.dtype(), row.all()) };
+                row.all()
+            };
+            let all = packed.all();
+            let chosen: &[P] = if few {
+                best::best(line, descending, count, all)
+            } else {
+                pack(line, descending, all, parts);
+                if radix {
+                    radix::sort(all, spare.all(), parts)
+                } else {
+                    if count < self.size {
+                        all.select_nth_unstable(count - 1);
+                    }
+                    all[..count].sort_unstable();
+                    &all[..count]
+                }
+            };
+            // SAFETY: as promised by the caller.
+            unsafe { self.write(number, line, chosen, parts) };
+        }
+        Ok(())
+    }
+
+    /// Writes the chosen elements of a line and where they were.
+    ///
+    /// # Safety
+    /// As `run`.
+    unsafe fn write<T: Lane, P: Packed>(
+        &self,
+        number: usize,
+        line: &[T],
+        chosen: &[P],
+        parts: usize,
+    ) {
+        let [(to, vs), (at, is)] = &self.lines;
+        let (dtype, wide) = (self.values.1, self.indices.1);
+        let (to, at) = (offset_at(to, number), offset_at(at, number));
+        let grain = if parts > 1 {
+            par::GRAIN / PART
+        } else {
+            usize::MAX
+        };
+        par::ranges(chosen.len().div_ceil(PART), grain, |range| {
+            let mut places = [0i64; PART];
+            let mut best = [T::ZERO; PART];
+            for part in range {
+                let start = part * PART;
+                let chosen = &chosen[start..chosen.len().min(start + PART)];
+                for ((place, best), packed) in places.iter_mut().zip(&mut best).zip(chosen) {
+                    *place = packed.index() as i64;
+                    *best = line[packed.index()];
+                }
+                let value = self.values.0.at((to + start * vs) * dtype.size());
+                let index = self.indices.0.at((at + start * is) * wide.size());
+                // SAFETY: the lines lie within the results, and the lanes serve their dtypes.
+                unsafe {
+                    T::scatter(&best[..chosen.len()], value, *vs, dtype);
+                    i64::scatter(&places[..chosen.len()], index, *is, wide);
+                }
+            }
+        });
     }
 }
 
-#[cfg(not(feature = "rayon"))]
-fn sort<P: Packed>(packed: &mut [P], _lines: usize) {
-    packed.sort_unstable();
+/// Memory for so many values, zero at first.
+struct Buffer<T> {
+    block: Option<Block>,
+    count: usize,
+    kind: PhantomData<T>,
+}
+
+impl<T: Copy> Buffer<T> {
+    fn new(op: &'static str, count: usize) -> Result<Self> {
+        let bytes = count.saturating_mul(size_of::<T>());
+        let block = if count > 0 {
+            let block = Block::allocate(op, bytes)?;
+            // SAFETY: the block has room for the bytes.
+            unsafe { block.start().write_bytes(0, bytes) };
+            Some(block)
+        } else {
+            None
+        };
+        Ok(Buffer {
+            block,
+            count,
+            kind: PhantomData,
+        })
+    }
+
+    fn all(&mut self) -> &mut [T] {
+        match &self.block {
+            // SAFETY: the block has room for `count` values and is ours; zeros are values of the lanes and integers used here.
+            Some(block) => unsafe {
+                std::slice::from_raw_parts_mut(block.start().cast(), self.count)
+            },
+            None => &mut [],
+        }
+    }
+}
+
+/// Keys and positions of a line.
+fn pack<T: Lane, P: Packed>(line: &[T], descending: bool, to: &mut [P], parts: usize) {
+    let cells = Start(to.as_mut_ptr().cast());
+    let length = line.len().min(to.len());
+    let grain = if parts > 1 { par::GRAIN } else { usize::MAX };
+    par::ranges(length, grain, |range| {
+        // SAFETY: every thread has its own part of `to`.
+        let to = unsafe {
+            std::slice::from_raw_parts_mut(cells.at(0).cast::<P>().add(range.start), range.len())
+        };
+        let start = range.start;
+        for (index, (to, x)) in to.iter_mut().zip(&line[range]).enumerate() {
+            *to = P::join(P::key(*x, descending), start + index);
+        }
+    });
 }
 
 /// Runs of equal elements in order: for each the position of its first element; and for each position its run. NaNs equal

@@ -190,6 +190,7 @@ impl Simd {
 
     /// Runs `body` compiled for the set, if it is small enough that the compiler inlines it three times; `vectorised!` always
     /// inlines.
+    #[allow(dead_code, reason = "for kernels of few lines")]
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         match self.set() {

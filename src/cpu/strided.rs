@@ -66,6 +66,16 @@ impl<const N: usize> Walk<N> {
         self.sizes.iter().product()
     }
 
+    /// The merged dims: their sizes and strides.
+    pub fn dims(&self) -> impl Iterator<Item = (usize, [usize; N])> + '_ {
+        self.sizes.iter().copied().zip(self.strides.iter().copied())
+    }
+
+    /// The offsets of the first element.
+    pub fn offsets(&self) -> [usize; N] {
+        self.offsets
+    }
+
     /// The strides along the runs.
     pub fn inner(&self) -> [usize; N] {
         self.strides.last().copied().unwrap_or([0; N])

@@ -15,6 +15,7 @@ macro_rules! rooms {
 
 pub mod activation;
 pub mod attention;
+pub mod conv;
 pub mod creation;
 pub mod elementwise;
 pub mod index;
@@ -22,6 +23,7 @@ pub mod linear;
 pub mod loss;
 pub mod moe;
 pub mod norm;
+pub mod pool;
 pub(crate) mod prelude;
 pub mod quant;
 pub mod random;
@@ -36,6 +38,7 @@ use crate::op::OpInfo;
 const FAMILIES: &[&[OpInfo]] = &[
     activation::CATALOG,
     attention::CATALOG,
+    conv::CATALOG,
     creation::CATALOG,
     elementwise::CATALOG,
     index::CATALOG,
@@ -43,6 +46,7 @@ const FAMILIES: &[&[OpInfo]] = &[
     loss::CATALOG,
     moe::CATALOG,
     norm::CATALOG,
+    pool::CATALOG,
     quant::CATALOG,
     random::CATALOG,
     recurrent::CATALOG,

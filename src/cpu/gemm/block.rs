@@ -60,8 +60,8 @@ impl<T: Lane> Target<T> {
 const DEEP: usize = 2048;
 /// The bytes of the packed left factor at a time.
 const LEFT: usize = 16 << 20;
-/// The most panels of the right factor in a task: with `DEEP`, half a second-level cache.
-const GROUP: usize = 8;
+/// The bytes of the right panels of a task: half a second-level cache.
+const GROUP: usize = 512 << 10;
 /// Tasks per thread: enough to share evenly while somebody else uses the CPU.
 const TASKS: usize = 6;
 /// The fewest left panels of a task: what makes up for packing the right panels.
@@ -71,6 +71,15 @@ const FEWEST: usize = 8;
 pub(super) fn cut(count: usize, parts: usize, index: usize) -> Range<usize> {
     let start = |index: usize| count / parts * index + (count % parts).min(index);
     start(index)..start(index + 1)
+}
+
+/// The units of a panel.
+fn packed<U>(start: *const U) -> Units<U> {
+    Units {
+        start,
+        lane: 1,
+        depth: 0,
+    }
 }
 
 /// How one product is cut.
@@ -90,10 +99,12 @@ impl Cuts {
     fn new<U, T>(kernels: &Kernels<U, T>, sizes: Sizes, threads: usize) -> Self {
         let deep = DEEP / size_of::<U>();
         let blocks = sizes.inner.div_ceil(deep).max(1);
+        let bytes = sizes.inner.div_ceil(blocks).max(1) * size_of::<U>();
         let at_a_time = blocks.min(8);
-        let rows = LEFT / (DEEP * at_a_time);
+        let rows = LEFT / (bytes * at_a_time);
         let panels = sizes.columns.div_ceil(kernels.columns);
-        let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), GROUP);
+        let most = (GROUP / (bytes * kernels.columns)).max(2);
+        let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), most);
         Cuts {
             depth: sizes.inner,
             blocks,
@@ -114,6 +125,14 @@ impl Cuts {
     }
 }
 
+/// The left factor of a product.
+pub(super) enum Left<'a, U> {
+    /// A source, to be packed.
+    Packed(&'a dyn Source<U>),
+    /// Units that micro-kernels read where they lie, the rows as lanes.
+    Straight(Units<U>),
+}
+
 /// What the threads of a product share.
 struct Job<'a, U: 'static, T: 'static> {
     kernels: &'a Kernels<U, T>,
@@ -123,6 +142,8 @@ struct Job<'a, U: 'static, T: 'static> {
     /// Numbers that hold the sums between passes, and their step between rows.
     between: (*mut T, usize),
     cuts: Cuts,
+    /// The left factor where it lies, if it need not be packed.
+    straight: Option<Units<U>>,
     /// The packed left factor, and the room of each worker for packed right panels.
     left: *mut U,
     room: *mut U,
@@ -139,16 +160,24 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
     op: &'static str,
     kernels: &Kernels<U, T>,
     sizes: Sizes,
-    (left, right): (&dyn Source<U>, &dyn Source<U>),
+    (left, right): (Left<'_, U>, &dyn Source<U>),
     target: Target<T>,
     threads: usize,
 ) -> Result<()> {
+    let (left, straight) = match left {
+        Left::Packed(left) => (Some(left), None),
+        Left::Straight(units) => (None, Some(units)),
+    };
     let cuts = Cuts::new(kernels, sizes, threads);
     let panels_at_most = sizes
         .rows
         .div_ceil(cuts.parts)
         .div_ceil(kernels.packed.len());
-    let left_room = panels_at_most * kernels.rows * cuts.deepest() * cuts.at_a_time;
+    let left_room = usize::from(left.is_some())
+        * panels_at_most
+        * kernels.rows
+        * cuts.deepest()
+        * cuts.at_a_time;
     let right_room = cuts.group * kernels.columns * cuts.deepest();
     let units = left_room.saturating_add(right_room.saturating_mul(threads));
     let packed = Block::allocate(op, units.saturating_mul(size_of::<U>()))?;
@@ -170,6 +199,7 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         right,
         target,
         between,
+        straight,
         left: left_start,
         room: left_start.wrapping_add(left_room),
         cuts,
@@ -180,7 +210,9 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
             let blocks = first..job.cuts.blocks.min(first + job.cuts.at_a_time);
             // SAFETY: promised by the caller; the rooms have been sized for these cuts.
             unsafe {
-                job.pack_left(left, rows.clone(), blocks.clone(), threads);
+                if let Some(left) = left {
+                    job.pack_left(left, rows.clone(), blocks.clone(), threads);
+                }
                 job.tasks(rows.clone(), blocks, (threads, right_room));
             }
         }
@@ -250,7 +282,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         let groups = self.cuts.columns.div_ceil(self.cuts.group);
         let splits = (threads * TASKS)
             .div_ceil(groups)
-            .clamp(1, (panels / FEWEST).max(1));
+            .clamp(1, (panels / (2 * FEWEST)).max(1));
         let splits = if threads > 1 { splits } else { 1 };
         let next = AtomicUsize::new(0);
         par::ranges(threads, 1, |workers| {
@@ -298,20 +330,35 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         for panel in part {
             let row = rows.start + panel * height;
             let lanes = row..rows.end.min(row + height);
-            let left = self.left_panel(panels, blocks, block, panel);
-            let kernels = &self.kernels.packed[lanes.len() - 1];
+            let (left, kernels) = match self.straight {
+                Some(units) => {
+                    let offset = row * units.lane + depth.start * units.depth;
+                    let start = units.start.wrapping_add(offset);
+                    (Units { start, ..units }, self.kernels.strided)
+                }
+                None => {
+                    let start = self.left_panel(panels, blocks, block, panel).cast_const();
+                    (packed(start), self.kernels.packed)
+                }
+            };
+            let kernels = &kernels[lanes.len() - 1];
             for (index, column) in columns.clone().step_by(width).enumerate() {
                 let count = width.min(columns.end - column);
                 let finish = self.finish(block, row, column, count);
-                let units = |start: *const U| Units {
-                    start,
-                    lane: 1,
-                    depth: 0,
-                };
-                let right = room.wrapping_add(index * width * depth.len());
+                let right = room.wrapping_add(index * width * depth.len()).cast_const();
                 let kernel = kernels[usize::from(2 * count > width)];
                 // SAFETY: both panels are packed, and the tile lies within the target.
-                unsafe { kernel(depth.len(), units(left), units(right), &finish) };
+                unsafe {
+                    kernel(
+                        depth.len(),
+                        left,
+                        Units {
+                            depth: width,
+                            ..packed(right)
+                        },
+                        &finish,
+                    )
+                };
             }
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Knows vector lanes, tiles and how a finished tile meets memory. Must not know how factors are cut or packed.
 
+use super::pack::prefetch;
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Number;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, vectorised};
 use crate::dtype::{DType, Element};
 
 /// What a micro-kernel needs of a set of vector registers.
@@ -129,6 +130,15 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         } else {
             (left.lane, left.depth, right.depth)
         };
+        // What is added lies far apart: it is on its way while the sums are made.
+        if finish.from_column == 1 && !finish.from.is_null() {
+            for index in 0..ROWS {
+                let line = finish.from.wrapping_add(index * finish.from_row);
+                for vector in 0..VECTORS {
+                    prefetch(line.wrapping_add(vector * L::COUNT).cast());
+                }
+            }
+        }
         for _ in 0..depth {
             let mut columns = [L::load(b); VECTORS];
             for (vector, column) in columns.iter_mut().enumerate().skip(1) {
@@ -198,7 +208,7 @@ pub(super) unsafe fn scatter<T: Lane>(
     finish: &Finish<T>,
 ) {
     let size = finish.dtype.size();
-    Simd::best().run(|| {
+    vectorised!(Simd::best(), {
         for (index, line) in tile.chunks_mut(width.max(1)).take(rows).enumerate() {
             let line = &mut line[..finish.columns];
             // SAFETY: promised by the caller.

@@ -160,12 +160,8 @@ pub(super) static F32: Kernels<f32, f32> = Kernels {
     strided: tiles!(run, F32x4, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
 };
 
-pub(super) static F64: Kernels<f64, f64> = Kernels {
-    columns: 4,
-    rows: 16,
-    packed: tiles!(run, F64x2, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
-    strided: tiles!(run, F64x2, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
-};
+// Two registers of two doubles are too narrow for a panel; plain arithmetic on four is compiled to the same instructions.
+pub(super) use super::plain::{F64, F64_LINES};
 
 pub(super) static F32_LINES: [Streams<f32>; 3] = [
     Streams {
@@ -181,8 +177,3 @@ pub(super) static F32_LINES: [Streams<f32>; 3] = [
         rows: rows::<F32x4, bf16>,
     },
 ];
-
-pub(super) static F64_LINES: [Streams<f64>; 1] = [Streams {
-    dots: dots::<F64x2, f64>,
-    rows: rows::<F64x2, f64>,
-}];

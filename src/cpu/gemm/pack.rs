@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::cpu::lane::Lane;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, vectorised};
 use crate::cpu::transpose::{SIDE, Square, square};
 use crate::cpu::view::Host;
 use crate::dtype::DType;
@@ -17,7 +17,7 @@ use crate::dtype::DType;
 /// this too, and is never made in memory as a whole.
 pub(crate) trait Source<U>: Sync {
     /// Writes the units `lanes` by `depth` in panels: `to[panel][depth][lane of the panel]`, where a panel has `panel.lanes`
-    /// lanes (the last one what is left) and room for `panel.width`, filled up with zeros.
+    /// lanes (the last one what is left) and room for `panel.width`, filled up with anything.
     ///
     /// # Safety
     /// `to` must have room for whole panels, and the lanes and depths must exist.
@@ -61,6 +61,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Asks for the cache lines of `count` lanes at one depth, if they lie side by side.
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        if self.lane == 1 {
+            for offset in (0..count * self.dtype.size()).step_by(64) {
+                prefetch(self.at(lane, depth).wrapping_add(offset));
+            }
+        }
+    }
+
     fn at(&self, lane: usize, depth: usize) -> *const u8 {
         let elements = lane * self.lane + depth * self.depth;
         self.start.wrapping_add(elements * self.dtype.size())
@@ -80,17 +90,20 @@ trait Read<U: Copy>: Sync {
     /// They must exist.
     unsafe fn along(&self, lane: usize, depth: usize, to: &mut [U]);
 
-    /// The units of `count` neighbouring lanes at one depth.
+    /// The units of neighbouring lanes at one depth, as many as `to` holds.
     ///
     /// # Safety
-    /// They must exist, and `to` must have room for them.
-    unsafe fn across(&self, lane: usize, depth: usize, to: *mut U, count: usize);
+    /// They must exist.
+    unsafe fn across(&self, lane: usize, depth: usize, to: &mut [U]);
 
     /// Where the units of a lane lie in memory just as they are packed: the address, and the step in bytes to the next lane.
     fn lines(&self, lane: usize, depth: Range<usize>) -> Option<(*const u8, usize)>;
 
     /// The same for neighbouring lanes at one depth.
     fn line(&self, lane: usize, depth: usize) -> Option<*const U>;
+
+    /// Asks for `count` neighbouring lanes at one depth, before they are read.
+    fn ask(&self, lane: usize, depth: usize, count: usize);
 
     /// Whether neighbouring lanes are nearer to each other than neighbouring depths.
     fn flat(&self) -> bool;
@@ -115,21 +128,9 @@ impl<T: Lane> Read<T> for Numbers<'_> {
     }
 
     #[inline(always)]
-    unsafe fn across(&self, lane: usize, depth: usize, to: *mut T, count: usize) {
-        let mut buffer = [T::ZERO; BUFFER];
-        for start in (0..count).step_by(BUFFER) {
-            let part = &mut buffer[..BUFFER.min(count - start)];
-            // SAFETY: promised by the caller; `T` serves the matrix's dtype.
-            unsafe {
-                T::gather(
-                    self.0.at(lane + start, depth),
-                    self.0.lane,
-                    self.0.dtype,
-                    part,
-                );
-                std::ptr::copy_nonoverlapping(part.as_ptr(), to.add(start), part.len());
-            }
-        }
+    unsafe fn across(&self, lane: usize, depth: usize, to: &mut [T]) {
+        // SAFETY: promised by the caller; `T` serves the matrix's dtype.
+        unsafe { T::gather(self.0.at(lane, depth), self.0.lane, self.0.dtype, to) }
     }
 
     fn lines(&self, lane: usize, depth: Range<usize>) -> Option<(*const u8, usize)> {
@@ -139,6 +140,11 @@ impl<T: Lane> Read<T> for Numbers<'_> {
 
     fn line(&self, lane: usize, depth: usize) -> Option<*const T> {
         (self.0.lane == 1 && self.0.dtype == T::DTYPE).then(|| self.0.at(lane, depth).cast())
+    }
+
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        self.0.ask(lane, depth, count);
     }
 
     fn flat(&self) -> bool {
@@ -187,21 +193,21 @@ impl Read<u32> for Pairs<'_> {
     }
 
     #[inline(always)]
-    unsafe fn across(&self, lane: usize, depth: usize, to: *mut u32, count: usize) {
+    unsafe fn across(&self, lane: usize, depth: usize, to: &mut [u32]) {
         let (start, whole) = (self.0.at(lane, 2 * depth), 2 * depth + 1 < self.0.inner);
-        // SAFETY: the caller promised the pairs of these lanes and the room.
+        // SAFETY: the caller promised the pairs of these lanes, which lie side by side where the step is 1.
         unsafe {
             if self.0.lane == 1 && whole {
-                let (low, high) = (start.cast::<u16>(), self.0.at(lane, 2 * depth + 1));
-                let high = high.cast::<u16>();
-                for index in 0..count {
-                    let pair = u32::from(*low.add(index)) | u32::from(*high.add(index)) << 16;
-                    *to.add(index) = pair;
+                let high = self.0.at(lane, 2 * depth + 1).cast::<u16>();
+                let low = std::slice::from_raw_parts(start.cast::<u16>(), to.len());
+                let high = std::slice::from_raw_parts(high, to.len());
+                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                    *to = u32::from(*low) | u32::from(*high) << 16;
                 }
                 return;
             }
-            for index in 0..count {
-                *to.add(index) = self.pair(start.wrapping_add(2 * index * self.0.lane), whole);
+            for (index, to) in to.iter_mut().enumerate() {
+                *to = self.pair(start.wrapping_add(2 * index * self.0.lane), whole);
             }
         }
     }
@@ -213,6 +219,12 @@ impl Read<u32> for Pairs<'_> {
 
     fn line(&self, _lane: usize, _depth: usize) -> Option<*const u32> {
         None
+    }
+
+    #[inline(always)]
+    fn ask(&self, lane: usize, depth: usize, count: usize) {
+        self.0.ask(lane, 2 * depth, count);
+        self.0.ask(lane, 2 * depth + 1, count);
     }
 
     fn flat(&self) -> bool {
@@ -233,13 +245,17 @@ unsafe fn pack<U: Copy>(
     // SAFETY: promised by the caller.
     unsafe {
         if from.flat() {
-            simd.run(|| pack_across(from, depth, lanes, panel, to));
+            vectorised!(simd, pack_across(from, depth, lanes, panel, to));
         } else {
             pack_along(from, depth, lanes, panel, to, square::<U>());
         }
     }
 }
 
+/// Lanes that are read at a time.
+const RUN: usize = 512;
+/// Rows of a panel that are asked for before they are written.
+const SOON: usize = 4;
 /// Depths that are asked for before they are read.
 const AHEAD: usize = 12;
 
@@ -256,43 +272,48 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
     to: *mut U,
 ) {
     let (deep, width) = (depth.len(), panel.width);
+    let run = RUN / panel.lanes * panel.lanes;
+    let mut buffer = [R::ZERO; RUN];
     for (row, depth) in depth.enumerate() {
-        for (index, start) in lanes.clone().step_by(panel.lanes).enumerate() {
-            let count = panel.lanes.min(lanes.end - start);
-            // SAFETY: a row of a panel, for which the caller promised room; the lanes exist.
-            unsafe {
-                let to = to.add((index * deep + row) * width);
-                match from.line(start, depth) {
-                    Some(line) => {
-                        if let Some(next) = from.line(start, depth + AHEAD) {
-                            prefetch(next);
+        for begin in lanes.clone().step_by(run) {
+            let length = run.min(lanes.end - begin);
+            // SAFETY: lanes that exist, of at most as many as the buffer holds.
+            let line = from.line(begin, depth).unwrap_or_else(|| unsafe {
+                from.across(begin, depth, &mut buffer[..length]);
+                buffer.as_ptr()
+            });
+            from.ask(begin, depth + AHEAD, length);
+            for start in (0..length).step_by(panel.lanes) {
+                let index = (begin - lanes.start + start) / panel.lanes;
+                // SAFETY: a row of a panel, for which the caller promised room; `length` units of the line exist.
+                unsafe {
+                    let (to, line) = (to.add((index * deep + row) * width), line.add(start));
+                    if start + width <= length && width.is_multiple_of(16) {
+                        for part in (0..width).step_by(16) {
+                            prefetch(to.wrapping_add(SOON * width + part).cast());
+                            *to.add(part).cast() = *line.add(part).cast::<[U; 16]>();
                         }
-                        for part in (0..count / 4 * 4).step_by(4) {
-                            *to.add(part).cast() = *line.add(part).cast::<[U; 4]>();
-                        }
-                        for part in count / 4 * 4..count {
-                            *to.add(part) = *line.add(part);
+                    } else {
+                        let count = panel.lanes.min(length - start);
+                        std::ptr::copy_nonoverlapping(line, to, count);
+                        for missing in count..width {
+                            to.add(missing).write(R::ZERO);
                         }
                     }
-                    None => from.across(start, depth, to, count),
-                }
-                for missing in count..width {
-                    to.add(missing).write(R::ZERO);
                 }
             }
         }
     }
 }
 
-/// Asks for the two cache lines from an address on, which need not be readable.
+/// Asks for the cache line of an address, which need not be readable.
 #[inline(always)]
-fn prefetch<U>(from: *const U) {
+pub(super) fn prefetch(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect that a program could see.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
-        _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(64));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;

@@ -5,7 +5,7 @@
 use super::Sizes;
 use crate::cpu::lane::Lane;
 use crate::cpu::par;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, vectorised};
 
 /// One product of integers: addresses and strides of both factors and of the result.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ impl<T: Lane> Whole<T> {
                 T::gather(from.cast(), b_at.1, T::DTYPE, line);
                 *self.a.add(row * a_at.0 + index * a_at.1)
             };
-            simd.run(|| {
+            vectorised!(simd, {
                 for (sum, y) in sums.iter_mut().zip(line.iter()) {
                     *sum = sum.plus(factor.times(*y));
                 }

@@ -3,7 +3,9 @@
 //! Knows ranges and how an index on an NPU is read back. Must not know what is indexed.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cpu::par;
 use crate::mode::{Modes, current};
 use crate::ops::prelude::*;
 
@@ -50,7 +52,17 @@ fn in_range<'a>(
     negative: Negative,
 ) -> Result<Cow<'a, [i64]>> {
     let count = len as i64;
-    if indices.iter().all(|index| (0..count).contains(index)) {
+    let stray = AtomicBool::new(false);
+    par::ranges(indices.len(), par::GRAIN, |range| {
+        // An index as an unsigned number is too large if it is negative, too.
+        let strays = indices[range]
+            .iter()
+            .map(|index| *index as u64 >= len as u64);
+        if strays.fold(false, |any, one| any | one) {
+            stray.store(true, Ordering::Relaxed);
+        }
+    });
+    if !stray.into_inner() {
         return Ok(indices);
     }
     let lowest = if negative == Negative::FromEnd {

@@ -189,7 +189,7 @@ impl Op for EmbeddingBackward {
         };
         with_lane!(x[0].dtype(), T => {
             map::fill(&mut y[0], T::ZERO);
-            in_lanes::<T>(&mut y[0], |target| scatter(&x[0].with_layout(flat), &paths, target, |sum, x| sum.plus(x)));
+            in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&x[0].with_layout(flat), &paths, target, |sum, x| sum.plus(x)))?;
         });
         Ok(Counts::EXACT)
     }

@@ -144,10 +144,10 @@ impl Op for IndexAdd {
         with_lane!(x[0].dtype(), T => {
             let alpha = T::from_scalar(self.alpha);
             let one = self.alpha.is_one();
-            in_lanes::<T>(&mut y[0], |target| match one {
+            in_lanes::<T>(self.name(), &mut y[0], |target| match one {
                 true => scatter(&x[2], &paths, target, |old, x| old.plus(x)),
                 false => scatter(&x[2], &paths, target, |old, x| old.plus(alpha.times(x))),
-            });
+            })?;
         });
         Ok(Counts::EXACT)
     }

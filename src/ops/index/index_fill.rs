@@ -71,7 +71,7 @@ impl Op for IndexFill {
         with_lane!(x[0].dtype(), T => {
             let value = T::from_scalar(self.value);
             let values = Host::splat(&value, &x[0].shape().with(dim, index.len()));
-            in_lanes::<T>(&mut y[0], |target| scatter(&values, &paths, target, |_, x| x));
+            in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&values, &paths, target, |_, x| x))?;
         });
         Ok(Counts::EXACT)
     }

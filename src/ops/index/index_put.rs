@@ -74,7 +74,11 @@ impl Tensor {
 }
 
 /// Values broadcast to the result of indexing, its index dims merged, as lanes in a row where the layout does not merge.
-fn with_merged<T: Lane>(values: &Host<'_>, place: &Placement, body: impl FnOnce(&Host<'_>)) {
+fn with_merged<T: Lane>(
+    values: &Host<'_>,
+    place: &Placement,
+    body: impl FnOnce(&Host<'_>) -> Result<()>,
+) -> Result<()> {
     let values = values.broadcast(&place.shape);
     if let Some(layout) = values.layout().reshape(&place.merged()) {
         return body(&values.with_layout(layout));
@@ -83,9 +87,7 @@ fn with_merged<T: Lane>(values: &Host<'_>, place: &Placement, body: impl FnOnce(
     if let Some(mut row) = HostMut::from_slice(&mut row, &place.shape) {
         map::map1::<T, T>(&values, &mut row, |x| x);
     }
-    if let Some(row) = Host::from_slice(&row, &place.merged()) {
-        body(&row);
-    }
+    Host::from_slice(&row, &place.merged()).map_or(Ok(()), |row| body(&row))
 }
 
 impl Op for IndexPut {
@@ -125,11 +127,11 @@ impl Op for IndexPut {
         )?;
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => with_merged::<T>(&x[1], &place, |values| {
-            in_lanes::<T>(&mut y[0], |target| match self.accumulate {
+            in_lanes::<T>(self.name(), &mut y[0], |target| match self.accumulate {
                 true => scatter(values, &paths, target, |old, x| old.plus(x)),
                 false => scatter(values, &paths, target, |_, x| x),
-            });
-        }));
+            })
+        })?);
         Ok(Counts::EXACT)
     }
 

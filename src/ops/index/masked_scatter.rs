@@ -81,7 +81,7 @@ impl Op for MaskedScatter {
             base: 0,
         };
         map::copy(&x[0], &mut y[0]);
-        with_lane!(x[0].dtype(), T => in_lanes::<T>(&mut y[0], |target| scatter(&source, &paths, target, |_, x| x)));
+        with_lane!(x[0].dtype(), T => in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&source, &paths, target, |_, x| x))?);
         Ok(Counts::EXACT)
     }
 

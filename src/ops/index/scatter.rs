@@ -133,7 +133,7 @@ impl Op for Scatter {
                 Some(source) => source.with_layout(corner(source.layout(), x[1].shape())),
                 None => Host::splat(&value, x[1].shape()),
             };
-            in_lanes::<T>(&mut y[0], |target| scatter_along(&source, dim, &index, (target, &shape), |_, x| x));
+            in_lanes::<T>(self.name(), &mut y[0], |target| scatter_along(&source, dim, &index, (target, &shape), |_, x| x))?;
         });
         Ok(Counts::EXACT)
     }

@@ -57,7 +57,7 @@ impl Op for ScatterAdd {
         let source = x[2].with_layout(corner(x[2].layout(), x[1].shape()));
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => {
-            in_lanes::<T>(&mut y[0], |target| scatter_along(&source, dim, &index, (target, &shape), |old, x| old.plus(x)));
+            in_lanes::<T>(self.name(), &mut y[0], |target| scatter_along(&source, dim, &index, (target, &shape), |old, x| old.plus(x)))?;
         });
         Ok(Counts::EXACT)
     }

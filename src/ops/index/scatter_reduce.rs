@@ -272,7 +272,7 @@ impl Op for ScatterReduce {
         let source = x[2].with_layout(corner(x[2].layout(), x[1].shape()));
         map::copy(&x[0], &mut y[0]);
         if !index.is_empty() {
-            with_lane!(x[0].dtype(), T => in_lanes::<T>(&mut y[0], |target| self.fold(&source, dim, &index, (target, &shape))));
+            with_lane!(x[0].dtype(), T => in_lanes::<T>(self.name(), &mut y[0], |target| self.fold(&source, dim, &index, (target, &shape)))?);
         }
         Ok(Counts::EXACT)
     }

@@ -24,7 +24,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// CANN's cube mode that keeps the dtype's precision.
-const KEEP: i8 = 0;
+pub(crate) const KEEP: i8 = 0;
 
 /// A product's sizes: batches, rows (none for a vector on the left), inner size, columns (none for a vector on the right).
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +147,7 @@ fn transposed(x: &Tensor, flip: bool) -> Result<Tensor> {
 }
 
 /// Refuses bools and unequal dtypes.
-fn same_dtype(op: &'static str, x: &[Meta]) -> Result<DType> {
+pub(crate) fn same_dtype(op: &'static str, x: &[Meta]) -> Result<DType> {
     let mut dtypes = x.iter().map(|meta| meta.dtype);
     let first = dtypes.next().unwrap_or(DType::F32);
     if let Some(other) = dtypes.find(|other| *other != first) {

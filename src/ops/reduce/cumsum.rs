@@ -90,7 +90,32 @@ impl Tensor {
 }
 
 /// The running sum of a line.
+/// Neighbours that are summed among themselves first, so that the running sum is touched once for all of them.
+const CHUNK: usize = 8;
+
+/// Running sums of singles in double precision, which their sums cannot leave: so the order of additions is free.
+fn scan_single<T: Number>(x: &[T], y: &mut [T]) {
+    let mut total = 0.0f64;
+    let (chunks, rest) = x.as_chunks::<CHUNK>();
+    let (sums, tail) = y.split_at_mut(chunks.len() * CHUNK);
+    for (x, y) in chunks.iter().zip(sums.chunks_exact_mut(CHUNK)) {
+        let mut part = 0.0;
+        for (x, y) in x.iter().zip(y) {
+            part += x.to_f64();
+            *y = T::from_f64(total + part);
+        }
+        total += part;
+    }
+    for (x, y) in rest.iter().zip(tail) {
+        total += x.to_f64();
+        *y = T::from_f64(total);
+    }
+}
+
 fn scan<T: Number>(x: &[T], y: &mut [T], reverse: bool) {
+    if T::DTYPE == DType::F32 && !reverse {
+        return scan_single(x, y);
+    }
     let mut wide = 0.0f64;
     let mut exact = T::ZERO;
     let mut step = |x: &T, y: &mut T| {

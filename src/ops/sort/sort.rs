@@ -133,7 +133,7 @@ impl Op for Sort {
             descending: self.options.descending,
             count: x[0].shape().size(dim),
         };
-        with_lane!(x[0].dtype(), T => order::<T>(&x[0], pick, values, indices));
+        with_lane!(x[0].dtype(), T => order::<T>(self.name(), &x[0], pick, values, indices)?);
         Ok(Counts::EXACT)
     }
 

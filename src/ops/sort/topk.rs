@@ -117,7 +117,7 @@ impl Op for Topk {
                 descending: !self.options.smallest,
                 count: self.k,
             };
-            with_lane!(x[0].dtype(), T => order::<T>(&x[0], pick, values, indices));
+            with_lane!(x[0].dtype(), T => order::<T>(self.name(), &x[0], pick, values, indices)?);
         }
         Ok(Counts::EXACT)
     }

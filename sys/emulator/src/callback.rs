@@ -4,6 +4,7 @@
 
 use crate::failure::{Failure, code};
 use crate::stream::{Stream, Task};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,12 +18,30 @@ pub(crate) struct Callback {
     pub argument: usize,
 }
 
+thread_local! {
+    /// Callbacks that this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
 impl Callback {
     fn run(self) {
         let argument = std::ptr::with_exposed_provenance_mut(self.argument);
+        DEPTH.set(DEPTH.get() + 1);
         // SAFETY: the caller of the launch function handed over a function for exactly this argument.
         unsafe { (self.function)(argument) };
+        DEPTH.set(DEPTH.get() - 1);
     }
+}
+
+/// Refuses to wait in a callback: its stream waits for it.
+pub(crate) fn refuse_within() -> Result<(), Failure> {
+    if DEPTH.get() == 0 {
+        return Ok(());
+    }
+    Err(crate::guard::violation(
+        code::RT_PARAM_INVALID,
+        "a host callback waits for a stream or an event: a deadlock",
+    ))
 }
 
 /// Set and signalled once a callback has returned.

@@ -46,12 +46,14 @@ pub mod code {
     pub const RT_MODEL_RUNNING: i32 = 107037;
     pub const RT_CAPTURE_WRONG_THREAD: i32 = 107038;
     pub const RT_MODEL_UPDATE_FAILED: i32 = 107040;
+    pub const RT_CAPTURE_MODE_BLOCK_ASYNC: i32 = 107041;
     pub const ACLNN_PARAM_NULLPTR: i32 = 161001;
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
     pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;
+    pub const RT_NO_EVENT_RESOURCE: i32 = 207007;
     pub const RT_NO_STREAM_RESOURCE: i32 = 207008;
     pub const INTERNAL_ERROR: i32 = 500000;
     pub const RT_INTERNAL: i32 = 507000;

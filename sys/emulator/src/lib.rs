@@ -85,6 +85,8 @@ pub fn leaks() -> Vec<String> {
     meta::TENSOR_LISTS.report(&mut lines);
     meta::SCALAR_LISTS.report(&mut lines);
     executor::EXECUTORS.report(&mut lines);
+    hccl::COMMUNICATORS.report(&mut lines);
+    exports::virtual_memory::report(&mut lines);
     for block in memory::living() {
         lines.push(format!(
             "{:?} memory {:#x} of {} bytes made by {}",

@@ -48,17 +48,30 @@ pub(crate) struct ScalarList {
     pub elements: Vec<(usize, Arc<ScalarObject>)>,
 }
 
-/// Copies a caller's array.
+/// The greatest rank that a shape can say; ops take less.
+pub(crate) const MOST_DIMS: u64 = 25;
+/// The greatest length of an argument array: longer ones are errors of their caller, and would be read past their end.
+pub(crate) const MOST_VALUES: u64 = 1 << 20;
+
+/// Copies a caller's array of at most so many values.
 ///
 /// # Safety
 /// `values` must be null or valid for `count` reads.
-pub(crate) unsafe fn copied<T: Copy>(values: *const T, count: u64) -> Vec<T> {
-    let count = usize::try_from(count).unwrap_or(0);
+pub(crate) unsafe fn copied<T: Copy>(
+    values: *const T,
+    count: u64,
+    most: u64,
+) -> Result<Vec<T>, Failure> {
     if values.is_null() || count == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
+    }
+    if count > most {
+        return Err(Failure::invalid(format!(
+            "an array has {count} values, wanted at most {most}"
+        )));
     }
     // SAFETY: not null, and valid for `count` reads by this function's contract.
-    unsafe { std::slice::from_raw_parts(values, count) }.to_vec()
+    Ok(unsafe { std::slice::from_raw_parts(values, count as usize) }.to_vec())
 }
 
 /// Makes a tensor from what its creator said; strides of a contiguous tensor where none are given.

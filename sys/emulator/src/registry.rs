@@ -196,6 +196,11 @@ impl<T> Registry<T> {
         guard::violation(self.stale, text)
     }
 
+    /// How many live.
+    pub fn count(&self) -> usize {
+        self.lock().as_ref().map_or(0, Map::<T>::len)
+    }
+
     /// All living objects with the calls that made them.
     pub fn living(&self) -> Vec<(usize, Arc<T>, Site)> {
         let mut all: Vec<_> = self

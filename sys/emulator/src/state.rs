@@ -153,6 +153,7 @@ pub fn reset(settings: Settings) -> Result<(), SettingsError> {
     crate::meta::clear();
     crate::executor::EXECUTORS.clear();
     memory::clear(None);
+    crate::exports::virtual_memory::clear();
     let started = start(&settings);
     install(settings);
     CURRENT.with(|cell| cell.borrow_mut().take());

@@ -100,6 +100,98 @@ fn illegal_calls_break_a_capture() {
     assert_eq!(synchronize(own), 0, "usable again");
 }
 
+/// What the mode of a capture forbids to others, and what every mode forbids.
+#[test]
+fn modes_decide_who_may_copy_meanwhile() {
+    let _guard = fresh(Settings::default());
+    let (x, host, own, other) = (upload(&[1.0]), pinned(4), stream(), stream());
+    let pageable = [2f32];
+    let source = pageable.as_ptr().cast();
+    let mut graph = ptr::null_mut();
+    for (mode, code, end) in [(0, 107041, 507903), (2, 0, 0)] {
+        assert_eq!(acl!(aclmdlRICaptureBegin(own, mode)), 0);
+        assert_eq!(
+            acl!(aclrtMemcpyAsync(x, 4, source, 4, HOST_TO_DEVICE, other)),
+            code,
+            "mode {mode}"
+        );
+        assert_eq!(acl!(aclmdlRICaptureEnd(own, &mut graph)), end);
+    }
+    assert_eq!(acl!(aclmdlRICaptureBegin(own, 2)), 0);
+    assert_eq!(
+        acl!(aclrtMemcpyAsync(x, 4, source, 4, HOST_TO_DEVICE, own)),
+        107000,
+        "pageable memory is never captured"
+    );
+    assert_eq!(
+        acl!(aclrtMemcpyAsync(x, 4, host, 4, HOST_TO_DEVICE, own)),
+        0
+    );
+    std::thread::scope(|scope| {
+        let own = own.addr();
+        scope.spawn(move || {
+            let own = ptr::without_provenance_mut(own);
+            assert_eq!(acl!(aclrtSetDevice(0)), 0);
+            let (mut graph, mut status) = (ptr::null_mut(), 9);
+            assert_eq!(
+                acl!(aclmdlRICaptureGetInfo(own, &mut status, &mut graph)),
+                0
+            );
+            assert_eq!(status, 1);
+            assert_eq!(
+                acl!(aclmdlRICaptureEnd(own, &mut graph)),
+                0,
+                "relaxed: any thread may end it"
+            );
+            assert_eq!(acl!(aclmdlRICaptureBegin(own, 0)), 0);
+        });
+    });
+    assert_eq!(
+        acl!(aclmdlRICaptureEnd(own, &mut graph)),
+        107038,
+        "another thread began it"
+    );
+}
+
+#[test]
+fn what_is_captured_is_neither_waited_for_nor_destroyed() {
+    let _guard = fresh(Settings::default());
+    let (own, side) = (stream(), stream());
+    let (mut classic, mut fork, mut outside) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    assert_eq!(acl!(aclrtCreateEvent(&mut classic)), 0);
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut fork, 1)), 0);
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut outside, 1)), 0);
+    assert_eq!(acl!(aclrtRecordEvent(outside, side)), 0);
+    let mut graph = ptr::null_mut();
+    assert_eq!(acl!(aclmdlRICaptureBegin(own, 0)), 0);
+    assert_eq!(acl!(aclrtRecordEvent(classic, own)), 207000);
+    assert_eq!(acl!(aclrtRecordEvent(fork, own)), 0);
+    assert_eq!(
+        acl!(aclrtStreamWaitEvent(own, outside)),
+        107024,
+        "recorded outside"
+    );
+    assert_eq!(
+        acl!(aclrtStreamWaitEvent(ptr::null_mut(), fork)),
+        107031,
+        "the default stream cannot join"
+    );
+    assert_eq!(acl!(aclrtStreamWaitEvent(side, fork)), 0);
+    assert_eq!(acl!(aclmdlRICaptureEnd(side, &mut graph)), 107036);
+    let mut status = 9;
+    assert_eq!(acl!(aclrtQueryEventStatus(fork, &mut status)), 107028);
+    assert_eq!(acl!(aclrtStreamQuery(side, &mut status)), 107027);
+    assert_eq!(acl!(aclrtSynchronizeDevice()), 107027);
+    assert_eq!(acl!(aclrtDestroyStream(side)), 107027);
+    assert_eq!(acl!(aclmdlRICaptureEnd(own, &mut graph)), 507903);
+    assert_eq!(synchronize(side), 0, "free again");
+    assert_eq!(acl!(aclmdlRICaptureTaskGrpBegin(own)), 107029);
+    assert_eq!(acl!(aclmdlRICaptureTaskUpdateEnd(own)), 107033);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(ptr::null_mut(), own)), 100000);
+    let mut mode = 5;
+    assert_eq!(acl!(aclmdlRICaptureThreadExchangeMode(&mut mode)), 100000);
+}
+
 #[test]
 fn task_groups_are_updated() {
     let _guard = fresh(Settings::default());

@@ -229,7 +229,7 @@ fn views_stay_in_their_storage() {
 fn a_buffer_freed_under_queued_work_is_found() {
     let _guard = fresh(Settings::default());
     extern "C" fn sleep(_: *mut c_void) {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(400));
     }
     let (x, out, own) = (upload(&[1.0; 8]), malloc(32), stream());
     assert_eq!(

@@ -241,3 +241,99 @@ fn an_aborted_stream_drops_its_work() {
     assert_eq!(synchronize(own), 0);
     assert_eq!(download(out, 1), [9.0]);
 }
+
+static CODE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+
+extern "C" fn wait_within(_: *mut c_void) {
+    CODE.store(
+        acl!(aclrtSetDevice(0)) + acl!(aclrtSynchronizeDevice()),
+        Ordering::Release,
+    );
+}
+
+/// On hardware this hangs.
+#[test]
+fn callbacks_cannot_wait_for_their_stream() {
+    let _guard = fresh(Settings::default());
+    let own = stream();
+    assert_eq!(
+        acl!(aclrtLaunchHostFunc(own, Some(wait_within), ptr::null_mut())),
+        0
+    );
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(CODE.load(Ordering::Acquire), 107000);
+    assert!(
+        ascend_emulator::violations()
+            .iter()
+            .any(|line| line.contains("deadlock"))
+    );
+}
+
+/// A callback that the stream waits for holds up what follows; one that it does not wait for does not.
+#[test]
+fn blocking_callbacks_hold_their_stream() {
+    let _guard = fresh(Settings::default());
+    let own = stream();
+    // SAFETY: no precondition.
+    let thread = unsafe { libc::pthread_self() } as u64;
+    assert_eq!(acl!(aclrtSubscribeReport(thread, own)), 0);
+    let mut status = 9;
+    assert_eq!(
+        acl!(aclrtLaunchCallback(Some(note), ptr::null_mut(), 0, own)),
+        0
+    );
+    assert_eq!(synchronize(own), 0, "the stream went on");
+    assert_eq!(
+        acl!(aclrtLaunchCallback(Some(note), ptr::null_mut(), 1, own)),
+        0
+    );
+    assert_eq!(acl!(aclrtSynchronizeStreamWithTimeout(own, 20)), 507046);
+    assert_eq!(acl!(aclrtProcessReport(1000)), 0);
+    assert_eq!(acl!(aclrtProcessReport(1000)), 0);
+    assert_eq!(synchronize(own), 0);
+    assert_eq!(acl!(aclrtStreamQuery(own, &mut status)), 0);
+    assert_eq!(status, 0);
+    assert_eq!(acl!(aclrtUnSubscribeReport(thread, own)), 0);
+    assert_eq!(acl!(aclrtUnSubscribeReport(thread, own)), 107012);
+}
+
+/// Flags and numbers of both families, and the limit of a small chip.
+#[test]
+fn events_have_flags_and_limits() {
+    let mut settings = Settings::default();
+    settings.soc = String::from("Ascend310P3");
+    let _guard = fresh(settings);
+    let mut event = ptr::null_mut();
+    for (flags, flagged, extended) in [
+        (0, 107000, 107000),
+        (1, 0, 0),
+        (1 | 2 | 8, 0, 0),
+        (0x10, 0, 107000),
+        (0x20, 0, 107000),
+        (0x21, 107000, 107000),
+        (0x40, 107000, 0),
+        (0x41, 107000, 107000),
+        (0x80, 107000, 107000),
+    ] {
+        assert_eq!(
+            acl!(aclrtCreateEventWithFlag(&mut event, flags)),
+            flagged,
+            "{flags:#x}"
+        );
+        assert_eq!(
+            acl!(aclrtCreateEventExWithFlag(&mut event, flags)),
+            extended,
+            "{flags:#x}"
+        );
+    }
+    let mut left = 0;
+    assert_eq!(acl!(aclrtGetEventAvailNum(&mut left)), 0);
+    assert!((900..1023).contains(&left), "{left}");
+    for _ in 0..left {
+        assert_eq!(acl!(aclrtCreateEventWithFlag(&mut event, 1)), 0);
+    }
+    assert_eq!(acl!(aclrtCreateEventWithFlag(&mut event, 1)), 207007);
+    assert_eq!(acl!(aclrtDestroyEvent(event)), 0);
+    assert_eq!(acl!(aclrtCreateEventWithFlag(&mut event, 1)), 0);
+    assert_eq!(acl!(aclrtSynchronizeEvent(event)), 0, "never recorded");
+}

@@ -48,6 +48,7 @@ run() {
 run "$python" runtime.py "$@"
 run "$python" ops.py "$@"
 run "$python" training.py "$@"
+run "$python" distributed.py "$@"
 # Ways to launch: phase 2 on the caller's thread, on the queue's thread (the default), both phases there, and synchronously.
 for mode in TASK_QUEUE_ENABLE=0 TASK_QUEUE_ENABLE=1 TASK_QUEUE_ENABLE=2 ASCEND_LAUNCH_BLOCKING=1; do
   run "$mode" "$python" runtime.py tensors_travel streams_and_events errors_of_shapes

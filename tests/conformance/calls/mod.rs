@@ -4,6 +4,7 @@
 
 mod activation;
 mod attention;
+mod conv;
 mod creation;
 mod elementwise;
 mod index;
@@ -11,6 +12,7 @@ mod linear;
 mod loss;
 mod moe;
 mod norm;
+mod pool;
 mod quant;
 mod recurrent;
 mod reduce;
@@ -27,6 +29,7 @@ pub type Call = fn(&Args) -> Result<Vec<Tensor>>;
 const FAMILIES: &[&[(&str, Call)]] = &[
     activation::CALLS,
     attention::CALLS,
+    conv::CALLS,
     creation::CALLS,
     elementwise::CALLS,
     index::CALLS,
@@ -36,6 +39,7 @@ const FAMILIES: &[&[(&str, Call)]] = &[
     norm::CALLS,
     quant::CALLS,
     recurrent::CALLS,
+    pool::CALLS,
     reduce::CALLS,
     sort::CALLS,
     update::CALLS,
@@ -133,6 +137,11 @@ impl<'a> Args<'a> {
 
     fn attr(&self, name: &str) -> Option<&'a Value> {
         self.attrs.get(name).filter(|value| !value.is_null())
+    }
+
+    /// An attribute as it stands in the file.
+    pub fn raw(&self, name: &str) -> Option<&'a Value> {
+        self.attr(name)
     }
 
     /// Whether the attribute is given (null counts as not given).

@@ -156,6 +156,10 @@ impl Copy {
 
 /// Sync copies and fills are unsafe calls in a capture unless the mode is relaxed.
 fn refuse_in_capture(stream_device: &crate::state::Device) -> Result<(), Failure> {
+    refuse_unsafe(stream_device, code::RT_CAPTURE_MODE_NOT_SUPPORT)
+}
+
+fn refuse_unsafe(stream_device: &crate::state::Device, refused: i32) -> Result<(), Failure> {
     for stream in stream_device.streams() {
         if let Some(capture) = stream.capture() {
             let own = capture.thread == std::thread::current().id();
@@ -163,7 +167,7 @@ fn refuse_in_capture(stream_device: &crate::state::Device) -> Result<(), Failure
             if mode == 0 || (mode == 1 && own) {
                 capture.break_off("a synchronous copy or fill");
                 return Err(Failure::new(
-                    code::RT_CAPTURE_MODE_NOT_SUPPORT,
+                    refused,
                     "a synchronous copy or fill while a stream captures",
                 ));
             }
@@ -249,6 +253,7 @@ fn copy_async(
                 "a copy with pageable host memory cannot be captured, wanted memory of aclrtMallocHost",
             ));
         }
+        refuse_unsafe(&context.device, code::RT_CAPTURE_MODE_BLOCK_ASYNC)?;
         stream.synchronize(None)?;
         copy.run();
         return Ok(());
@@ -314,6 +319,27 @@ impl Plane {
         }
         not_null(dst.0, "dst")?;
         not_null(src.0, "src")?;
+        let extent = |pitch: usize| {
+            let extent = pitch
+                .checked_mul(height - 1)
+                .and_then(|rows| rows.checked_add(width));
+            extent
+                .filter(|&extent| extent <= isize::MAX as usize)
+                .ok_or_else(|| {
+                    Failure::new(
+                        code::RT_PARAM_INVALID,
+                        format!("{height} rows with pitch {pitch} are more than memory can hold"),
+                    )
+                })
+        };
+        let target = Side::find(dst.0, extent(dst.1)?, "dst")?;
+        let source = Side::find(src.0, extent(src.1)?, "src")?;
+        if target.is_pageable() && source.is_pageable() {
+            return Err(violation(
+                code::RT_PARAM_INVALID,
+                "neither dst nor src is memory of the runtime",
+            ));
+        }
         let rows = (0..height)
             .map(|row| {
                 let target = dst.0.wrapping_byte_add(row.wrapping_mul(dst.1));
@@ -364,6 +390,7 @@ pub unsafe extern "C" fn aclrtMemcpy2dAsync(
         let pageable = |row: &Copy| row.target.is_pageable() || row.source.is_pageable();
         if plane.rows.iter().any(pageable) {
             super::stream::refuse_captured(&stream)?;
+            refuse_unsafe(&context.device, code::RT_CAPTURE_MODE_BLOCK_ASYNC)?;
             stream.synchronize(None)?;
             plane.rows.iter().for_each(Copy::run);
             return Ok(());

@@ -5,7 +5,7 @@
 use crate::dtype::DType;
 use crate::failure::{Failure, code};
 use crate::guard::{call, not_null, value};
-use crate::meta::copied;
+use crate::meta::{MOST_DIMS, copied};
 use crate::registry::{Kind, Registry};
 use ascend_sys::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -46,7 +46,7 @@ unsafe fn shape(count: c_int, dims: *const i64) -> Result<Vec<i64>, Failure> {
         not_null(dims, "dims")?;
     }
     // SAFETY: not null where something is read, valid by this function's contract.
-    Ok(unsafe { copied(dims, count) })
+    unsafe { copied(dims, count, MOST_DIMS) }.map_err(|failure| invalid(failure.text.into_owned()))
 }
 
 #[unsafe(no_mangle)]
@@ -233,7 +233,8 @@ pub unsafe extern "C" fn aclSetTensorShapeRange(
             not_null(dimsRange, "dimsRange")?;
         }
         // SAFETY: not null where something is read, valid for `dimsCount` pairs by the contract of the C function.
-        said.ranges = unsafe { copied(dimsRange, dimsCount as u64) };
+        said.ranges = unsafe { copied(dimsRange, dimsCount as u64, MOST_DIMS) }
+            .map_err(|failure| invalid(failure.text.into_owned()))?;
         Ok(())
     })
 }

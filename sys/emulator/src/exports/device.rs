@@ -141,6 +141,7 @@ pub unsafe extern "C" fn aclrtGetPrimaryCtxState(
 }
 
 fn synchronize_device(timeout: Option<Duration>) -> Result<(), Failure> {
+    crate::callback::refuse_within()?;
     let context = context_even_poisoned()?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut outcome = Ok(());

@@ -6,10 +6,20 @@ use super::stream::{milliseconds, resolve};
 use crate::event::{EVENTS, Event, Style};
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null};
-use crate::state::{context, context_even_poisoned};
+use crate::kernel::Family;
+use crate::state::{context, context_even_poisoned, world};
 use ascend_sys::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Events of a device.
+fn limit(family: Family) -> usize {
+    match family {
+        Family::P310 => 1023,
+        Family::A910 => 65535,
+        _ => 65536,
+    }
+}
 
 unsafe fn create(event: *mut aclrtEvent, style: Style, flags: u32) -> Result<(), Failure> {
     let context = context()?;
@@ -24,6 +34,13 @@ unsafe fn create(event: *mut aclrtEvent, style: Style, flags: u32) -> Result<(),
         return Err(Failure::new(
             code::RT_PARAM_INVALID,
             format!("event flags {flags:#x} are not allowed"),
+        ));
+    }
+    let limit = limit(world()?.family);
+    if style == Style::Flagged && EVENTS.count() >= limit {
+        return Err(Failure::new(
+            code::RT_NO_EVENT_RESOURCE,
+            format!("the device has {limit} events already"),
         ));
     }
     let made = EVENTS.insert(Event::new(style, flags, context.handle));
@@ -124,6 +141,7 @@ pub unsafe extern "C" fn aclrtResetEvent(event: aclrtEvent, stream: aclrtStream)
 }
 
 fn synchronize(event: aclrtEvent, timeout: Option<Duration>) -> Result<(), Failure> {
+    crate::callback::refuse_within()?;
     let context = context_even_poisoned()?;
     let outcome = EVENTS.get(event)?.synchronize(timeout);
     match context.device.failure() {
@@ -255,8 +273,8 @@ pub unsafe extern "C" fn aclrtGetEventId(event: aclrtEvent, eventId: *mut u32) -
 pub unsafe extern "C" fn aclrtGetEventAvailNum(eventCount: *mut u32) -> aclError {
     call("aclrtGetEventAvailNum", || {
         context()?;
-        let used = EVENTS.living().len() as u32;
+        let left = limit(world()?.family).saturating_sub(EVENTS.count());
         // SAFETY: null or valid for a write.
-        unsafe { give(eventCount, "eventCount", 65536u32.saturating_sub(used)) }
+        unsafe { give(eventCount, "eventCount", left as u32) }
     })
 }

@@ -5,7 +5,7 @@
 use crate::executor::{EXECUTORS, make_repeatable};
 use crate::failure::{Failure, code};
 use crate::guard::{call, value};
-use crate::meta::{self, copied, describe};
+use crate::meta::{self, MOST_DIMS, MOST_VALUES, copied, describe};
 use crate::tensor::TensorObject;
 use ascend_sys::*;
 use std::ffi::c_void;
@@ -45,11 +45,12 @@ pub unsafe extern "C" fn aclCreateTensor(
         // SAFETY: null or valid for their lengths by the contract of the C function.
         let (shape, strides, storage) = unsafe {
             (
-                copied(viewDims, viewDimsNum),
-                (!stride.is_null()).then(|| copied(stride, viewDimsNum)),
-                copied(storageDims, storageDimsNum),
+                copied(viewDims, viewDimsNum, MOST_DIMS)?,
+                copied(stride, viewDimsNum, MOST_DIMS)?,
+                copied(storageDims, storageDimsNum, MOST_DIMS)?,
             )
         };
+        let strides = (!stride.is_null()).then_some(strides);
         let description = describe(shape, dataType, strides, offset, format, storage);
         Ok(meta::TENSORS
             .insert(TensorObject::new(
@@ -78,11 +79,12 @@ pub unsafe extern "C" fn aclInitTensor(
         // SAFETY: null or valid for their lengths by the contract of the C function.
         let (shape, strides, storage) = unsafe {
             (
-                copied(viewDims, viewDimsNum),
-                (!stride.is_null()).then(|| copied(stride, viewDimsNum)),
-                copied(storageDims, storageDimsNum),
+                copied(viewDims, viewDimsNum, MOST_DIMS)?,
+                copied(stride, viewDimsNum, MOST_DIMS)?,
+                copied(storageDims, storageDimsNum, MOST_DIMS)?,
             )
         };
+        let strides = (!stride.is_null()).then_some(strides);
         let description = describe(shape, dataType, strides, offset, format, storage);
         *object
             .description
@@ -115,7 +117,8 @@ pub unsafe extern "C" fn aclCreateScalar(
 pub unsafe extern "C" fn aclCreateIntArray(value: *const i64, size: u64) -> *mut aclIntArray {
     crate::guard::value("aclCreateIntArray", ptr::null_mut(), || {
         // SAFETY: null or valid for `size` reads.
-        Ok(meta::INTS.insert(unsafe { copied(value, size) }).cast())
+        let values = unsafe { copied(value, size, MOST_VALUES) }?;
+        Ok(meta::INTS.insert(values).cast())
     })
 }
 
@@ -123,7 +126,8 @@ pub unsafe extern "C" fn aclCreateIntArray(value: *const i64, size: u64) -> *mut
 pub unsafe extern "C" fn aclCreateFloatArray(value: *const f32, size: u64) -> *mut aclFloatArray {
     crate::guard::value("aclCreateFloatArray", ptr::null_mut(), || {
         // SAFETY: null or valid for `size` reads.
-        Ok(meta::FLOATS.insert(unsafe { copied(value, size) }).cast())
+        let values = unsafe { copied(value, size, MOST_VALUES) }?;
+        Ok(meta::FLOATS.insert(values).cast())
     })
 }
 
@@ -131,7 +135,8 @@ pub unsafe extern "C" fn aclCreateFloatArray(value: *const f32, size: u64) -> *m
 pub unsafe extern "C" fn aclCreateBoolArray(value: *const bool, size: u64) -> *mut aclBoolArray {
     crate::guard::value("aclCreateBoolArray", ptr::null_mut(), || {
         // SAFETY: null or valid for `size` reads.
-        Ok(meta::BOOLS.insert(unsafe { copied(value, size) }).cast())
+        let values = unsafe { copied(value, size, MOST_VALUES) }?;
+        Ok(meta::BOOLS.insert(values).cast())
     })
 }
 
@@ -142,7 +147,7 @@ pub unsafe extern "C" fn aclCreateTensorList(
 ) -> *mut aclTensorList {
     crate::guard::value("aclCreateTensorList", ptr::null_mut(), || {
         // SAFETY: null or valid for `size` reads.
-        let handles: Vec<usize> = unsafe { copied(value, size) }
+        let handles: Vec<usize> = unsafe { copied(value, size, MOST_VALUES) }?
             .into_iter()
             .map(<*const aclTensor>::addr)
             .collect();
@@ -157,7 +162,7 @@ pub unsafe extern "C" fn aclCreateScalarList(
 ) -> *mut aclScalarList {
     crate::guard::value("aclCreateScalarList", ptr::null_mut(), || {
         // SAFETY: null or valid for `size` reads.
-        let handles: Vec<usize> = unsafe { copied(value, size) }
+        let handles: Vec<usize> = unsafe { copied(value, size, MOST_VALUES) }?
             .into_iter()
             .map(<*const aclScalar>::addr)
             .collect();

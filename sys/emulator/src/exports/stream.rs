@@ -144,6 +144,7 @@ pub unsafe extern "C" fn aclrtDestroyStreamForce(stream: aclrtStream) -> aclErro
 
 /// Synchronising is possible on a poisoned device: it answers with the failure.
 fn synchronize(stream: aclrtStream, timeout: Option<Duration>) -> Result<(), Failure> {
+    callback::refuse_within()?;
     let context = context_even_poisoned()?;
     let stream = resolve(&context, stream)?;
     refuse_captured(&stream)?;

@@ -44,6 +44,25 @@ impl Drop for Reservation {
 static PHYSICAL: Registry<Physical> = Registry::new(Kind::Physical, code::RT_PARAM_INVALID);
 static RESERVED: Mutex<BTreeMap<usize, Arc<Reservation>>> = Mutex::new(BTreeMap::new());
 
+/// Forgets everything.
+pub(crate) fn clear() {
+    PHYSICAL.clear();
+    let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    reserved.clear();
+}
+
+/// One line for each physical memory and each reservation.
+pub(crate) fn report(lines: &mut Vec<String>) {
+    PHYSICAL.report(lines);
+    let reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    for reservation in reserved.values() {
+        lines.push(format!(
+            "{} bytes of addresses reserved at {:#x}",
+            reservation.length, reservation.base
+        ));
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemGetAllocationGranularity(
     prop: *mut aclrtPhysicalMemProp,

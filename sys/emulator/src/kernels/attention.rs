@@ -22,18 +22,18 @@ const HIDDEN: f32 = -3.0e38;
 
 /// Where the heads of a tensor lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heads {
-    batch: usize,
-    heads: usize,
-    rows: usize,
-    width: usize,
+pub(super) struct Heads {
+    pub batch: usize,
+    pub heads: usize,
+    pub rows: usize,
+    pub width: usize,
     /// Strides of batch, head and row.
     strides: [usize; 3],
 }
 
 impl Heads {
     /// From a shape in one of the four layouts; `heads` is needed where heads and width share a dim.
-    fn new(
+    pub fn new(
         call: &Call,
         shape: &[usize],
         layout: &str,
@@ -81,7 +81,7 @@ impl Heads {
         batch * self.strides[0] + head * self.strides[1] + row * self.strides[2]
     }
 
-    fn gather(&self, values: &[f32], batch: usize, head: usize) -> Array2<f32> {
+    pub fn gather(&self, values: &[f32], batch: usize, head: usize) -> Array2<f32> {
         let mut matrix = Array2::zeros((self.rows, self.width));
         for (row, mut target) in matrix.outer_iter_mut().enumerate() {
             let start = self.start(batch, head, row);
@@ -92,7 +92,7 @@ impl Heads {
         matrix
     }
 
-    fn add(&self, values: &mut [f32], batch: usize, head: usize, matrix: &Array2<f32>) {
+    pub fn add(&self, values: &mut [f32], batch: usize, head: usize, matrix: &Array2<f32>) {
         for (row, source) in matrix.outer_iter().enumerate() {
             let start = self.start(batch, head, row);
             for (target, &value) in values[start..start + self.width].iter_mut().zip(source) {

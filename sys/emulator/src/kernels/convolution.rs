@@ -7,7 +7,7 @@ use super::common::volume;
 use super::matmul::Precision;
 use super::norm::masked_output;
 use crate::failure::{Fault, Refusal};
-use crate::kernel::{Call, Prepare, Work};
+use crate::kernel::{Call, Family, Prepare, Work};
 use crate::promote::promote;
 use crate::tensor::Tensor;
 use ndarray::{Array2, ArrayView2};
@@ -79,9 +79,15 @@ fn repeated(
 
 impl Attributes {
     /// Reads stride, padding, dilation, transposed, outputPadding, groups from `index` on.
-    fn new(call: &Call, index: usize, rank: usize) -> Result<Attributes, Refusal> {
+    fn new(
+        call: &Call,
+        index: usize,
+        rank: usize,
+        sided: std::ops::RangeInclusive<usize>,
+    ) -> Result<Attributes, Refusal> {
         let transposed = call.bool(index + 3)?;
-        let (before, after) = padding_of(call, call.ints(index + 1)?, rank)?;
+        let sided = if transposed { 2..=2 } else { sided };
+        let (before, after) = padding_of(call, call.ints(index + 1)?, rank, sided)?;
         let groups = call.int(index + 5)?;
         Ok(Attributes {
             stride: repeated(call, "stride", call.ints(index)?, rank, 1)?,
@@ -103,13 +109,54 @@ impl Attributes {
     }
 }
 
-/// Padding before and after each dim: one value per dim, or two (before and after) for one and two dims.
+/// Which way a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    Backward,
+}
+
+impl Attributes {
+    /// The ranges of the training chips' manuals: kernels up to 255, or 511 on three dims forward, padding and dilation up to
+    /// 255, strides of three dims up to 63; in plain passes of one and two dims forward, only the padding is limited.
+    fn expect_limits(&self, call: &Call, weight: &[usize], pass: Pass) -> Result<(), Refusal> {
+        if !matches!(call.family(), Family::A2 | Family::A3) {
+            return Ok(());
+        }
+        let rank = self.stride.len();
+        // The first of three dims is free.
+        let last = |values: &[usize]| values.iter().skip(rank.saturating_sub(2)).copied().max();
+        let back = self.transposed || pass == Pass::Backward;
+        let kernel = weight.get(2..).unwrap_or(&[]);
+        let limits = [
+            (
+                "weight",
+                kernel,
+                if back { 255 } else { 511 },
+                back || rank == 3,
+            ),
+            ("padding", &self.before[..], 255, true),
+            ("padding", &self.after[..], 255, true),
+            ("dilation", &self.dilation[..], 255, back || rank == 3),
+            ("stride", &self.stride[..], 63, rank == 3),
+        ];
+        for (what, values, most, counts) in limits {
+            if counts && last(values).is_some_and(|value| value > most) {
+                return Err(call.invalid(format!("{what} is {values:?}, wanted at most {most}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Padding before and after each dim: one value per dim, or two (before and after) for the ranks `sided`.
 fn padding_of(
     call: &Call,
     values: &[i64],
     rank: usize,
+    sided: std::ops::RangeInclusive<usize>,
 ) -> Result<(Vec<usize>, Vec<usize>), Refusal> {
-    if values.len() == 2 * rank && rank < 3 {
+    if values.len() == 2 * rank && sided.contains(&rank) {
         let all = repeated(call, "padding", values, 2 * rank, 0)?;
         let side = |first: usize| all.iter().skip(first).step_by(2).copied().collect();
         return Ok((side(0), side(1)));
@@ -354,7 +401,8 @@ fn load(tensor: &Tensor, precision: Precision) -> Vec<f32> {
 
 fn convolution(call: &Call) -> Result<Work, Refusal> {
     let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
-    let attributes = Attributes::new(call, 3, spatial_rank(call, &x)?)?;
+    let attributes = Attributes::new(call, 3, spatial_rank(call, &x)?, 1..=2)?;
+    attributes.expect_limits(call, weight.shape(), Pass::Forward)?;
     convolve(call, x, weight, call.optional_tensor(2), &attributes, 9)
 }
 
@@ -362,7 +410,7 @@ fn convolution(call: &Call) -> Result<Work, Refusal> {
 fn depthwise(call: &Call) -> Result<Work, Refusal> {
     let (x, weight) = (call.tensor(0)?, call.tensor(1)?);
     let rank = spatial_rank(call, &x)?;
-    let (before, after) = padding_of(call, call.ints(5)?, rank)?;
+    let (before, after) = padding_of(call, call.ints(5)?, rank, 2..=2)?;
     let attributes = Attributes {
         stride: repeated(call, "stride", call.ints(4)?, rank, 1)?,
         before,
@@ -437,7 +485,8 @@ fn convolve(
 
 fn convolution_backward(call: &Call) -> Result<Work, Refusal> {
     let (dy, x, weight) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
-    let attributes = Attributes::new(call, 4, spatial_rank(call, &x)?)?;
+    let attributes = Attributes::new(call, 4, spatial_rank(call, &x)?, 2..=2)?;
+    attributes.expect_limits(call, weight.shape(), Pass::Backward)?;
     let (geometry, shape) = Geometry::new(call, x.shape(), weight.shape(), &attributes)?;
     call.expect_shape("gradOutput", &dy, &shape)?;
     let mask = call.bools(10)?;

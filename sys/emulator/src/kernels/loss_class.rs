@@ -16,7 +16,44 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnNLLLoss2dBackward", nll_backward as Prepare),
     ("aclnnCrossEntropyLoss", cross_entropy as Prepare),
     ("aclnnCrossEntropyLossGrad", cross_entropy_grad as Prepare),
+    (
+        "aclnnSoftmaxCrossEntropyWithLogits",
+        cross_entropy_of_shares as Prepare,
+    ),
 ];
+
+/// Per row: loss = -Σ label log softmax(x), backprop = softmax(x) - label.
+fn cross_entropy_of_shares(call: &Call) -> Result<Work, Refusal> {
+    let (x, labels) = (call.tensor(0)?, call.tensor(1)?);
+    let (loss, gradient) = (call.tensor(2)?, call.tensor(3)?);
+    let &[rows, classes] = x.shape() else {
+        return Err(call.invalid(format!("features has shape {:?}, wanted 2 dims", x.shape())));
+    };
+    call.expect_shape("labels", &labels, x.shape())?;
+    call.expect_shape("loss", &loss, &[rows])?;
+    call.expect_shape("backprop", &gradient, x.shape())?;
+    if x.is_empty() {
+        return Ok(Work::nothing());
+    }
+    Ok(Work::new(move || {
+        let (x, labels) = (x.load_vec::<f32>(), labels.load_vec::<f32>());
+        let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+        for (x, labels) in x.chunks(classes).zip(labels.chunks(classes)) {
+            let highest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let log = x.iter().map(|x| (x - highest).exp()).sum::<f32>().ln();
+            let shares = x.iter().zip(labels);
+            losses.push(
+                shares
+                    .clone()
+                    .map(|(x, label)| -label * (x - highest - log))
+                    .sum::<f32>(),
+            );
+            gradients.extend(shares.map(|(x, label)| (x - highest - log).exp() - label));
+        }
+        loss.store_slice(&losses)?;
+        gradient.store_slice(&gradients)
+    }))
+}
 
 /// Labels and weights of classes.
 #[derive(Debug, Clone)]

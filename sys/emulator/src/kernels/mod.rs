@@ -26,6 +26,8 @@ mod gated;
 mod gather;
 mod grid;
 mod grouped_matmul;
+mod inference_attention;
+mod linalg;
 mod loss;
 mod loss_class;
 mod matmul;
@@ -87,6 +89,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     pooling::KERNELS,
     resize::KERNELS,
     attention::KERNELS,
+    inference_attention::KERNELS,
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,
@@ -95,4 +98,5 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     embedding_bag::KERNELS,
     grid::KERNELS,
     patches::KERNELS,
+    linalg::KERNELS,
 ];

@@ -200,17 +200,17 @@ impl Sliding {
             let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
             let (padding, dilation) = (self.padding[axis], self.dilation[axis]);
             let span = dilation * (kernel - 1) + 1;
-            let room = (size + 2 * padding).checked_sub(span).ok_or_else(|| {
-                call.invalid(format!(
+            let rounding = if self.ceil { stride - 1 } else { 0 };
+            let mut count = (size + 2 * padding + rounding)
+                .checked_sub(span)
+                .map_or(0, |room| room / stride + 1);
+            if self.ceil && count > 0 && (count - 1) * stride >= size + padding {
+                count -= 1;
+            }
+            if count == 0 {
+                return Err(call.invalid(format!(
                     "a kernel of {kernel} does not fit into {size} in dim {axis}"
-                ))
-            })?;
-            let mut count = room / stride + 1;
-            if self.ceil {
-                count = room.div_ceil(stride) + 1;
-                if (count - 1) * stride >= size + padding {
-                    count -= 1;
-                }
+                )));
             }
             let windows = (0..count)
                 .map(|index| {
@@ -255,13 +255,12 @@ fn split<'a>(
     Ok(x.shape().split_at(lead))
 }
 
-/// The largest element of a window, NaN above all, the first of equals: its tap and its position.
+/// The largest element of a window, the first of equals: its tap and its position. The manuals rule NaN out; here it is above
+/// all, and the last one counts, as in PyTorch.
 fn largest(plane: &[f64], field: &Field) -> Option<(usize, usize)> {
     let mut best: Option<(usize, usize)> = None;
     for &(tap, at) in &field.taps {
-        let better = best.is_none_or(|(_, old)| {
-            plane[at] > plane[old] || (plane[at].is_nan() && !plane[old].is_nan())
-        });
+        let better = best.is_none_or(|(_, old)| plane[at] > plane[old] || plane[at].is_nan());
         if better {
             best = Some((tap, at));
         }

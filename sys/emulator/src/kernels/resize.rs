@@ -4,6 +4,7 @@
 //! Knows the kernel interface; it must not know streams, handles or device memory.
 
 use super::common::volume;
+use crate::dtype::DType;
 use crate::failure::Refusal;
 use crate::kernel::{Arg, Call, Prepare, Work};
 
@@ -240,6 +241,9 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
     expect_planes(call, x.shape(), x.format(), rank)?;
     expect_planes(call, out.shape(), out.format(), rank)?;
     expect_sizes(call, 1, &out.shape()[2..])?;
+    if mode == Mode::Linear && rank == 2 && x.dtype() == DType::F64 {
+        return Err(call.invalid("doubles are taken with the channels last only"));
+    }
     let plan = Plan::new(call, mode, (x.shape(), out.shape()), 2)?;
     Ok(Work::new(move || {
         let values = x.load_vec::<f64>();

@@ -816,6 +816,7 @@ pub(crate) static OPS: &[Op] = &[
     Op { name: "aclnnRasterizer", first: "aclnnRasterizerGetWorkspaceSize", parameters: &["v", "f", "dOptional", "width", "height", "occlusionTruncation", "useDepthPrior", "findicesOut", "barycentricOut"], outputs: &[] },
     Op { name: "aclnnReal", first: "aclnnRealGetWorkspaceSize", parameters: &["self", "out"], outputs: &[1] },
     Op { name: "aclnnReciprocal", first: "aclnnReciprocalGetWorkspaceSize", parameters: &["self", "out"], outputs: &[1] },
+    Op { name: "aclnnRecurrentGatedDeltaRule", first: "aclnnRecurrentGatedDeltaRuleGetWorkspaceSize", parameters: &["query", "key", "value", "beta", "stateRef", "actualSeqLengths", "ssmStateIndices", "g", "gk", "numAcceptedTokens", "scaleValue", "out"], outputs: &[4, 11] },
     Op { name: "aclnnReduceLogSum", first: "aclnnReduceLogSumGetWorkspaceSize", parameters: &["data", "axes", "keepDims", "noopWithEmptyAxes", "reduce"], outputs: &[4] },
     Op { name: "aclnnReduceNansum", first: "aclnnReduceNansumGetWorkspaceSize", parameters: &["self", "dim", "keepDim", "dtype", "out"], outputs: &[4] },
     Op { name: "aclnnReduceSum", first: "aclnnReduceSumGetWorkspaceSize", parameters: &["self", "dims", "keepDims", "dtype", "out"], outputs: &[4] },

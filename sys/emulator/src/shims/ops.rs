@@ -7954,2101 +7954,2111 @@ pub unsafe extern "C" fn aclnnReciprocal(workspace: *mut core::ffi::c_void, work
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclnnRecurrentGatedDeltaRuleGetWorkspaceSize(query: *const aclTensor, key: *const aclTensor, value: *const aclTensor, beta: *const aclTensor, stateRef: *mut aclTensor, actualSeqLengths: *const aclTensor, ssmStateIndices: *const aclTensor, g: *const aclTensor, gk: *const aclTensor, numAcceptedTokens: *const aclTensor, scaleValue: f32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
+    // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
+    unsafe { phase1(795, &[Raw::from(query), Raw::from(key), Raw::from(value), Raw::from(beta), Raw::from(stateRef), Raw::from(actualSeqLengths), Raw::from(ssmStateIndices), Raw::from(g), Raw::from(gk), Raw::from(numAcceptedTokens), Raw::from(scaleValue), Raw::from(out)], workspaceSize, executor) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclnnRecurrentGatedDeltaRule(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
+    phase2(795, workspace, workspaceSize, executor, stream)
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceLogSumGetWorkspaceSize(data: *const aclTensor, axes: *const aclIntArray, keepDims: bool, noopWithEmptyAxes: bool, reduce: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(795, &[Raw::from(data), Raw::from(axes), Raw::from(keepDims), Raw::from(noopWithEmptyAxes), Raw::from(reduce)], workspaceSize, executor) }
+    unsafe { phase1(796, &[Raw::from(data), Raw::from(axes), Raw::from(keepDims), Raw::from(noopWithEmptyAxes), Raw::from(reduce)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceLogSum(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(795, workspace, workspaceSize, executor, stream)
+    phase2(796, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceNansumGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, keepDim: bool, dtype: aclDataType, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(796, &[Raw::from(self_), Raw::from(dim), Raw::from(keepDim), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(797, &[Raw::from(self_), Raw::from(dim), Raw::from(keepDim), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceNansum(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(796, workspace, workspaceSize, executor, stream)
+    phase2(797, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceSumGetWorkspaceSize(self_: *const aclTensor, dims: *const aclIntArray, keepDims: bool, dtype: aclDataType, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(797, &[Raw::from(self_), Raw::from(dims), Raw::from(keepDims), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(798, &[Raw::from(self_), Raw::from(dims), Raw::from(keepDims), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReduceSum(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(797, workspace, workspaceSize, executor, stream)
+    phase2(798, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad1dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(798, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(799, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad1d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(798, workspace, workspaceSize, executor, stream)
+    phase2(799, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad1dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(799, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(800, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad1dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(799, workspace, workspaceSize, executor, stream)
+    phase2(800, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad2dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(800, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(801, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(800, workspace, workspaceSize, executor, stream)
+    phase2(801, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad2dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(801, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(802, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(801, workspace, workspaceSize, executor, stream)
+    phase2(802, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad3dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(802, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(803, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad3d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(802, workspace, workspaceSize, executor, stream)
+    phase2(803, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad3dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(803, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(804, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReflectionPad3dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(803, workspace, workspaceSize, executor, stream)
+    phase2(804, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReluGetWorkspaceSize(self_: *const aclTensor, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(804, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(805, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRelu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(804, workspace, workspaceSize, executor, stream)
+    phase2(805, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderScalarTensorGetWorkspaceSize(self_: *const aclScalar, other: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(805, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(806, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderScalarTensor(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(805, workspace, workspaceSize, executor, stream)
+    phase2(806, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderTensorScalarGetWorkspaceSize(self_: *const aclTensor, other: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(806, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(807, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderTensorScalar(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(806, workspace, workspaceSize, executor, stream)
+    phase2(807, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderTensorTensorGetWorkspaceSize(self_: *const aclTensor, other: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(807, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(808, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRemainderTensorTensor(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(807, workspace, workspaceSize, executor, stream)
+    phase2(808, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRenormGetWorkspaceSize(self_: *const aclTensor, p: *const aclScalar, dim: i64, maxNorm: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(808, &[Raw::from(self_), Raw::from(p), Raw::from(dim), Raw::from(maxNorm), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(809, &[Raw::from(self_), Raw::from(p), Raw::from(dim), Raw::from(maxNorm), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRenorm(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(808, workspace, workspaceSize, executor, stream)
+    phase2(809, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatGetWorkspaceSize(self_: *const aclTensor, repeats: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(809, &[Raw::from(self_), Raw::from(repeats), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(810, &[Raw::from(self_), Raw::from(repeats), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeat(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(809, workspace, workspaceSize, executor, stream)
+    phase2(810, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveGetWorkspaceSize(self_: *const aclTensor, repeats: *const aclTensor, outputSize: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(810, &[Raw::from(self_), Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(811, &[Raw::from(self_), Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleave(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(810, workspace, workspaceSize, executor, stream)
+    phase2(811, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveGradGetWorkspaceSize(yGrad: *const aclTensor, repeats: *const aclTensor, axis: i64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(811, &[Raw::from(yGrad), Raw::from(repeats), Raw::from(axis), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(812, &[Raw::from(yGrad), Raw::from(repeats), Raw::from(axis), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(811, workspace, workspaceSize, executor, stream)
+    phase2(812, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveIntGetWorkspaceSize(self_: *const aclTensor, repeats: i64, outputSize: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(812, &[Raw::from(self_), Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(813, &[Raw::from(self_), Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveInt(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(812, workspace, workspaceSize, executor, stream)
+    phase2(813, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveIntWithDimGetWorkspaceSize(self_: *const aclTensor, repeats: i64, dim: i64, outputSize: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(813, &[Raw::from(self_), Raw::from(repeats), Raw::from(dim), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(814, &[Raw::from(self_), Raw::from(repeats), Raw::from(dim), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveIntWithDim(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(813, workspace, workspaceSize, executor, stream)
+    phase2(814, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveTensorGetWorkspaceSize(repeats: *const aclTensor, outputSize: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(814, &[Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(815, &[Raw::from(repeats), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveTensor(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(814, workspace, workspaceSize, executor, stream)
+    phase2(815, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveWithDimGetWorkspaceSize(self_: *const aclTensor, repeats: *const aclTensor, dim: i64, outputSize: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(815, &[Raw::from(self_), Raw::from(repeats), Raw::from(dim), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(816, &[Raw::from(self_), Raw::from(repeats), Raw::from(dim), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRepeatInterleaveWithDim(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(815, workspace, workspaceSize, executor, stream)
+    phase2(816, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad1dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(816, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(817, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad1d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(816, workspace, workspaceSize, executor, stream)
+    phase2(817, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad1dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(817, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(818, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad1dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(817, workspace, workspaceSize, executor, stream)
+    phase2(818, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad2dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(818, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(819, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(818, workspace, workspaceSize, executor, stream)
+    phase2(819, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad2dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(819, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(820, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(819, workspace, workspaceSize, executor, stream)
+    phase2(820, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad3dGetWorkspaceSize(self_: *const aclTensor, padding: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(820, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(821, &[Raw::from(self_), Raw::from(padding), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad3d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(820, workspace, workspaceSize, executor, stream)
+    phase2(821, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad3dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, padding: *const aclIntArray, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(821, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(822, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(padding), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnReplicationPad3dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(821, workspace, workspaceSize, executor, stream)
+    phase2(822, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnResizeGetWorkspaceSize(self_: *const aclTensor, scales: *const aclFloatArray, mode: *const core::ffi::c_char, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(822, &[Raw::from(self_), Raw::from(scales), Raw::from(mode), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(823, &[Raw::from(self_), Raw::from(scales), Raw::from(mode), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnResize(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(822, workspace, workspaceSize, executor, stream)
+    phase2(823, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRightShiftGetWorkspaceSize(input: *const aclTensor, shiftBits: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(823, &[Raw::from(input), Raw::from(shiftBits), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(824, &[Raw::from(input), Raw::from(shiftBits), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRightShift(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(823, workspace, workspaceSize, executor, stream)
+    phase2(824, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRingAttentionUpdateGetWorkspaceSize(prevAttnOut: *const aclTensor, prevSoftmaxMax: *const aclTensor, prevSoftmaxSum: *const aclTensor, curAttnOut: *const aclTensor, curSoftmaxMax: *const aclTensor, curSoftmaxSum: *const aclTensor, actualSeqQlenOptional: *const aclTensor, inputLayoutOptional: *mut core::ffi::c_char, attnOutOut: *const aclTensor, softmaxMaxOut: *const aclTensor, softmaxSumOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(824, &[Raw::from(prevAttnOut), Raw::from(prevSoftmaxMax), Raw::from(prevSoftmaxSum), Raw::from(curAttnOut), Raw::from(curSoftmaxMax), Raw::from(curSoftmaxSum), Raw::from(actualSeqQlenOptional), Raw::from(inputLayoutOptional), Raw::from(attnOutOut), Raw::from(softmaxMaxOut), Raw::from(softmaxSumOut)], workspaceSize, executor) }
+    unsafe { phase1(825, &[Raw::from(prevAttnOut), Raw::from(prevSoftmaxMax), Raw::from(prevSoftmaxSum), Raw::from(curAttnOut), Raw::from(curSoftmaxMax), Raw::from(curSoftmaxSum), Raw::from(actualSeqQlenOptional), Raw::from(inputLayoutOptional), Raw::from(attnOutOut), Raw::from(softmaxMaxOut), Raw::from(softmaxSumOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRingAttentionUpdate(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(824, workspace, workspaceSize, executor, stream)
+    phase2(825, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormGetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, epsilon: f64, yOut: *const aclTensor, rstdOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(825, &[Raw::from(x), Raw::from(gamma), Raw::from(epsilon), Raw::from(yOut), Raw::from(rstdOut)], workspaceSize, executor) }
+    unsafe { phase1(826, &[Raw::from(x), Raw::from(gamma), Raw::from(epsilon), Raw::from(yOut), Raw::from(rstdOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNorm(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(825, workspace, workspaceSize, executor, stream)
+    phase2(826, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormDynamicMxQuantGetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, beta: *const aclTensor, epsilon: f64, scaleAlg: i64, roundMode: *mut core::ffi::c_char, dstType: i64, outputRstd: bool, yOut: *mut aclTensor, mxscaleOut: *mut aclTensor, rstdOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(826, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(epsilon), Raw::from(scaleAlg), Raw::from(roundMode), Raw::from(dstType), Raw::from(outputRstd), Raw::from(yOut), Raw::from(mxscaleOut), Raw::from(rstdOut)], workspaceSize, executor) }
+    unsafe { phase1(827, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(epsilon), Raw::from(scaleAlg), Raw::from(roundMode), Raw::from(dstType), Raw::from(outputRstd), Raw::from(yOut), Raw::from(mxscaleOut), Raw::from(rstdOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormDynamicMxQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(826, workspace, workspaceSize, executor, stream)
+    phase2(827, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormDynamicQuantGetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, smoothScalesOptional: *const aclTensor, betaOptional: *const aclTensor, epsilon: f64, dstType: i64, yOut: *const aclTensor, scaleOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(827, &[Raw::from(x), Raw::from(gamma), Raw::from(smoothScalesOptional), Raw::from(betaOptional), Raw::from(epsilon), Raw::from(dstType), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
+    unsafe { phase1(828, &[Raw::from(x), Raw::from(gamma), Raw::from(smoothScalesOptional), Raw::from(betaOptional), Raw::from(epsilon), Raw::from(dstType), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormDynamicQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(827, workspace, workspaceSize, executor, stream)
+    phase2(828, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormGradGetWorkspaceSize(dy: *const aclTensor, x: *const aclTensor, rstd: *const aclTensor, gamma: *const aclTensor, dxOut: *const aclTensor, dgammaOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(828, &[Raw::from(dy), Raw::from(x), Raw::from(rstd), Raw::from(gamma), Raw::from(dxOut), Raw::from(dgammaOut)], workspaceSize, executor) }
+    unsafe { phase1(829, &[Raw::from(dy), Raw::from(x), Raw::from(rstd), Raw::from(gamma), Raw::from(dxOut), Raw::from(dgammaOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(828, workspace, workspaceSize, executor, stream)
+    phase2(829, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormGradQuantGetWorkspaceSize(dy: *const aclTensor, x: *const aclTensor, rstd: *const aclTensor, gamma: *const aclTensor, scalesX: *const aclTensor, offsetXOptional: *const aclTensor, quantMode: *const core::ffi::c_char, divMode: bool, dxOut: *mut aclTensor, dgammaOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(829, &[Raw::from(dy), Raw::from(x), Raw::from(rstd), Raw::from(gamma), Raw::from(scalesX), Raw::from(offsetXOptional), Raw::from(quantMode), Raw::from(divMode), Raw::from(dxOut), Raw::from(dgammaOut)], workspaceSize, executor) }
+    unsafe { phase1(830, &[Raw::from(dy), Raw::from(x), Raw::from(rstd), Raw::from(gamma), Raw::from(scalesX), Raw::from(offsetXOptional), Raw::from(quantMode), Raw::from(divMode), Raw::from(dxOut), Raw::from(dgammaOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormGradQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(829, workspace, workspaceSize, executor, stream)
+    phase2(830, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormQuantGetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, beta: *const aclTensor, scale: *const aclTensor, offset: *const aclTensor, epsilon: f64, y: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(830, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(scale), Raw::from(offset), Raw::from(epsilon), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(831, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(scale), Raw::from(offset), Raw::from(epsilon), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(830, workspace, workspaceSize, executor, stream)
+    phase2(831, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormQuantV3GetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, scale: *const aclTensor, offset: *const aclTensor, beta: *const aclTensor, epsilon: f64, divMode: bool, outputRstd: bool, y: *mut aclTensor, rstd: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(831, &[Raw::from(x), Raw::from(gamma), Raw::from(scale), Raw::from(offset), Raw::from(beta), Raw::from(epsilon), Raw::from(divMode), Raw::from(outputRstd), Raw::from(y), Raw::from(rstd)], workspaceSize, executor) }
+    unsafe { phase1(832, &[Raw::from(x), Raw::from(gamma), Raw::from(scale), Raw::from(offset), Raw::from(beta), Raw::from(epsilon), Raw::from(divMode), Raw::from(outputRstd), Raw::from(y), Raw::from(rstd)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRmsNormQuantV3(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(831, workspace, workspaceSize, executor, stream)
+    phase2(832, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlignGetWorkspaceSize(self_: *const aclTensor, rois: *const aclTensor, batchIndices: *const aclTensor, mode: *const core::ffi::c_char, outputHeight: core::ffi::c_int, outputWidth: core::ffi::c_int, samplingRatio: core::ffi::c_int, spatialScale: f32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(832, &[Raw::from(self_), Raw::from(rois), Raw::from(batchIndices), Raw::from(mode), Raw::from(outputHeight), Raw::from(outputWidth), Raw::from(samplingRatio), Raw::from(spatialScale), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(833, &[Raw::from(self_), Raw::from(rois), Raw::from(batchIndices), Raw::from(mode), Raw::from(outputHeight), Raw::from(outputWidth), Raw::from(samplingRatio), Raw::from(spatialScale), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlign(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(832, workspace, workspaceSize, executor, stream)
+    phase2(833, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlignV2GetWorkspaceSize(self_: *const aclTensor, boxes: *const aclTensor, pooledHeight: i64, pooledWidth: i64, spatialScale: f32, samplingRatio: i64, aligned: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(833, &[Raw::from(self_), Raw::from(boxes), Raw::from(pooledHeight), Raw::from(pooledWidth), Raw::from(spatialScale), Raw::from(samplingRatio), Raw::from(aligned), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(834, &[Raw::from(self_), Raw::from(boxes), Raw::from(pooledHeight), Raw::from(pooledWidth), Raw::from(spatialScale), Raw::from(samplingRatio), Raw::from(aligned), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlignV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(833, workspace, workspaceSize, executor, stream)
+    phase2(834, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlignV2BackwardGetWorkspaceSize(gradOutput: *const aclTensor, boxes: *const aclTensor, inputShape: *const aclIntArray, pooledHeight: i64, pooledWidth: i64, spatialScale: f32, samplingRatio: i64, aligned: bool, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(834, &[Raw::from(gradOutput), Raw::from(boxes), Raw::from(inputShape), Raw::from(pooledHeight), Raw::from(pooledWidth), Raw::from(spatialScale), Raw::from(samplingRatio), Raw::from(aligned), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(835, &[Raw::from(gradOutput), Raw::from(boxes), Raw::from(inputShape), Raw::from(pooledHeight), Raw::from(pooledWidth), Raw::from(spatialScale), Raw::from(samplingRatio), Raw::from(aligned), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiAlignV2Backward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(834, workspace, workspaceSize, executor, stream)
+    phase2(835, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiPoolingGradWithArgMaxGetWorkspaceSize(gradOutput: *const aclTensor, gradInputRef: *const aclTensor, rois: *const aclTensor, argmax: *const aclTensor, pooledH: i64, pooledW: i64, spatialScale: f64, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(835, &[Raw::from(gradOutput), Raw::from(gradInputRef), Raw::from(rois), Raw::from(argmax), Raw::from(pooledH), Raw::from(pooledW), Raw::from(spatialScale)], workspaceSize, executor) }
+    unsafe { phase1(836, &[Raw::from(gradOutput), Raw::from(gradInputRef), Raw::from(rois), Raw::from(argmax), Raw::from(pooledH), Raw::from(pooledW), Raw::from(spatialScale)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiPoolingGradWithArgMax(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(835, workspace, workspaceSize, executor, stream)
+    phase2(836, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiPoolingWithArgMaxGetWorkspaceSize(x: *const aclTensor, rois: *const aclTensor, pooled_h: i64, pooled_w: i64, spatial_scale_h: f32, spatial_scale_w: f32, y: *mut aclTensor, argmax: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(836, &[Raw::from(x), Raw::from(rois), Raw::from(pooled_h), Raw::from(pooled_w), Raw::from(spatial_scale_h), Raw::from(spatial_scale_w), Raw::from(y), Raw::from(argmax)], workspaceSize, executor) }
+    unsafe { phase1(837, &[Raw::from(x), Raw::from(rois), Raw::from(pooled_h), Raw::from(pooled_w), Raw::from(spatial_scale_h), Raw::from(spatial_scale_w), Raw::from(y), Raw::from(argmax)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoiPoolingWithArgMax(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(836, workspace, workspaceSize, executor, stream)
+    phase2(837, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRollGetWorkspaceSize(x: *const aclTensor, shifts: *const aclIntArray, dims: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(837, &[Raw::from(x), Raw::from(shifts), Raw::from(dims), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(838, &[Raw::from(x), Raw::from(shifts), Raw::from(dims), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoll(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(837, workspace, workspaceSize, executor, stream)
+    phase2(838, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRopeWithSinCosCacheGetWorkspaceSize(positions: *const aclTensor, queryIn: *const aclTensor, keyIn: *const aclTensor, cosSinCache: *const aclTensor, mropeSection: *const aclIntArray, headSize: i64, isNeoxStyle: bool, queryOut: *mut aclTensor, keyOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(838, &[Raw::from(positions), Raw::from(queryIn), Raw::from(keyIn), Raw::from(cosSinCache), Raw::from(mropeSection), Raw::from(headSize), Raw::from(isNeoxStyle), Raw::from(queryOut), Raw::from(keyOut)], workspaceSize, executor) }
+    unsafe { phase1(839, &[Raw::from(positions), Raw::from(queryIn), Raw::from(keyIn), Raw::from(cosSinCache), Raw::from(mropeSection), Raw::from(headSize), Raw::from(isNeoxStyle), Raw::from(queryOut), Raw::from(keyOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRopeWithSinCosCache(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(838, workspace, workspaceSize, executor, stream)
+    phase2(839, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotaryPositionEmbeddingGetWorkspaceSize(x: *const aclTensor, cos: *const aclTensor, sin: *const aclTensor, mode: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(839, &[Raw::from(x), Raw::from(cos), Raw::from(sin), Raw::from(mode), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(840, &[Raw::from(x), Raw::from(cos), Raw::from(sin), Raw::from(mode), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotaryPositionEmbedding(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(839, workspace, workspaceSize, executor, stream)
+    phase2(840, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotaryPositionEmbeddingGradGetWorkspaceSize(dy: *const aclTensor, cos: *const aclTensor, sin: *const aclTensor, xOptional: *const aclTensor, mode: i64, dxOut: *const aclTensor, dcosOut: *const aclTensor, dsinOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(840, &[Raw::from(dy), Raw::from(cos), Raw::from(sin), Raw::from(xOptional), Raw::from(mode), Raw::from(dxOut), Raw::from(dcosOut), Raw::from(dsinOut)], workspaceSize, executor) }
+    unsafe { phase1(841, &[Raw::from(dy), Raw::from(cos), Raw::from(sin), Raw::from(xOptional), Raw::from(mode), Raw::from(dxOut), Raw::from(dcosOut), Raw::from(dsinOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotaryPositionEmbeddingGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(840, workspace, workspaceSize, executor, stream)
+    phase2(841, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotateQuantGetWorkspaceSize(x: *const aclTensor, rotation: *const aclTensor, alpha: *const aclTensor, axis: i64, roundMode: *mut core::ffi::c_char, scaleAlg: i64, dstTypeMax: f64, trans: bool, yOut: *mut aclTensor, scaleOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(841, &[Raw::from(x), Raw::from(rotation), Raw::from(alpha), Raw::from(axis), Raw::from(roundMode), Raw::from(scaleAlg), Raw::from(dstTypeMax), Raw::from(trans), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
+    unsafe { phase1(842, &[Raw::from(x), Raw::from(rotation), Raw::from(alpha), Raw::from(axis), Raw::from(roundMode), Raw::from(scaleAlg), Raw::from(dstTypeMax), Raw::from(trans), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRotateQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(841, workspace, workspaceSize, executor, stream)
+    phase2(842, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoundGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(842, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(843, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRound(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(842, workspace, workspaceSize, executor, stream)
+    phase2(843, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoundDecimalsGetWorkspaceSize(self_: *const aclTensor, decimals: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(843, &[Raw::from(self_), Raw::from(decimals), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(844, &[Raw::from(self_), Raw::from(decimals), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRoundDecimals(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(843, workspace, workspaceSize, executor, stream)
+    phase2(844, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsqrtGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(844, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(845, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsqrt(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(844, workspace, workspaceSize, executor, stream)
+    phase2(845, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsubGetWorkspaceSize(self_: *const aclTensor, other: *const aclTensor, alpha: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(845, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(846, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsub(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(845, workspace, workspaceSize, executor, stream)
+    phase2(846, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsubsGetWorkspaceSize(self_: *const aclTensor, other: *const aclScalar, alpha: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(846, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(847, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnRsubs(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(846, workspace, workspaceSize, executor, stream)
+    phase2(847, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSWhereGetWorkspaceSize(condition: *const aclTensor, self_: *const aclTensor, other: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(847, &[Raw::from(condition), Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(848, &[Raw::from(condition), Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSWhere(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(847, workspace, workspaceSize, executor, stream)
+    phase2(848, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScaleGetWorkspaceSize(x: *const aclTensor, scale: *const aclTensor, bias: *const aclTensor, axis: i64, numAxes: i64, scaleFromBlob: bool, y: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(848, &[Raw::from(x), Raw::from(scale), Raw::from(bias), Raw::from(axis), Raw::from(numAxes), Raw::from(scaleFromBlob), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(849, &[Raw::from(x), Raw::from(scale), Raw::from(bias), Raw::from(axis), Raw::from(numAxes), Raw::from(scaleFromBlob), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScale(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(848, workspace, workspaceSize, executor, stream)
+    phase2(849, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScaledMaskedSoftmaxGetWorkspaceSize(x: *const aclTensor, mask: *const aclTensor, scale: f64, fixedTriuMask: bool, y: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(849, &[Raw::from(x), Raw::from(mask), Raw::from(scale), Raw::from(fixedTriuMask), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(850, &[Raw::from(x), Raw::from(mask), Raw::from(scale), Raw::from(fixedTriuMask), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScaledMaskedSoftmax(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(849, workspace, workspaceSize, executor, stream)
+    phase2(850, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScaledMaskedSoftmaxBackwardGetWorkspaceSize(gradOutput: *const aclTensor, y: *const aclTensor, mask: *const aclTensor, scale: f64, fixTriuMask: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(850, &[Raw::from(gradOutput), Raw::from(y), Raw::from(mask), Raw::from(scale), Raw::from(fixTriuMask), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(851, &[Raw::from(gradOutput), Raw::from(y), Raw::from(mask), Raw::from(scale), Raw::from(fixTriuMask), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScaledMaskedSoftmaxBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(850, workspace, workspaceSize, executor, stream)
+    phase2(851, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterGetWorkspaceSize(self_: *const aclTensor, dim: i64, index: *const aclTensor, src: *const aclTensor, reduce: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(851, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(reduce), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(852, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(reduce), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatter(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(851, workspace, workspaceSize, executor, stream)
+    phase2(852, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterAddGetWorkspaceSize(self_: *const aclTensor, dim: i64, index: *const aclTensor, src: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(852, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(853, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterAdd(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(852, workspace, workspaceSize, executor, stream)
+    phase2(853, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterDivGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, useLocking: bool, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(853, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
+    unsafe { phase1(854, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterDiv(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(853, workspace, workspaceSize, executor, stream)
+    phase2(854, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterListGetWorkspaceSize(varRef: *mut aclTensorList, indice: *const aclTensor, updates: *const aclTensor, maskOptional: *const aclTensor, reduceOptional: *mut core::ffi::c_char, axis: i64, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(854, &[Raw::from(varRef), Raw::from(indice), Raw::from(updates), Raw::from(maskOptional), Raw::from(reduceOptional), Raw::from(axis)], workspaceSize, executor) }
+    unsafe { phase1(855, &[Raw::from(varRef), Raw::from(indice), Raw::from(updates), Raw::from(maskOptional), Raw::from(reduceOptional), Raw::from(axis)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterList(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(854, workspace, workspaceSize, executor, stream)
+    phase2(855, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMaxGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, useLocking: bool, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(855, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
+    unsafe { phase1(856, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMax(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(855, workspace, workspaceSize, executor, stream)
+    phase2(856, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMinGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, useLocking: bool, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(856, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
+    unsafe { phase1(857, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMin(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(856, workspace, workspaceSize, executor, stream)
+    phase2(857, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMulGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, useLocking: bool, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(857, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
+    unsafe { phase1(858, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates), Raw::from(useLocking)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterMul(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(857, workspace, workspaceSize, executor, stream)
+    phase2(858, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterNdGetWorkspaceSize(data: *const aclTensor, indices: *const aclTensor, updates: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(858, &[Raw::from(data), Raw::from(indices), Raw::from(updates), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(859, &[Raw::from(data), Raw::from(indices), Raw::from(updates), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterNd(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(858, workspace, workspaceSize, executor, stream)
+    phase2(859, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterNdUpdateGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(859, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates)], workspaceSize, executor) }
+    unsafe { phase1(860, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterNdUpdate(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(859, workspace, workspaceSize, executor, stream)
+    phase2(860, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterReduceGetWorkspaceSize(self_: *const aclTensor, dim: i64, index: *const aclTensor, src: *const aclTensor, reduce: i64, includeSelf: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(860, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(reduce), Raw::from(includeSelf), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(861, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(src), Raw::from(reduce), Raw::from(includeSelf), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterReduce(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(860, workspace, workspaceSize, executor, stream)
+    phase2(861, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterValueGetWorkspaceSize(self_: *const aclTensor, dim: i64, index: *const aclTensor, value: *const aclScalar, reduce: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(861, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(value), Raw::from(reduce), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(862, &[Raw::from(self_), Raw::from(dim), Raw::from(index), Raw::from(value), Raw::from(reduce), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnScatterValue(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(861, workspace, workspaceSize, executor, stream)
+    phase2(862, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSearchSortedGetWorkspaceSize(sortedSequence: *const aclTensor, self_: *const aclTensor, outInt32: bool, right: bool, sorter: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(862, &[Raw::from(sortedSequence), Raw::from(self_), Raw::from(outInt32), Raw::from(right), Raw::from(sorter), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(863, &[Raw::from(sortedSequence), Raw::from(self_), Raw::from(outInt32), Raw::from(right), Raw::from(sorter), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSearchSorted(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(862, workspace, workspaceSize, executor, stream)
+    phase2(863, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSearchSortedsGetWorkspaceSize(sortedSequence: *const aclTensor, self_: *const aclScalar, outInt32: bool, right: bool, sorter: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(863, &[Raw::from(sortedSequence), Raw::from(self_), Raw::from(outInt32), Raw::from(right), Raw::from(sorter), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(864, &[Raw::from(sortedSequence), Raw::from(self_), Raw::from(outInt32), Raw::from(right), Raw::from(sorter), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSearchSorteds(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(863, workspace, workspaceSize, executor, stream)
+    phase2(864, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSeluGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(864, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(865, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSelu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(864, workspace, workspaceSize, executor, stream)
+    phase2(865, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSeluBackwardGetWorkspaceSize(gradOutput: *const aclTensor, result: *const aclTensor, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(865, &[Raw::from(gradOutput), Raw::from(result), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(866, &[Raw::from(gradOutput), Raw::from(result), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSeluBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(865, workspace, workspaceSize, executor, stream)
+    phase2(866, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnShrinkGetWorkspaceSize(self_: *const aclTensor, lambd: *const aclScalar, bias: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(866, &[Raw::from(self_), Raw::from(lambd), Raw::from(bias), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(867, &[Raw::from(self_), Raw::from(lambd), Raw::from(bias), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnShrink(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(866, workspace, workspaceSize, executor, stream)
+    phase2(867, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSigmoidGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(867, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(868, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSigmoid(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(867, workspace, workspaceSize, executor, stream)
+    phase2(868, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSigmoidBackwardGetWorkspaceSize(gradOutput: *const aclTensor, output: *const aclTensor, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(868, &[Raw::from(gradOutput), Raw::from(output), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(869, &[Raw::from(gradOutput), Raw::from(output), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSigmoidBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(868, workspace, workspaceSize, executor, stream)
+    phase2(869, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignGetWorkspaceSize(self_: *const aclTensor, result: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(869, &[Raw::from(self_), Raw::from(result)], workspaceSize, executor) }
+    unsafe { phase1(870, &[Raw::from(self_), Raw::from(result)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSign(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(869, workspace, workspaceSize, executor, stream)
+    phase2(870, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignBitsPackGetWorkspaceSize(self_: *const aclTensor, size: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(870, &[Raw::from(self_), Raw::from(size), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(871, &[Raw::from(self_), Raw::from(size), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignBitsPack(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(870, workspace, workspaceSize, executor, stream)
+    phase2(871, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignBitsUnpackGetWorkspaceSize(self_: *const aclTensor, size: i64, dtype: aclDataType, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(871, &[Raw::from(self_), Raw::from(size), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(872, &[Raw::from(self_), Raw::from(size), Raw::from(dtype), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignBitsUnpack(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(871, workspace, workspaceSize, executor, stream)
+    phase2(872, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignbitGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(872, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(873, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSignbit(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(872, workspace, workspaceSize, executor, stream)
+    phase2(873, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSilentCheckGetWorkspaceSize(val: *const aclTensor, inputGradRef: *mut aclTensor, sfdaRef: *mut aclTensor, stepRef: *mut aclTensor, cMinSteps: i32, cThreshL1: f32, cCoeffL1: f32, cThreshL2: f32, cCoeffL2: f32, npuAsdDetect: i32, result: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(873, &[Raw::from(val), Raw::from(inputGradRef), Raw::from(sfdaRef), Raw::from(stepRef), Raw::from(cMinSteps), Raw::from(cThreshL1), Raw::from(cCoeffL1), Raw::from(cThreshL2), Raw::from(cCoeffL2), Raw::from(npuAsdDetect), Raw::from(result)], workspaceSize, executor) }
+    unsafe { phase1(874, &[Raw::from(val), Raw::from(inputGradRef), Raw::from(sfdaRef), Raw::from(stepRef), Raw::from(cMinSteps), Raw::from(cThreshL1), Raw::from(cCoeffL1), Raw::from(cThreshL2), Raw::from(cCoeffL2), Raw::from(npuAsdDetect), Raw::from(result)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSilentCheck(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(873, workspace, workspaceSize, executor, stream)
+    phase2(874, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSilentCheckV2GetWorkspaceSize(val: *const aclTensor, max: *const aclTensor, avgRef: *mut aclTensor, inputGradRef: *mut aclTensor, stepRef: *mut aclTensor, dstSize: *mut aclIntArray, dstStride: *mut aclIntArray, dstOffset: *mut aclIntArray, cThreshL1: f32, cThreshL2: f32, beta1: f32, npuAsdDetect: i32, result: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(874, &[Raw::from(val), Raw::from(max), Raw::from(avgRef), Raw::from(inputGradRef), Raw::from(stepRef), Raw::from(dstSize), Raw::from(dstStride), Raw::from(dstOffset), Raw::from(cThreshL1), Raw::from(cThreshL2), Raw::from(beta1), Raw::from(npuAsdDetect), Raw::from(result)], workspaceSize, executor) }
+    unsafe { phase1(875, &[Raw::from(val), Raw::from(max), Raw::from(avgRef), Raw::from(inputGradRef), Raw::from(stepRef), Raw::from(dstSize), Raw::from(dstStride), Raw::from(dstOffset), Raw::from(cThreshL1), Raw::from(cThreshL2), Raw::from(beta1), Raw::from(npuAsdDetect), Raw::from(result)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSilentCheckV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(874, workspace, workspaceSize, executor, stream)
+    phase2(875, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSiluGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(875, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(876, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSilu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(875, workspace, workspaceSize, executor, stream)
+    phase2(876, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSiluBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(876, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(877, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSiluBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(876, workspace, workspaceSize, executor, stream)
+    phase2(877, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSimThreadExponentialGetWorkspaceSize(selfRef: *mut aclTensor, count: i64, lambda: f64, seed: i64, offset: i64, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(877, &[Raw::from(selfRef), Raw::from(count), Raw::from(lambda), Raw::from(seed), Raw::from(offset)], workspaceSize, executor) }
+    unsafe { phase1(878, &[Raw::from(selfRef), Raw::from(count), Raw::from(lambda), Raw::from(seed), Raw::from(offset)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSimThreadExponential(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(877, workspace, workspaceSize, executor, stream)
+    phase2(878, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(878, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(879, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSin(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(878, workspace, workspaceSize, executor, stream)
+    phase2(879, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSincGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(879, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(880, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinc(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(879, workspace, workspaceSize, executor, stream)
+    phase2(880, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinhGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(880, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(881, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinh(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(880, workspace, workspaceSize, executor, stream)
+    phase2(881, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinkhornGetWorkspaceSize(cost: *const aclTensor, tol: *const aclScalar, p: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(881, &[Raw::from(cost), Raw::from(tol), Raw::from(p)], workspaceSize, executor) }
+    unsafe { phase1(882, &[Raw::from(cost), Raw::from(tol), Raw::from(p)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSinkhorn(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(881, workspace, workspaceSize, executor, stream)
+    phase2(882, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituGluGetWorkspaceSize(x: *const aclTensor, dim: i64, beta: f64, linearBeta: f64, activateLeft: bool, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(882, &[Raw::from(x), Raw::from(dim), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(883, &[Raw::from(x), Raw::from(dim), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituGlu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(882, workspace, workspaceSize, executor, stream)
+    phase2(883, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituGluGradGetWorkspaceSize(gradY: *const aclTensor, x: *const aclTensor, dim: i64, beta: f64, linearBeta: f64, activateLeft: bool, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(883, &[Raw::from(gradY), Raw::from(x), Raw::from(dim), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(884, &[Raw::from(gradY), Raw::from(x), Raw::from(dim), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituGluGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(883, workspace, workspaceSize, executor, stream)
+    phase2(884, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituMxQuantGetWorkspaceSize(x: *const aclTensor, beta: f32, linearBeta: f32, activateLeft: bool, axis: i64, dstType: i64, roundModeOptional: *mut core::ffi::c_char, yOut: *const aclTensor, yScaleOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(884, &[Raw::from(x), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(axis), Raw::from(dstType), Raw::from(roundModeOptional), Raw::from(yOut), Raw::from(yScaleOut)], workspaceSize, executor) }
+    unsafe { phase1(885, &[Raw::from(x), Raw::from(beta), Raw::from(linearBeta), Raw::from(activateLeft), Raw::from(axis), Raw::from(dstType), Raw::from(roundModeOptional), Raw::from(yOut), Raw::from(yScaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSituMxQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(884, workspace, workspaceSize, executor, stream)
+    phase2(885, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSleepGetWorkspaceSize(cycles: *const aclIntArray, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(885, &[Raw::from(cycles)], workspaceSize, executor) }
+    unsafe { phase1(886, &[Raw::from(cycles)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSleep(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(885, workspace, workspaceSize, executor, stream)
+    phase2(886, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSliceGetWorkspaceSize(self_: *const aclTensor, dim: i64, start: i64, end: i64, step: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(886, &[Raw::from(self_), Raw::from(dim), Raw::from(start), Raw::from(end), Raw::from(step), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(887, &[Raw::from(self_), Raw::from(dim), Raw::from(start), Raw::from(end), Raw::from(step), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSlice(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(886, workspace, workspaceSize, executor, stream)
+    phase2(887, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSliceV2GetWorkspaceSize(self_: *const aclTensor, starts: *const aclIntArray, ends: *const aclIntArray, axes: *const aclIntArray, steps: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(887, &[Raw::from(self_), Raw::from(starts), Raw::from(ends), Raw::from(axes), Raw::from(steps), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(888, &[Raw::from(self_), Raw::from(starts), Raw::from(ends), Raw::from(axes), Raw::from(steps), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSliceV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(887, workspace, workspaceSize, executor, stream)
+    phase2(888, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSlogdetGetWorkspaceSize(self_: *const aclTensor, signOut: *mut aclTensor, logOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(888, &[Raw::from(self_), Raw::from(signOut), Raw::from(logOut)], workspaceSize, executor) }
+    unsafe { phase1(889, &[Raw::from(self_), Raw::from(signOut), Raw::from(logOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSlogdet(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(888, workspace, workspaceSize, executor, stream)
+    phase2(889, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSmoothL1LossGetWorkspaceSize(self_: *const aclTensor, target: *const aclTensor, reduction: i64, beta: f32, result: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(889, &[Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(beta), Raw::from(result)], workspaceSize, executor) }
+    unsafe { phase1(890, &[Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(beta), Raw::from(result)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSmoothL1Loss(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(889, workspace, workspaceSize, executor, stream)
+    phase2(890, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSmoothL1LossBackwardGetWorkspaceSize(gradOut: *const aclTensor, self_: *const aclTensor, target: *const aclTensor, reduction: i64, beta: f32, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(890, &[Raw::from(gradOut), Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(beta), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(891, &[Raw::from(gradOut), Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(beta), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSmoothL1LossBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(890, workspace, workspaceSize, executor, stream)
+    phase2(891, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftMarginLossGetWorkspaceSize(self_: *const aclTensor, target: *const aclTensor, reduction: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(891, &[Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(892, &[Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftMarginLoss(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(891, workspace, workspaceSize, executor, stream)
+    phase2(892, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftMarginLossBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, target: *const aclTensor, reduction: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(892, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(893, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(target), Raw::from(reduction), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftMarginLossBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(892, workspace, workspaceSize, executor, stream)
+    phase2(893, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmaxGetWorkspaceSize(self_: *const aclTensor, dim: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(893, &[Raw::from(self_), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(894, &[Raw::from(self_), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmax(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(893, workspace, workspaceSize, executor, stream)
+    phase2(894, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmaxBackwardGetWorkspaceSize(gradOutput: *const aclTensor, output: *const aclTensor, dim: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(894, &[Raw::from(gradOutput), Raw::from(output), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(895, &[Raw::from(gradOutput), Raw::from(output), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmaxBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(894, workspace, workspaceSize, executor, stream)
+    phase2(895, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmaxCrossEntropyWithLogitsGetWorkspaceSize(features: *const aclTensor, labels: *mut aclTensor, loss: *mut aclTensor, backprop: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(895, &[Raw::from(features), Raw::from(labels), Raw::from(loss), Raw::from(backprop)], workspaceSize, executor) }
+    unsafe { phase1(896, &[Raw::from(features), Raw::from(labels), Raw::from(loss), Raw::from(backprop)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftmaxCrossEntropyWithLogits(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(895, workspace, workspaceSize, executor, stream)
+    phase2(896, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftplusGetWorkspaceSize(self_: *const aclTensor, beta: *const aclScalar, threshold: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(896, &[Raw::from(self_), Raw::from(beta), Raw::from(threshold), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(897, &[Raw::from(self_), Raw::from(beta), Raw::from(threshold), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftplus(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(896, workspace, workspaceSize, executor, stream)
+    phase2(897, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftplusBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, beta: *const aclScalar, threshold: *const aclScalar, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(897, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(beta), Raw::from(threshold), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(898, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(beta), Raw::from(threshold), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftplusBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(897, workspace, workspaceSize, executor, stream)
+    phase2(898, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftshrinkGetWorkspaceSize(self_: *const aclTensor, lambd: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(898, &[Raw::from(self_), Raw::from(lambd), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(899, &[Raw::from(self_), Raw::from(lambd), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftshrink(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(898, workspace, workspaceSize, executor, stream)
+    phase2(899, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftshrinkBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, lambda: *const aclScalar, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(899, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(lambda), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(900, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(lambda), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSoftshrinkBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(899, workspace, workspaceSize, executor, stream)
+    phase2(900, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSortGetWorkspaceSize(self_: *const aclTensor, stable: bool, dim: i64, descending: bool, valuesOut: *mut aclTensor, indicesOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(900, &[Raw::from(self_), Raw::from(stable), Raw::from(dim), Raw::from(descending), Raw::from(valuesOut), Raw::from(indicesOut)], workspaceSize, executor) }
+    unsafe { phase1(901, &[Raw::from(self_), Raw::from(stable), Raw::from(dim), Raw::from(descending), Raw::from(valuesOut), Raw::from(indicesOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSort(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(900, workspace, workspaceSize, executor, stream)
+    phase2(901, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSparse4to2QuantMatmulWeightNzGetWorkspaceSize(x: *const aclTensor, sparseWeight: *const aclTensor, index: *const aclTensor, xScale: *const aclTensor, sparseWeightScale: *const aclTensor, biasOptional: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(901, &[Raw::from(x), Raw::from(sparseWeight), Raw::from(index), Raw::from(xScale), Raw::from(sparseWeightScale), Raw::from(biasOptional), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(902, &[Raw::from(x), Raw::from(sparseWeight), Raw::from(index), Raw::from(xScale), Raw::from(sparseWeightScale), Raw::from(biasOptional), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSparse4to2QuantMatmulWeightNz(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(901, workspace, workspaceSize, executor, stream)
+    phase2(902, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSplitTensorGetWorkspaceSize(self_: *const aclTensor, splitSections: u64, dim: i64, out: *mut aclTensorList, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(902, &[Raw::from(self_), Raw::from(splitSections), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(903, &[Raw::from(self_), Raw::from(splitSections), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSplitTensor(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(902, workspace, workspaceSize, executor, stream)
+    phase2(903, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSplitWithSizeGetWorkspaceSize(self_: *const aclTensor, splitSize: *const aclIntArray, dim: i64, out: *mut aclTensorList, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(903, &[Raw::from(self_), Raw::from(splitSize), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(904, &[Raw::from(self_), Raw::from(splitSize), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSplitWithSize(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(903, workspace, workspaceSize, executor, stream)
+    phase2(904, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSqrtGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, opExecutor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(904, &[Raw::from(self_), Raw::from(out)], workspaceSize, opExecutor) }
+    unsafe { phase1(905, &[Raw::from(self_), Raw::from(out)], workspaceSize, opExecutor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSqrt(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(904, workspace, workspaceSize, executor, stream)
+    phase2(905, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSquareGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(905, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(906, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSquare(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(905, workspace, workspaceSize, executor, stream)
+    phase2(906, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSquaredReluGetWorkspaceSize(input: *const aclTensor, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(906, &[Raw::from(input), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(907, &[Raw::from(input), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSquaredRelu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(906, workspace, workspaceSize, executor, stream)
+    phase2(907, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStackGetWorkspaceSize(tensors: *const aclTensorList, dim: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(907, &[Raw::from(tensors), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(908, &[Raw::from(tensors), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStack(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(907, workspace, workspaceSize, executor, stream)
+    phase2(908, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStdGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, correction: i64, keepdim: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(908, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(909, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStd(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(908, workspace, workspaceSize, executor, stream)
+    phase2(909, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStdMeanCorrectionGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, correction: i64, keepdim: bool, stdOut: *mut aclTensor, meanOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(909, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(stdOut), Raw::from(meanOut)], workspaceSize, executor) }
+    unsafe { phase1(910, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(stdOut), Raw::from(meanOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStdMeanCorrection(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(909, workspace, workspaceSize, executor, stream)
+    phase2(910, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStridedSliceGetWorkspaceSize(self_: *const aclTensor, begin: *const aclIntArray, end: *const aclIntArray, strides: *const aclIntArray, beginMask: i64, endMask: i64, ellipsisMask: i64, newAxisMask: i64, shrinkAxisMask: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(910, &[Raw::from(self_), Raw::from(begin), Raw::from(end), Raw::from(strides), Raw::from(beginMask), Raw::from(endMask), Raw::from(ellipsisMask), Raw::from(newAxisMask), Raw::from(shrinkAxisMask), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(911, &[Raw::from(self_), Raw::from(begin), Raw::from(end), Raw::from(strides), Raw::from(beginMask), Raw::from(endMask), Raw::from(ellipsisMask), Raw::from(newAxisMask), Raw::from(shrinkAxisMask), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStridedSlice(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(910, workspace, workspaceSize, executor, stream)
+    phase2(911, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStridedSliceAssignV2GetWorkspaceSize(varRef: *mut aclTensor, inputValue: *const aclTensor, begin: *const aclIntArray, end: *const aclIntArray, strides: *const aclIntArray, axesOptional: *const aclIntArray, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(911, &[Raw::from(varRef), Raw::from(inputValue), Raw::from(begin), Raw::from(end), Raw::from(strides), Raw::from(axesOptional)], workspaceSize, executor) }
+    unsafe { phase1(912, &[Raw::from(varRef), Raw::from(inputValue), Raw::from(begin), Raw::from(end), Raw::from(strides), Raw::from(axesOptional)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnStridedSliceAssignV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(911, workspace, workspaceSize, executor, stream)
+    phase2(912, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSubGetWorkspaceSize(self_: *const aclTensor, other: *const aclTensor, alpha: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(912, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(913, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSub(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(912, workspace, workspaceSize, executor, stream)
+    phase2(913, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSubsGetWorkspaceSize(self_: *const aclTensor, other: *const aclScalar, alpha: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(913, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(914, &[Raw::from(self_), Raw::from(other), Raw::from(alpha), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSubs(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(913, workspace, workspaceSize, executor, stream)
+    phase2(914, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSumGetWorkspaceSize(tensors: *const aclTensorList, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(914, &[Raw::from(tensors), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(915, &[Raw::from(tensors), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSum(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(914, workspace, workspaceSize, executor, stream)
+    phase2(915, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSvdGetWorkspaceSize(input: *const aclTensor, fullMatrices: bool, computeUV: bool, sigma: *mut aclTensor, u: *mut aclTensor, v: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(915, &[Raw::from(input), Raw::from(fullMatrices), Raw::from(computeUV), Raw::from(sigma), Raw::from(u), Raw::from(v)], workspaceSize, executor) }
+    unsafe { phase1(916, &[Raw::from(input), Raw::from(fullMatrices), Raw::from(computeUV), Raw::from(sigma), Raw::from(u), Raw::from(v)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSvd(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(915, workspace, workspaceSize, executor, stream)
+    phase2(916, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluGetWorkspaceSize(x: *const aclTensor, dim: i64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(916, &[Raw::from(x), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(917, &[Raw::from(x), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGlu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(916, workspace, workspaceSize, executor, stream)
+    phase2(917, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluGradGetWorkspaceSize(yGrad: *const aclTensor, x: *const aclTensor, dim: i64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(917, &[Raw::from(yGrad), Raw::from(x), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(918, &[Raw::from(yGrad), Raw::from(x), Raw::from(dim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(917, workspace, workspaceSize, executor, stream)
+    phase2(918, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluQuantGetWorkspaceSize(x: *const aclTensor, smoothScalesOptional: *const aclTensor, offsetsOptional: *const aclTensor, groupIndexOptional: *const aclTensor, activateLeft: bool, quantModeOptional: *mut core::ffi::c_char, yOut: *const aclTensor, scaleOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(918, &[Raw::from(x), Raw::from(smoothScalesOptional), Raw::from(offsetsOptional), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(quantModeOptional), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
+    unsafe { phase1(919, &[Raw::from(x), Raw::from(smoothScalesOptional), Raw::from(offsetsOptional), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(quantModeOptional), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(918, workspace, workspaceSize, executor, stream)
+    phase2(919, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluQuantV2GetWorkspaceSize(x: *const aclTensor, smoothScalesOptional: *const aclTensor, offsetsOptional: *const aclTensor, groupIndexOptional: *const aclTensor, activateLeft: bool, quantModeOptional: *mut core::ffi::c_char, groupListType: i64, dstType: i64, yOut: *const aclTensor, scaleOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(919, &[Raw::from(x), Raw::from(smoothScalesOptional), Raw::from(offsetsOptional), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(quantModeOptional), Raw::from(groupListType), Raw::from(dstType), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
+    unsafe { phase1(920, &[Raw::from(x), Raw::from(smoothScalesOptional), Raw::from(offsetsOptional), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(quantModeOptional), Raw::from(groupListType), Raw::from(dstType), Raw::from(yOut), Raw::from(scaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwiGluQuantV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(919, workspace, workspaceSize, executor, stream)
+    phase2(920, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluBackwardMxQuantWithDualAxisGetWorkspaceSize(x: *const aclTensor, yGrad: *const aclTensor, groupIndexOptional: *const aclTensor, activateLeft: bool, roundModeOptional: *mut core::ffi::c_char, scaleAlg: i64, dstDtype: i64, maxDtypeValue: f64, y1Out: *const aclTensor, mxscale1Out: *const aclTensor, y2Out: *const aclTensor, mxscale2Out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(920, &[Raw::from(x), Raw::from(yGrad), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(dstDtype), Raw::from(maxDtypeValue), Raw::from(y1Out), Raw::from(mxscale1Out), Raw::from(y2Out), Raw::from(mxscale2Out)], workspaceSize, executor) }
+    unsafe { phase1(921, &[Raw::from(x), Raw::from(yGrad), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(dstDtype), Raw::from(maxDtypeValue), Raw::from(y1Out), Raw::from(mxscale1Out), Raw::from(y2Out), Raw::from(mxscale2Out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluBackwardMxQuantWithDualAxis(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(920, workspace, workspaceSize, executor, stream)
+    phase2(921, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupGetWorkspaceSize(x: *const aclTensor, weightOptional: *const aclTensor, groupIndexOptional: *const aclTensor, clampLimit: f64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(921, &[Raw::from(x), Raw::from(weightOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(922, &[Raw::from(x), Raw::from(weightOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroup(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(921, workspace, workspaceSize, executor, stream)
+    phase2(922, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupGradGetWorkspaceSize(gradY: *const aclTensor, x: *const aclTensor, weightOptional: *const aclTensor, yOriginOptional: *const aclTensor, groupIndexOptional: *const aclTensor, clampLimit: f32, gradXOut: *mut aclTensor, gradWeightOutOptional: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(922, &[Raw::from(gradY), Raw::from(x), Raw::from(weightOptional), Raw::from(yOriginOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(gradXOut), Raw::from(gradWeightOutOptional)], workspaceSize, executor) }
+    unsafe { phase1(923, &[Raw::from(gradY), Raw::from(x), Raw::from(weightOptional), Raw::from(yOriginOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(gradXOut), Raw::from(gradWeightOutOptional)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(922, workspace, workspaceSize, executor, stream)
+    phase2(923, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupQuantGetWorkspaceSize(x: *const aclTensor, weightOptional: *const aclTensor, groupIndexOptional: *const aclTensor, scaleOptional: *const aclTensor, dstType: i64, quantMode: i64, blockSize: i64, roundScale: bool, clampLimit: f64, dstTypeMax: f64, outputOrigin: bool, yOut: *const aclTensor, yScaleOut: *const aclTensor, yOriginOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(923, &[Raw::from(x), Raw::from(weightOptional), Raw::from(groupIndexOptional), Raw::from(scaleOptional), Raw::from(dstType), Raw::from(quantMode), Raw::from(blockSize), Raw::from(roundScale), Raw::from(clampLimit), Raw::from(dstTypeMax), Raw::from(outputOrigin), Raw::from(yOut), Raw::from(yScaleOut), Raw::from(yOriginOut)], workspaceSize, executor) }
+    unsafe { phase1(924, &[Raw::from(x), Raw::from(weightOptional), Raw::from(groupIndexOptional), Raw::from(scaleOptional), Raw::from(dstType), Raw::from(quantMode), Raw::from(blockSize), Raw::from(roundScale), Raw::from(clampLimit), Raw::from(dstTypeMax), Raw::from(outputOrigin), Raw::from(yOut), Raw::from(yScaleOut), Raw::from(yOriginOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(923, workspace, workspaceSize, executor, stream)
+    phase2(924, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupQuantGradGetWorkspaceSize(gradY: *const aclTensor, x: *const aclTensor, weightOptional: *const aclTensor, yOriginOptional: *const aclTensor, groupIndexOptional: *const aclTensor, clampLimit: f64, gradXOut: *const aclTensor, gradWeightOutOptional: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(924, &[Raw::from(gradY), Raw::from(x), Raw::from(weightOptional), Raw::from(yOriginOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(gradXOut), Raw::from(gradWeightOutOptional)], workspaceSize, executor) }
+    unsafe { phase1(925, &[Raw::from(gradY), Raw::from(x), Raw::from(weightOptional), Raw::from(yOriginOptional), Raw::from(groupIndexOptional), Raw::from(clampLimit), Raw::from(gradXOut), Raw::from(gradWeightOutOptional)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluGroupQuantGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(924, workspace, workspaceSize, executor, stream)
+    phase2(925, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluMxQuantGetWorkspaceSize(x: *const aclTensor, groupIndexOptional: *const aclTensor, activateDim: i64, activateLeft: bool, swigluMode: i64, clampLimit: f64, gluAlpha: f64, gluBias: f64, groupMode: i64, axis: i64, dstType: i64, roundModeOptional: *mut core::ffi::c_char, scaleAlg: i64, maxDtypeValue: f64, yOut: *const aclTensor, mxscaleOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(925, &[Raw::from(x), Raw::from(groupIndexOptional), Raw::from(activateDim), Raw::from(activateLeft), Raw::from(swigluMode), Raw::from(clampLimit), Raw::from(gluAlpha), Raw::from(gluBias), Raw::from(groupMode), Raw::from(axis), Raw::from(dstType), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(maxDtypeValue), Raw::from(yOut), Raw::from(mxscaleOut)], workspaceSize, executor) }
+    unsafe { phase1(926, &[Raw::from(x), Raw::from(groupIndexOptional), Raw::from(activateDim), Raw::from(activateLeft), Raw::from(swigluMode), Raw::from(clampLimit), Raw::from(gluAlpha), Raw::from(gluBias), Raw::from(groupMode), Raw::from(axis), Raw::from(dstType), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(maxDtypeValue), Raw::from(yOut), Raw::from(mxscaleOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluMxQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(925, workspace, workspaceSize, executor, stream)
+    phase2(926, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluMxQuantWithDualAxisGetWorkspaceSize(x: *const aclTensor, groupIndexOptional: *const aclTensor, activateLeft: bool, roundModeOptional: *mut core::ffi::c_char, scaleAlg: i64, dstType: i64, maxDtypeValue: f64, y1Out: *const aclTensor, mxscale1Out: *const aclTensor, y2Out: *const aclTensor, mxscale2Out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(926, &[Raw::from(x), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(dstType), Raw::from(maxDtypeValue), Raw::from(y1Out), Raw::from(mxscale1Out), Raw::from(y2Out), Raw::from(mxscale2Out)], workspaceSize, executor) }
+    unsafe { phase1(927, &[Raw::from(x), Raw::from(groupIndexOptional), Raw::from(activateLeft), Raw::from(roundModeOptional), Raw::from(scaleAlg), Raw::from(dstType), Raw::from(maxDtypeValue), Raw::from(y1Out), Raw::from(mxscale1Out), Raw::from(y2Out), Raw::from(mxscale2Out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwigluMxQuantWithDualAxis(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(926, workspace, workspaceSize, executor, stream)
+    phase2(927, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwinAttentionScoreQuantGetWorkspaceSize(query: *const aclTensor, key: *const aclTensor, value: *const aclTensor, scaleQuant: *const aclTensor, scaleDequant1: *const aclTensor, scaleDequant2: *const aclTensor, biasQuantOptional: *const aclTensor, biasDequant1Optional: *const aclTensor, biasDequant2Optional: *const aclTensor, paddingMask1Optional: *const aclTensor, paddingMask2Optional: *const aclTensor, queryTranspose: bool, keyTranspose: bool, valueTranspose: bool, softmaxAxes: i64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(927, &[Raw::from(query), Raw::from(key), Raw::from(value), Raw::from(scaleQuant), Raw::from(scaleDequant1), Raw::from(scaleDequant2), Raw::from(biasQuantOptional), Raw::from(biasDequant1Optional), Raw::from(biasDequant2Optional), Raw::from(paddingMask1Optional), Raw::from(paddingMask2Optional), Raw::from(queryTranspose), Raw::from(keyTranspose), Raw::from(valueTranspose), Raw::from(softmaxAxes), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(928, &[Raw::from(query), Raw::from(key), Raw::from(value), Raw::from(scaleQuant), Raw::from(scaleDequant1), Raw::from(scaleDequant2), Raw::from(biasQuantOptional), Raw::from(biasDequant1Optional), Raw::from(biasDequant2Optional), Raw::from(paddingMask1Optional), Raw::from(paddingMask2Optional), Raw::from(queryTranspose), Raw::from(keyTranspose), Raw::from(valueTranspose), Raw::from(softmaxAxes), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwinAttentionScoreQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(927, workspace, workspaceSize, executor, stream)
+    phase2(928, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwinTransformerLnQkvQuantGetWorkspaceSize(x: *const aclTensor, gamma: *const aclTensor, beta: *const aclTensor, weight: *const aclTensor, bias: *const aclTensor, quantScale: *const aclTensor, quantOffset: *const aclTensor, dequantScale: *const aclTensor, headNum: i64, seqLength: i64, epsilon: f64, oriHeight: i64, oriWeight: i64, hWinSize: i64, wWinSize: i64, weightTranspose: bool, queryOutputOut: *const aclTensor, keyOutputOut: *const aclTensor, valueOutputOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(928, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(weight), Raw::from(bias), Raw::from(quantScale), Raw::from(quantOffset), Raw::from(dequantScale), Raw::from(headNum), Raw::from(seqLength), Raw::from(epsilon), Raw::from(oriHeight), Raw::from(oriWeight), Raw::from(hWinSize), Raw::from(wWinSize), Raw::from(weightTranspose), Raw::from(queryOutputOut), Raw::from(keyOutputOut), Raw::from(valueOutputOut)], workspaceSize, executor) }
+    unsafe { phase1(929, &[Raw::from(x), Raw::from(gamma), Raw::from(beta), Raw::from(weight), Raw::from(bias), Raw::from(quantScale), Raw::from(quantOffset), Raw::from(dequantScale), Raw::from(headNum), Raw::from(seqLength), Raw::from(epsilon), Raw::from(oriHeight), Raw::from(oriWeight), Raw::from(hWinSize), Raw::from(wWinSize), Raw::from(weightTranspose), Raw::from(queryOutputOut), Raw::from(keyOutputOut), Raw::from(valueOutputOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwinTransformerLnQkvQuant(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(928, workspace, workspaceSize, executor, stream)
+    phase2(929, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwishGetWorkspaceSize(self_: *const aclTensor, betaOptional: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(929, &[Raw::from(self_), Raw::from(betaOptional), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(930, &[Raw::from(self_), Raw::from(betaOptional), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwish(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(929, workspace, workspaceSize, executor, stream)
+    phase2(930, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwishBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, betaOptional: *const aclScalar, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(930, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(betaOptional), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(931, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(betaOptional), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSwishBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(930, workspace, workspaceSize, executor, stream)
+    phase2(931, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSyncBatchNormGatherStatsGetWorkspaceSize(totalSum: *const aclTensor, totalSquareSum: *const aclTensor, sampleCount: *const aclTensor, mean: *mut aclTensor, variance: *mut aclTensor, momentum: f32, eps: f32, batchMean: *mut aclTensor, batchInvstd: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(931, &[Raw::from(totalSum), Raw::from(totalSquareSum), Raw::from(sampleCount), Raw::from(mean), Raw::from(variance), Raw::from(momentum), Raw::from(eps), Raw::from(batchMean), Raw::from(batchInvstd)], workspaceSize, executor) }
+    unsafe { phase1(932, &[Raw::from(totalSum), Raw::from(totalSquareSum), Raw::from(sampleCount), Raw::from(mean), Raw::from(variance), Raw::from(momentum), Raw::from(eps), Raw::from(batchMean), Raw::from(batchInvstd)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnSyncBatchNormGatherStats(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(931, workspace, workspaceSize, executor, stream)
+    phase2(932, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTakeGetWorkspaceSize(self_: *const aclTensor, index: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(932, &[Raw::from(self_), Raw::from(index), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(933, &[Raw::from(self_), Raw::from(index), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTake(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(932, workspace, workspaceSize, executor, stream)
+    phase2(933, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTanGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(933, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(934, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTan(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(933, workspace, workspaceSize, executor, stream)
+    phase2(934, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTanhGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(934, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(935, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTanh(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(934, workspace, workspaceSize, executor, stream)
+    phase2(935, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTanhBackwardGetWorkspaceSize(gradOutput: *const aclTensor, output: *const aclTensor, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(935, &[Raw::from(gradOutput), Raw::from(output), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(936, &[Raw::from(gradOutput), Raw::from(output), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTanhBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(935, workspace, workspaceSize, executor, stream)
+    phase2(936, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTfScatterAddGetWorkspaceSize(varRef: *mut aclTensor, indices: *const aclTensor, updates: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(936, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates)], workspaceSize, executor) }
+    unsafe { phase1(937, &[Raw::from(varRef), Raw::from(indices), Raw::from(updates)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTfScatterAdd(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(936, workspace, workspaceSize, executor, stream)
+    phase2(937, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThnnFusedLstmCellGetWorkspaceSize(inputGates: *const aclTensor, hiddenGates: *const aclTensor, cx: *const aclTensor, inputBiasOptional: *const aclTensor, hiddenBiasOptional: *const aclTensor, hyOut: *mut aclTensor, cyOut: *mut aclTensor, storageOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(937, &[Raw::from(inputGates), Raw::from(hiddenGates), Raw::from(cx), Raw::from(inputBiasOptional), Raw::from(hiddenBiasOptional), Raw::from(hyOut), Raw::from(cyOut), Raw::from(storageOut)], workspaceSize, executor) }
+    unsafe { phase1(938, &[Raw::from(inputGates), Raw::from(hiddenGates), Raw::from(cx), Raw::from(inputBiasOptional), Raw::from(hiddenBiasOptional), Raw::from(hyOut), Raw::from(cyOut), Raw::from(storageOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThnnFusedLstmCell(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(937, workspace, workspaceSize, executor, stream)
+    phase2(938, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThnnFusedLstmCellBackwardGetWorkspaceSize(gradHyOptional: *const aclTensor, gradCOptional: *const aclTensor, cx: *const aclTensor, cy: *const aclTensor, storage: *const aclTensor, hasBias: bool, gradGatesOut: *mut aclTensor, gradCxOut: *mut aclTensor, gradBiasOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(938, &[Raw::from(gradHyOptional), Raw::from(gradCOptional), Raw::from(cx), Raw::from(cy), Raw::from(storage), Raw::from(hasBias), Raw::from(gradGatesOut), Raw::from(gradCxOut), Raw::from(gradBiasOut)], workspaceSize, executor) }
+    unsafe { phase1(939, &[Raw::from(gradHyOptional), Raw::from(gradCOptional), Raw::from(cx), Raw::from(cy), Raw::from(storage), Raw::from(hasBias), Raw::from(gradGatesOut), Raw::from(gradCxOut), Raw::from(gradBiasOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThnnFusedLstmCellBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(938, workspace, workspaceSize, executor, stream)
+    phase2(939, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThreeInterpolateBackwardGetWorkspaceSize(grad_x: *const aclTensor, idx: *const aclTensor, weight: *const aclTensor, m: core::ffi::c_int, grad_y: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(939, &[Raw::from(grad_x), Raw::from(idx), Raw::from(weight), Raw::from(m), Raw::from(grad_y)], workspaceSize, executor) }
+    unsafe { phase1(940, &[Raw::from(grad_x), Raw::from(idx), Raw::from(weight), Raw::from(m), Raw::from(grad_y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThreeInterpolateBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(939, workspace, workspaceSize, executor, stream)
+    phase2(940, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThresholdGetWorkspaceSize(self_: *const aclTensor, threshold: *const aclScalar, value: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(940, &[Raw::from(self_), Raw::from(threshold), Raw::from(value), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(941, &[Raw::from(self_), Raw::from(threshold), Raw::from(value), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThreshold(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(940, workspace, workspaceSize, executor, stream)
+    phase2(941, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThresholdBackwardGetWorkspaceSize(gradOutput: *const aclTensor, self_: *const aclTensor, threshold: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(941, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(threshold), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(942, &[Raw::from(gradOutput), Raw::from(self_), Raw::from(threshold), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnThresholdBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(941, workspace, workspaceSize, executor, stream)
+    phase2(942, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopKTopPSampleGetWorkspaceSize(logits: *const aclTensor, topK: *const aclTensor, topP: *const aclTensor, q: *const aclTensor, eps: f64, isNeedLogits: bool, topKGuess: i64, logitsSelectIdx: *const aclTensor, logitsTopKPSelect: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(942, &[Raw::from(logits), Raw::from(topK), Raw::from(topP), Raw::from(q), Raw::from(eps), Raw::from(isNeedLogits), Raw::from(topKGuess), Raw::from(logitsSelectIdx), Raw::from(logitsTopKPSelect)], workspaceSize, executor) }
+    unsafe { phase1(943, &[Raw::from(logits), Raw::from(topK), Raw::from(topP), Raw::from(q), Raw::from(eps), Raw::from(isNeedLogits), Raw::from(topKGuess), Raw::from(logitsSelectIdx), Raw::from(logitsTopKPSelect)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopKTopPSample(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(942, workspace, workspaceSize, executor, stream)
+    phase2(943, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopKTopPSampleV2GetWorkspaceSize(logits: *const aclTensor, topK: *const aclTensor, topP: *const aclTensor, q: *const aclTensor, minPs: *const aclTensor, eps: f64, isNeedLogits: bool, topKGuess: i64, ksMax: i64, inputIsLogits: bool, isNeedSampleResult: bool, logitsSelectIdx: *const aclTensor, logitsTopKPSelect: *const aclTensor, logitsIdx: *const aclTensor, logitsSortMasked: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(943, &[Raw::from(logits), Raw::from(topK), Raw::from(topP), Raw::from(q), Raw::from(minPs), Raw::from(eps), Raw::from(isNeedLogits), Raw::from(topKGuess), Raw::from(ksMax), Raw::from(inputIsLogits), Raw::from(isNeedSampleResult), Raw::from(logitsSelectIdx), Raw::from(logitsTopKPSelect), Raw::from(logitsIdx), Raw::from(logitsSortMasked)], workspaceSize, executor) }
+    unsafe { phase1(944, &[Raw::from(logits), Raw::from(topK), Raw::from(topP), Raw::from(q), Raw::from(minPs), Raw::from(eps), Raw::from(isNeedLogits), Raw::from(topKGuess), Raw::from(ksMax), Raw::from(inputIsLogits), Raw::from(isNeedSampleResult), Raw::from(logitsSelectIdx), Raw::from(logitsTopKPSelect), Raw::from(logitsIdx), Raw::from(logitsSortMasked)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopKTopPSampleV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(943, workspace, workspaceSize, executor, stream)
+    phase2(944, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopkGetWorkspaceSize(self_: *const aclTensor, k: i64, dim: i64, largest: bool, sorted: bool, valuesOut: *mut aclTensor, indicesOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(944, &[Raw::from(self_), Raw::from(k), Raw::from(dim), Raw::from(largest), Raw::from(sorted), Raw::from(valuesOut), Raw::from(indicesOut)], workspaceSize, executor) }
+    unsafe { phase1(945, &[Raw::from(self_), Raw::from(k), Raw::from(dim), Raw::from(largest), Raw::from(sorted), Raw::from(valuesOut), Raw::from(indicesOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTopk(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(944, workspace, workspaceSize, executor, stream)
+    phase2(945, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTraceGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(945, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(946, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTrace(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(945, workspace, workspaceSize, executor, stream)
+    phase2(946, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransConvolutionWeightGetWorkspaceSize(weightIn: *const aclTensor, transposed: bool, groups: i64, weightOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(946, &[Raw::from(weightIn), Raw::from(transposed), Raw::from(groups), Raw::from(weightOut)], workspaceSize, executor) }
+    unsafe { phase1(947, &[Raw::from(weightIn), Raw::from(transposed), Raw::from(groups), Raw::from(weightOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransConvolutionWeight(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(946, workspace, workspaceSize, executor, stream)
+    phase2(947, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransMatmulWeightGetWorkspaceSize(mmWeightRef: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(947, &[Raw::from(mmWeightRef)], workspaceSize, executor) }
+    unsafe { phase1(948, &[Raw::from(mmWeightRef)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransMatmulWeight(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(947, workspace, workspaceSize, executor, stream)
+    phase2(948, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParamV2GetWorkspaceSize(scale: *const aclTensor, offset: *const aclTensor, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(948, &[Raw::from(scale), Raw::from(offset), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(949, &[Raw::from(scale), Raw::from(offset), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParamV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(948, workspace, workspaceSize, executor, stream)
+    phase2(949, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParamV3GetWorkspaceSize(scale: *const aclTensor, offset: *const aclTensor, roundMode: i64, out: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(949, &[Raw::from(scale), Raw::from(offset), Raw::from(roundMode), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(950, &[Raw::from(scale), Raw::from(offset), Raw::from(roundMode), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParamV3(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(949, workspace, workspaceSize, executor, stream)
+    phase2(950, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransformBiasRescaleQkvGetWorkspaceSize(qkv: *const aclTensor, qkvBias: *const aclTensor, numHeads: i64, qOut: *const aclTensor, kOut: *const aclTensor, vOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(950, &[Raw::from(qkv), Raw::from(qkvBias), Raw::from(numHeads), Raw::from(qOut), Raw::from(kOut), Raw::from(vOut)], workspaceSize, executor) }
+    unsafe { phase1(951, &[Raw::from(qkv), Raw::from(qkvBias), Raw::from(numHeads), Raw::from(qOut), Raw::from(kOut), Raw::from(vOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransformBiasRescaleQkv(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(950, workspace, workspaceSize, executor, stream)
+    phase2(951, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeBatchMatMulGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, scale: *const aclTensor, permX1: *const aclIntArray, permX2: *const aclIntArray, permY: *const aclIntArray, cubeMathType: i8, batchSplitFactor: i32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(951, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(scale), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(cubeMathType), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(952, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(scale), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(cubeMathType), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeBatchMatMul(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(951, workspace, workspaceSize, executor, stream)
+    phase2(952, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeBatchMatMulWeightNzGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, scale: *const aclTensor, permX1: *const aclIntArray, permX2: *const aclIntArray, permY: *const aclIntArray, cubeMathType: i8, batchSplitFactor: i32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(952, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(scale), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(cubeMathType), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(953, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(scale), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(cubeMathType), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeBatchMatMulWeightNz(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(952, workspace, workspaceSize, executor, stream)
+    phase2(953, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeQuantBatchMatMulGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, x1Scale: *const aclTensor, x2Scale: *const aclTensor, dtype: i32, groupSize: i64, permX1: *const aclIntArray, permX2: *const aclIntArray, permY: *const aclIntArray, batchSplitFactor: i32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(953, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(x1Scale), Raw::from(x2Scale), Raw::from(dtype), Raw::from(groupSize), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(954, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(x1Scale), Raw::from(x2Scale), Raw::from(dtype), Raw::from(groupSize), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeQuantBatchMatMul(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(953, workspace, workspaceSize, executor, stream)
+    phase2(954, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeQuantBatchMatMulWeightNzGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, x1Scale: *const aclTensor, x2Scale: *const aclTensor, dtype: i32, groupSize: i64, permX1: *const aclIntArray, permX2: *const aclIntArray, permY: *const aclIntArray, batchSplitFactor: i32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(954, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(x1Scale), Raw::from(x2Scale), Raw::from(dtype), Raw::from(groupSize), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(955, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(x1Scale), Raw::from(x2Scale), Raw::from(dtype), Raw::from(groupSize), Raw::from(permX1), Raw::from(permX2), Raw::from(permY), Raw::from(batchSplitFactor), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransposeQuantBatchMatMulWeightNz(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(954, workspace, workspaceSize, executor, stream)
+    phase2(955, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTriangularSolveGetWorkspaceSize(self_: *const aclTensor, A: *const aclTensor, upper: bool, transpose: bool, unitriangular: bool, xOut: *mut aclTensor, mOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(955, &[Raw::from(self_), Raw::from(A), Raw::from(upper), Raw::from(transpose), Raw::from(unitriangular), Raw::from(xOut), Raw::from(mOut)], workspaceSize, executor) }
+    unsafe { phase1(956, &[Raw::from(self_), Raw::from(A), Raw::from(upper), Raw::from(transpose), Raw::from(unitriangular), Raw::from(xOut), Raw::from(mOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTriangularSolve(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(955, workspace, workspaceSize, executor, stream)
+    phase2(956, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTrilGetWorkspaceSize(self_: *const aclTensor, diagonal: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(956, &[Raw::from(self_), Raw::from(diagonal), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(957, &[Raw::from(self_), Raw::from(diagonal), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTril(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(956, workspace, workspaceSize, executor, stream)
+    phase2(957, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTriuGetWorkspaceSize(self_: *const aclTensor, diagonal: i64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(957, &[Raw::from(self_), Raw::from(diagonal), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(958, &[Raw::from(self_), Raw::from(diagonal), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTriu(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(957, workspace, workspaceSize, executor, stream)
+    phase2(958, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTruncGetWorkspaceSize(self_: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(958, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(959, &[Raw::from(self_), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTrunc(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(958, workspace, workspaceSize, executor, stream)
+    phase2(959, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUnfoldGradGetWorkspaceSize(gradOut: *const aclTensor, inputSizes: *const aclIntArray, dim: i64, size: i64, step: i64, gradIn: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(959, &[Raw::from(gradOut), Raw::from(inputSizes), Raw::from(dim), Raw::from(size), Raw::from(step), Raw::from(gradIn)], workspaceSize, executor) }
+    unsafe { phase1(960, &[Raw::from(gradOut), Raw::from(inputSizes), Raw::from(dim), Raw::from(size), Raw::from(step), Raw::from(gradIn)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUnfoldGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(959, workspace, workspaceSize, executor, stream)
+    phase2(960, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUniqueGetWorkspaceSize(self_: *const aclTensor, sorted: bool, returnInverse: bool, valueOut: *mut aclTensor, inverseOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(960, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(valueOut), Raw::from(inverseOut)], workspaceSize, executor) }
+    unsafe { phase1(961, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(valueOut), Raw::from(inverseOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUnique(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(960, workspace, workspaceSize, executor, stream)
+    phase2(961, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUnique2GetWorkspaceSize(self_: *const aclTensor, sorted: bool, returnInverse: bool, returnCounts: bool, valueOut: *mut aclTensor, inverseOut: *mut aclTensor, countsOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(961, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(returnCounts), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
+    unsafe { phase1(962, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(returnCounts), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUnique2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(961, workspace, workspaceSize, executor, stream)
+    phase2(962, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUniqueConsecutiveGetWorkspaceSize(self_: *const aclTensor, returnInverse: bool, returnCounts: bool, dim: i64, valueOut: *mut aclTensor, inverseOut: *mut aclTensor, countsOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(962, &[Raw::from(self_), Raw::from(returnInverse), Raw::from(returnCounts), Raw::from(dim), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
+    unsafe { phase1(963, &[Raw::from(self_), Raw::from(returnInverse), Raw::from(returnCounts), Raw::from(dim), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUniqueConsecutive(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(962, workspace, workspaceSize, executor, stream)
+    phase2(963, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUniqueDimGetWorkspaceSize(self_: *const aclTensor, sorted: bool, returnInverse: bool, dim: i64, valueOut: *mut aclTensor, inverseOut: *mut aclTensor, countsOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(963, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(dim), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
+    unsafe { phase1(964, &[Raw::from(self_), Raw::from(sorted), Raw::from(returnInverse), Raw::from(dim), Raw::from(valueOut), Raw::from(inverseOut), Raw::from(countsOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUniqueDim(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(963, workspace, workspaceSize, executor, stream)
+    phase2(964, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(964, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(965, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(964, workspace, workspaceSize, executor, stream)
+    phase2(965, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dAAGetWorkspaceSize(x: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(965, &[Raw::from(x), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(966, &[Raw::from(x), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dAA(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(965, workspace, workspaceSize, executor, stream)
+    phase2(966, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dAAGradGetWorkspaceSize(gradOutput: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(966, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(967, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dAAGrad(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(966, workspace, workspaceSize, executor, stream)
+    phase2(967, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(967, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(968, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBicubic2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(967, workspace, workspaceSize, executor, stream)
+    phase2(968, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(968, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(969, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(968, workspace, workspaceSize, executor, stream)
+    phase2(969, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dAAGetWorkspaceSize(input: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(969, &[Raw::from(input), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(970, &[Raw::from(input), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dAA(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(969, workspace, workspaceSize, executor, stream)
+    phase2(970, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dAABackwardGetWorkspaceSize(gradOutput: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(970, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(971, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dAABackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(970, workspace, workspaceSize, executor, stream)
+    phase2(971, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(971, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(972, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(971, workspace, workspaceSize, executor, stream)
+    phase2(972, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dBackwardV2GetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(972, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(973, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleBilinear2dBackwardV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(972, workspace, workspaceSize, executor, stream)
+    phase2(973, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleLinear1dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scales: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(973, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(974, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleLinear1d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(973, workspace, workspaceSize, executor, stream)
+    phase2(974, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleLinear1dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scales: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(974, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(975, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleLinear1dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(974, workspace, workspaceSize, executor, stream)
+    phase2(975, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(975, &[Raw::from(self_), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(976, &[Raw::from(self_), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(975, workspace, workspaceSize, executor, stream)
+    phase2(976, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scales: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(976, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(977, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(976, workspace, workspaceSize, executor, stream)
+    phase2(977, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1dV2GetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scaleL: f32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(977, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scaleL), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(978, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scaleL), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest1dV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(977, workspace, workspaceSize, executor, stream)
+    phase2(978, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(978, &[Raw::from(self_), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(979, &[Raw::from(self_), Raw::from(outputSize), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(978, workspace, workspaceSize, executor, stream)
+    phase2(979, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scalesH: f64, scalesW: f64, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(979, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(980, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(979, workspace, workspaceSize, executor, stream)
+    phase2(980, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2dV2GetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scalesH: f32, scalesW: f32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(980, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(981, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest2dV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(980, workspace, workspaceSize, executor, stream)
+    phase2(981, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest3dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scalesD: f64, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(981, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(982, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest3d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(981, workspace, workspaceSize, executor, stream)
+    phase2(982, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest3dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scalesD: f64, scalesH: f64, scalesW: f64, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(982, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(983, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearest3dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(982, workspace, workspaceSize, executor, stream)
+    phase2(983, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact1dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scales: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(983, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(984, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact1d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(983, workspace, workspaceSize, executor, stream)
+    phase2(984, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact1dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scales: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(984, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(985, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scales), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact1dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(984, workspace, workspaceSize, executor, stream)
+    phase2(985, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact2dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(985, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(986, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact2d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(985, workspace, workspaceSize, executor, stream)
+    phase2(986, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact2dBackwardGetWorkspaceSize(gradOutput: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(986, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(987, &[Raw::from(gradOutput), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact2dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(986, workspace, workspaceSize, executor, stream)
+    phase2(987, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact3dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, scalesD: f64, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(987, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(988, &[Raw::from(self_), Raw::from(outputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact3d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(987, workspace, workspaceSize, executor, stream)
+    phase2(988, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact3dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, scalesD: f64, scalesH: f64, scalesW: f64, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(988, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(989, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleNearestExact3dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(988, workspace, workspaceSize, executor, stream)
+    phase2(989, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleTrilinear3dGetWorkspaceSize(self_: *const aclTensor, outputSize: *const aclIntArray, alignCorners: bool, scalesD: f64, scalesH: f64, scalesW: f64, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(989, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(990, &[Raw::from(self_), Raw::from(outputSize), Raw::from(alignCorners), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleTrilinear3d(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(989, workspace, workspaceSize, executor, stream)
+    phase2(990, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleTrilinear3dBackwardGetWorkspaceSize(gradOut: *const aclTensor, outputSize: *const aclIntArray, inputSize: *const aclIntArray, alignCorners: bool, scalesD: f64, scalesH: f64, scalesW: f64, gradInput: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(990, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
+    unsafe { phase1(991, &[Raw::from(gradOut), Raw::from(outputSize), Raw::from(inputSize), Raw::from(alignCorners), Raw::from(scalesD), Raw::from(scalesH), Raw::from(scalesW), Raw::from(gradInput)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnUpsampleTrilinear3dBackward(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(990, workspace, workspaceSize, executor, stream)
+    phase2(991, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVarGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, unbiased: bool, keepdim: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(991, &[Raw::from(self_), Raw::from(dim), Raw::from(unbiased), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(992, &[Raw::from(self_), Raw::from(dim), Raw::from(unbiased), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVar(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(991, workspace, workspaceSize, executor, stream)
+    phase2(992, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVarCorrectionGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, correction: i64, keepdim: bool, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(992, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(993, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVarCorrection(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(992, workspace, workspaceSize, executor, stream)
+    phase2(993, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVarMeanGetWorkspaceSize(self_: *const aclTensor, dim: *const aclIntArray, correction: i64, keepdim: bool, varOut: *mut aclTensor, meanOut: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(993, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(varOut), Raw::from(meanOut)], workspaceSize, executor) }
+    unsafe { phase1(994, &[Raw::from(self_), Raw::from(dim), Raw::from(correction), Raw::from(keepdim), Raw::from(varOut), Raw::from(meanOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnVarMean(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(993, workspace, workspaceSize, executor, stream)
+    phase2(994, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, diagonalMatrix: *const aclTensor, deqOffset: *const aclTensor, deqScale: *const aclTensor, addOffset: *const aclTensor, mulScale: *const aclTensor, bias: *const aclTensor, transposeX1: bool, transposeX2: bool, antiquantScale: f32, antiquantOffset: f32, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(994, &[Raw::from(x1), Raw::from(x2), Raw::from(diagonalMatrix), Raw::from(deqOffset), Raw::from(deqScale), Raw::from(addOffset), Raw::from(mulScale), Raw::from(bias), Raw::from(transposeX1), Raw::from(transposeX2), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(995, &[Raw::from(x1), Raw::from(x2), Raw::from(diagonalMatrix), Raw::from(deqOffset), Raw::from(deqScale), Raw::from(addOffset), Raw::from(mulScale), Raw::from(bias), Raw::from(transposeX1), Raw::from(transposeX2), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmul(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(994, workspace, workspaceSize, executor, stream)
+    phase2(995, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulNzGetWorkspaceSize(x: *const aclTensor, weight: *const aclTensor, antiquantScale: *const aclTensor, antiquantOffsetOptional: *const aclTensor, quantScaleOptional: *const aclTensor, quantOffsetOptional: *const aclTensor, biasOptional: *const aclTensor, antiquantGroupSize: core::ffi::c_int, y: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(995, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(996, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulNz(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(995, workspace, workspaceSize, executor, stream)
+    phase2(996, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulV2GetWorkspaceSize(x: *const aclTensor, weight: *const aclTensor, antiquantScale: *const aclTensor, antiquantOffsetOptional: *const aclTensor, quantScaleOptional: *const aclTensor, quantOffsetOptional: *const aclTensor, biasOptional: *const aclTensor, antiquantGroupSize: core::ffi::c_int, y: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(996, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(997, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulV2(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(996, workspace, workspaceSize, executor, stream)
+    phase2(997, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulV3GetWorkspaceSize(x: *const aclTensor, weight: *const aclTensor, antiquantScale: *const aclTensor, antiquantOffsetOptional: *const aclTensor, quantScaleOptional: *const aclTensor, quantOffsetOptional: *const aclTensor, biasOptional: *const aclTensor, antiquantGroupSize: core::ffi::c_int, innerPrecise: core::ffi::c_int, y: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(997, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(innerPrecise), Raw::from(y)], workspaceSize, executor) }
+    unsafe { phase1(998, &[Raw::from(x), Raw::from(weight), Raw::from(antiquantScale), Raw::from(antiquantOffsetOptional), Raw::from(quantScaleOptional), Raw::from(quantOffsetOptional), Raw::from(biasOptional), Raw::from(antiquantGroupSize), Raw::from(innerPrecise), Raw::from(y)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantBatchMatmulV3(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(997, workspace, workspaceSize, executor, stream)
+    phase2(998, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantMatmulAllReduceGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, antiquantScale: *const aclTensor, antiquantOffset: *const aclTensor, x3: *const aclTensor, group: *const core::ffi::c_char, reduceOp: *const core::ffi::c_char, commTurn: i64, streamMode: i64, antiquantGroupSize: i64, output: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(998, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(x3), Raw::from(group), Raw::from(reduceOp), Raw::from(commTurn), Raw::from(streamMode), Raw::from(antiquantGroupSize), Raw::from(output)], workspaceSize, executor) }
+    unsafe { phase1(999, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(x3), Raw::from(group), Raw::from(reduceOp), Raw::from(commTurn), Raw::from(streamMode), Raw::from(antiquantGroupSize), Raw::from(output)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantMatmulAllReduce(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(998, workspace, workspaceSize, executor, stream)
+    phase2(999, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantMatmulAllReduceAddRmsNormGetWorkspaceSize(x1: *const aclTensor, x2: *const aclTensor, bias: *const aclTensor, antiquantScale: *const aclTensor, antiquantOffset: *const aclTensor, residual: *const aclTensor, gamma: *const aclTensor, epsilon: f64, group: *const core::ffi::c_char, reduceOp: *const core::ffi::c_char, commTurn: i64, streamMode: i64, antiquantGroupSize: i64, y: *const aclTensor, normOut: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(999, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(residual), Raw::from(gamma), Raw::from(epsilon), Raw::from(group), Raw::from(reduceOp), Raw::from(commTurn), Raw::from(streamMode), Raw::from(antiquantGroupSize), Raw::from(y), Raw::from(normOut)], workspaceSize, executor) }
+    unsafe { phase1(1000, &[Raw::from(x1), Raw::from(x2), Raw::from(bias), Raw::from(antiquantScale), Raw::from(antiquantOffset), Raw::from(residual), Raw::from(gamma), Raw::from(epsilon), Raw::from(group), Raw::from(reduceOp), Raw::from(commTurn), Raw::from(streamMode), Raw::from(antiquantGroupSize), Raw::from(y), Raw::from(normOut)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantMatmulAllReduceAddRmsNorm(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(999, workspace, workspaceSize, executor, stream)
+    phase2(1000, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantPreprocessGetWorkspaceSize(weight: *const aclTensor, weightScale: *const aclTensor, weightOffsetOptional: *const aclTensor, biasOptional: *const aclTensor, xDtype: aclDataType, xScaleDtype: aclDataType, kGroupSize: i64, outWeight: *mut aclTensor, outWeightScale: *mut aclTensor, outWeightOffsetOptional: *mut aclTensor, outBiasOptional: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(1000, &[Raw::from(weight), Raw::from(weightScale), Raw::from(weightOffsetOptional), Raw::from(biasOptional), Raw::from(xDtype), Raw::from(xScaleDtype), Raw::from(kGroupSize), Raw::from(outWeight), Raw::from(outWeightScale), Raw::from(outWeightOffsetOptional), Raw::from(outBiasOptional)], workspaceSize, executor) }
+    unsafe { phase1(1001, &[Raw::from(weight), Raw::from(weightScale), Raw::from(weightOffsetOptional), Raw::from(biasOptional), Raw::from(xDtype), Raw::from(xScaleDtype), Raw::from(kGroupSize), Raw::from(outWeight), Raw::from(outWeightScale), Raw::from(outWeightOffsetOptional), Raw::from(outBiasOptional)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnWeightQuantPreprocess(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(1000, workspace, workspaceSize, executor, stream)
+    phase2(1001, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYScalarOtherGetWorkspaceSize(self_: *const aclTensor, other: *const aclScalar, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(1001, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(1002, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYScalarOther(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(1001, workspace, workspaceSize, executor, stream)
+    phase2(1002, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYScalarSelfGetWorkspaceSize(self_: *const aclScalar, other: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(1002, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(1003, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYScalarSelf(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(1002, workspace, workspaceSize, executor, stream)
+    phase2(1003, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYTensorGetWorkspaceSize(self_: *const aclTensor, other: *const aclTensor, out: *mut aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(1003, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
+    unsafe { phase1(1004, &[Raw::from(self_), Raw::from(other), Raw::from(out)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXLogYTensor(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(1003, workspace, workspaceSize, executor, stream)
+    phase2(1004, workspace, workspaceSize, executor, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXlog1pyGetWorkspaceSize(x: *const aclTensor, y: *const aclTensor, z: *const aclTensor, workspaceSize: *mut u64, executor: *mut *mut aclOpExecutor) -> aclnnStatus {
     // SAFETY: the caller keeps the contract of the C function: valid texts, results that can be written.
-    unsafe { phase1(1004, &[Raw::from(x), Raw::from(y), Raw::from(z)], workspaceSize, executor) }
+    unsafe { phase1(1005, &[Raw::from(x), Raw::from(y), Raw::from(z)], workspaceSize, executor) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnXlog1py(workspace: *mut core::ffi::c_void, workspaceSize: u64, executor: *mut aclOpExecutor, stream: aclrtStream) -> aclnnStatus {
-    phase2(1004, workspace, workspaceSize, executor, stream)
+    phase2(1005, workspace, workspaceSize, executor, stream)
 }

@@ -2124,6 +2124,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnRealGetWorkspaceSize", Symbol(ops::aclnnRealGetWorkspaceSize as *const ())),
     (c"aclnnReciprocal", Symbol(ops::aclnnReciprocal as *const ())),
     (c"aclnnReciprocalGetWorkspaceSize", Symbol(ops::aclnnReciprocalGetWorkspaceSize as *const ())),
+    (c"aclnnRecurrentGatedDeltaRule", Symbol(ops::aclnnRecurrentGatedDeltaRule as *const ())),
+    (c"aclnnRecurrentGatedDeltaRuleGetWorkspaceSize", Symbol(ops::aclnnRecurrentGatedDeltaRuleGetWorkspaceSize as *const ())),
     (c"aclnnReduceLogSum", Symbol(ops::aclnnReduceLogSum as *const ())),
     (c"aclnnReduceLogSumGetWorkspaceSize", Symbol(ops::aclnnReduceLogSumGetWorkspaceSize as *const ())),
     (c"aclnnReduceNansum", Symbol(ops::aclnnReduceNansum as *const ())),

@@ -1,0 +1,340 @@
+//! Micro-kernels of convolutions in `f32`: small tiles of sums that stay in vector registers.
+//!
+//! Knows vectors and tiles. Must not know geometry, batches or threads.
+
+use pulp::{Simd, WithSimd};
+
+use super::simd::{self, SimdLevel};
+
+/// The registers of channels in a tile.
+pub(crate) const VECTORS: usize = 2;
+/// The most positions in a tile.
+pub(crate) const MOST: usize = 14;
+/// The most registers of positions of one channel.
+const ALONG: usize = 4;
+/// How many numbers past a box's last position may be read.
+pub(crate) const SLACK: usize = ALONG * 16;
+
+/// A set of vectors that this CPU has.
+#[derive(Debug, Clone, Copy)]
+enum Set {
+    #[cfg(target_arch = "x86_64")]
+    V4(pulp::x86::V4),
+    #[cfg(target_arch = "x86_64")]
+    V3(pulp::x86::V3),
+    Other(pulp::Arch),
+}
+
+/// The vectors in use: how many `f32`s one has, and how many positions a tile of [`VECTORS`] registers has at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vectors {
+    pub lanes: usize,
+    pub most: usize,
+    set: Set,
+}
+
+impl Vectors {
+    /// Those in use, if they are worth kernels of their own.
+    pub fn in_use() -> Option<Self> {
+        let level = simd::level();
+        struct Ask;
+        impl WithSimd for Ask {
+            type Output = (usize, usize);
+            fn with_simd<S: Simd>(self, _simd: S) -> (usize, usize) {
+                (S::F32_LANES, if S::REGISTER_COUNT >= 32 { MOST } else { 6 })
+            }
+        }
+        let mut vectors = Vectors {
+            lanes: 1,
+            most: 6,
+            set: Set::Other(pulp::Arch::new()),
+        };
+        #[cfg(target_arch = "x86_64")]
+        match (pulp::x86::V4::try_new(), pulp::x86::V3::try_new()) {
+            (Some(set), _) if level == SimdLevel::Avx512 => vectors.set = Set::V4(set),
+            (_, Some(set)) if level >= SimdLevel::Avx2 => vectors.set = Set::V3(set),
+            _ => return None,
+        }
+        if level == SimdLevel::Off {
+            return None;
+        }
+        (vectors.lanes, vectors.most) = vectors.run(Ask);
+        Some(vectors).filter(|vectors| vectors.lanes >= 4)
+    }
+
+    /// The channels of a tile.
+    pub fn width(self) -> usize {
+        VECTORS * self.lanes
+    }
+
+    /// The most positions of one channel.
+    pub fn reach(self) -> usize {
+        ALONG * self.lanes
+    }
+
+    #[inline(always)]
+    fn run<O: WithSimd>(self, op: O) -> O::Output {
+        match self.set {
+            #[cfg(target_arch = "x86_64")]
+            Set::V4(set) => Simd::vectorize(set, op),
+            #[cfg(target_arch = "x86_64")]
+            Set::V3(set) => Simd::vectorize(set, op),
+            Set::Other(arch) => arch.dispatch(op),
+        }
+    }
+}
+
+/// Sums of neighbouring positions of one channel, `C` registers of them: `to[p] = sum over k of w[k] x[offsets[k] + p]`.
+struct Along<'a, const C: usize> {
+    offsets: &'a [usize],
+    x: *const f32,
+    w: &'a [f32],
+    to: *mut f32,
+}
+
+impl<const C: usize> WithSimd for Along<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut sums = [simd.splat_f32s(0.0); C];
+        for (offset, w) in self.offsets.iter().zip(self.w) {
+            let factor = simd.splat_f32s(*w);
+            for (c, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: `Vectors::along` promised as many positions from each offset on.
+                let x = unsafe {
+                    let from = self.x.add(offset + c * lanes);
+                    from.cast::<S::f32s>().read_unaligned()
+                };
+                *sum = simd.mul_add_e_f32s(factor, x, *sum);
+            }
+        }
+        for (c, sum) in sums.iter().enumerate() {
+            // SAFETY: `Vectors::along` promised room for the tile.
+            unsafe {
+                self.to
+                    .add(c * lanes)
+                    .cast::<S::f32s>()
+                    .write_unaligned(*sum)
+            };
+        }
+    }
+}
+
+/// Sums of `P` neighbouring positions: `to[p][o] = sum over k of w[k][o] x[offsets[k] + p]`.
+struct Spread<'a, const P: usize> {
+    offsets: &'a [usize],
+    x: *const f32,
+    w: *const f32,
+    to: *mut f32,
+}
+
+impl<const P: usize> WithSimd for Spread<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; P];
+        let mut w = self.w;
+        for offset in self.offsets {
+            // SAFETY: `Vectors::spread` promised a row of weights for each offset, and `P` positions from each offset on.
+            unsafe {
+                let x = self.x.add(*offset);
+                let factors: [S::f32s; VECTORS] =
+                    std::array::from_fn(|v| w.add(v * lanes).cast::<S::f32s>().read_unaligned());
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let x = simd.splat_f32s(*x.add(p));
+                    for (sum, factor) in sums.iter_mut().zip(factors) {
+                        *sum = simd.mul_add_e_f32s(factor, x, *sum);
+                    }
+                }
+                w = w.add(VECTORS * lanes);
+            }
+        }
+        for (index, sum) in sums.iter().flatten().enumerate() {
+            // SAFETY: `Vectors::spread` promised room for the tile.
+            unsafe {
+                self.to
+                    .add(index * lanes)
+                    .cast::<S::f32s>()
+                    .write_unaligned(*sum)
+            };
+        }
+    }
+}
+
+/// Adds products over rows of positions: `to[p][o] += sum over r, j of dy[r][j][o] x[offsets[p] + r * row + j]`.
+struct Gather<'a, const P: usize> {
+    offsets: &'a [usize],
+    /// The rows, the positions of each, and the step from row to row in `x`.
+    rows: usize,
+    columns: usize,
+    row: usize,
+    x: *const f32,
+    dy: *const f32,
+    to: *mut f32,
+}
+
+impl<const P: usize> WithSimd for Gather<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; P];
+        let mut dy = self.dy;
+        for row in 0..self.rows {
+            let from: [*const f32; P] = std::array::from_fn(|p| {
+                self.x
+                    .wrapping_add(self.offsets[p.min(self.offsets.len() - 1)] + row * self.row)
+            });
+            for column in 0..self.columns {
+                // SAFETY: `Vectors::gather` promised the positions of each row from each offset on, and a vector tile of `dy` for each.
+                unsafe {
+                    let factors: [S::f32s; VECTORS] = std::array::from_fn(|v| {
+                        dy.add(v * lanes).cast::<S::f32s>().read_unaligned()
+                    });
+                    for (from, sums) in from.iter().zip(&mut sums) {
+                        let x = simd.splat_f32s(*from.add(column));
+                        for (sum, factor) in sums.iter_mut().zip(factors) {
+                            *sum = simd.mul_add_e_f32s(factor, x, *sum);
+                        }
+                    }
+                    dy = dy.add(VECTORS * lanes);
+                }
+            }
+        }
+        for (p, sums) in sums.iter().enumerate().take(self.offsets.len()) {
+            for (v, sum) in sums.iter().enumerate() {
+                // SAFETY: `Vectors::gather` promised a row of sums for each offset.
+                unsafe {
+                    let to = self.to.add((p * VECTORS + v) * lanes).cast::<S::f32s>();
+                    to.write_unaligned(simd.add_f32s(to.read_unaligned(), *sum));
+                }
+            }
+        }
+    }
+}
+
+/// Runs the body with `$P` bound to the number of positions, rounded up to an even one.
+macro_rules! with_positions {
+    ($count:expr, $P:ident => $body:expr; $($number:literal)*) => {
+        match $count.next_multiple_of(2) {
+            $($number => {
+                const $P: usize = $number;
+                $body
+            })*
+            _ => {}
+        }
+    };
+}
+
+impl Vectors {
+    /// The sums of a tile of `count` positions, up to [`Self::most`], rounded up to an even number, of which the last is no use.
+    ///
+    /// # Safety
+    /// `w` must have a row of [`Self::width`] for each offset, `to` room for such rows of all positions (rounded up), and each
+    /// offset as many positions of `x` from it on.
+    pub unsafe fn spread(
+        self,
+        count: usize,
+        offsets: &[usize],
+        x: *const f32,
+        w: *const f32,
+        to: *mut f32,
+    ) {
+        with_positions!(count, P => self.run(Spread::<P> { offsets, x, w, to }); 2 4 6 8 10 12 14);
+    }
+
+    /// The sums of `count` positions of one channel, up to [`Self::reach`], rounded up to whole registers.
+    ///
+    /// # Safety
+    /// Each offset must have as many positions of `x` from it on, and `to` room for them.
+    pub unsafe fn along(
+        self,
+        count: usize,
+        offsets: &[usize],
+        x: *const f32,
+        w: &[f32],
+        to: *mut f32,
+    ) {
+        match count.div_ceil(self.lanes) {
+            1 => self.run(Along::<1> { offsets, x, w, to }),
+            2 => self.run(Along::<2> { offsets, x, w, to }),
+            3 => self.run(Along::<3> { offsets, x, w, to }),
+            _ => self.run(Along::<ALONG> { offsets, x, w, to }),
+        }
+    }
+
+    /// Adds to the sums of up to [`Self::most`] offsets.
+    ///
+    /// # Safety
+    /// Each offset must have all rows' positions of `x` from it on, `dy` a row of [`Self::width`] for each position, and `to`
+    /// one for each offset.
+    pub unsafe fn gather(
+        self,
+        offsets: &[usize],
+        over: Rows,
+        x: *const f32,
+        dy: *const f32,
+        to: *mut f32,
+    ) {
+        let Rows { rows, columns, row } = over;
+        if offsets.is_empty() {
+            return;
+        }
+        with_positions!(offsets.len(), P => self.run(Gather::<P> { offsets, rows, columns, row, x, dy, to }); 2 4 6 8 10 12 14);
+    }
+}
+
+/// Rows of positions that products are summed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub rows: usize,
+    pub columns: usize,
+    /// The step from row to row in `x`; in `dy` they follow each other.
+    pub row: usize,
+}
+
+/// Four positions of four channels, turned: `to[c][p] = from[p][c] + bias[c]`, with steps `from_row` and `to_row`.
+///
+/// # Safety
+/// Four rows of four numbers must be readable and writable.
+#[inline(always)]
+pub(crate) unsafe fn turn_four(
+    from: *const f32,
+    from_row: usize,
+    bias: &[f32; 4],
+    to: *mut f32,
+    to_row: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has SSE; the rest is promised by the caller.
+    unsafe {
+        use std::arch::x86_64::*;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| _mm_loadu_ps(from.add(row * from_row)));
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        let rows = [
+            _mm_movelh_ps(ab, cd),
+            _mm_movehl_ps(cd, ab),
+            _mm_movelh_ps(ab_high, cd_high),
+            _mm_movehl_ps(cd_high, ab_high),
+        ];
+        for (row, (sums, bias)) in rows.into_iter().zip(bias).enumerate() {
+            _mm_storeu_ps(to.add(row * to_row), _mm_add_ps(sums, _mm_set1_ps(*bias)));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for (channel, bias) in bias.iter().enumerate() {
+        for position in 0..4 {
+            // SAFETY: promised by the caller.
+            unsafe {
+                *to.add(channel * to_row + position) =
+                    *from.add(position * from_row + channel) + bias;
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::mode::{self, Modes};
 use crate::ops::attention::RotaryMode;
 use crate::tensor::Tensor;
 
@@ -175,7 +176,10 @@ impl Rotary {
             return Ok(rotation.clone());
         }
         let rotation = self.compute(length, offset, device)?;
-        *last = Some((key, rotation.clone()));
+        // Tables of a dry run have no values to keep.
+        if !mode::current().has(Modes::DRY) {
+            *last = Some((key, rotation.clone()));
+        }
         Ok(rotation)
     }
 

@@ -370,6 +370,7 @@ impl<T: Lane + Float> Run<'_, T> {
             // Where the block has all keys of the row, the sum is of the very products that it is subtracted from.
             let seen = self.problem.visible(row..row + 1);
             let delta = if first == 0 && seen <= count {
+                scale_to_one(weights);
                 dot(simd, &weights[..seen], &slopes[..seen])
             } else {
                 space.deltas[index]
@@ -391,6 +392,25 @@ impl<T: Lane + Float> Run<'_, T> {
             self.sinks[1].write(self.head, first + key, dk);
             let dv = &self.space.dv[key * value_width..(key + 1) * value_width];
             self.sinks[2].write(self.head, first + key, dv);
+        }
+    }
+}
+
+/// Weights over their sum: logarithms of large scores are coarse. A row that sees no key stays 0.
+#[inline(always)]
+fn scale_to_one<T: Float>(weights: &mut [T]) {
+    let (chunks, rest) = weights.as_chunks::<16>();
+    let mut sums = [T::ZERO; 16];
+    for chunk in chunks {
+        for lane in 0..16 {
+            sums[lane] = sums[lane].plus(chunk[lane]);
+        }
+    }
+    let sum = sums.iter().chain(rest).fold(T::ZERO, |a, b| a.plus(*b));
+    if sum > T::ZERO {
+        let inverse = T::ONE.over(sum);
+        for weight in weights {
+            *weight = weight.times(inverse);
         }
     }
 }

@@ -11,7 +11,7 @@ impl Tensor {
     /// `x clamp(x + 3, 0, 6) / 6`.
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardswish`.
-    /// NPU: `aclnnHardswish`, `aclnnHardswishBackward`.
+    /// NPU: `aclnnHardswish`, `aclnnHardswishBackwardV2`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -64,14 +64,14 @@ impl Unary for Hardswish {
     }
 
     fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
-        aclnn::hardswish_backward(cx, dy, x, dx)
+        aclnn::hardswish_backward_v2(cx, dy, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "hardswish",
     family: "activation",
-    kernels: &["aclnnHardswish", "aclnnHardswishBackward"],
+    kernels: &["aclnnHardswish", "aclnnHardswishBackwardV2"],
     samples,
 };
 

@@ -85,7 +85,8 @@ impl Unary for Hardtanh {
     }
 
     fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
-        dy.masked_fill(&x.le(self.low)?.logical_or(&x.ge(self.high)?)?, 0i64)
+        let inside = x.gt(self.low)?.logical_and(&x.lt(self.high)?)?;
+        inside.where_cond(dy, 0i64)
     }
 
     fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {

@@ -52,7 +52,8 @@ impl Unary for Relu6 {
     }
 
     fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
-        dy.masked_fill(&x.le(0i64)?.logical_or(&x.ge(6i64)?)?, 0i64)
+        let inside = x.gt(0i64)?.logical_and(&x.lt(6i64)?)?;
+        inside.where_cond(dy, 0i64)
     }
 
     fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {

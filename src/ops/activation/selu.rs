@@ -11,7 +11,7 @@ impl Tensor {
     /// `1.0507009873554805 x` where positive, else `1.0507009873554805 * 1.6732632423543772 (e^x - 1)`.
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.selu`.
-    /// NPU: `aclnnSelu`, `aclnnSeluBackward`.
+    /// NPU: `aclnnSelu`, `aclnnEluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -46,7 +46,6 @@ const ALPHA: f64 = 1.673_263_242_354_377_2;
 impl Unary for Selu {
     const NAME: &'static str = "selu";
     const RULE: Rule = Rule::FloatOnly;
-    const SAVES: Saves = Saves::OUTPUTS;
     const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
@@ -65,20 +64,22 @@ impl Unary for Selu {
             .where_cond(&x.mul(SCALE)?, &x.expm1()?.mul(SCALE * ALPHA)?)
     }
 
-    fn slope(&self, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let below = dy.mul(&y.add(SCALE * ALPHA)?)?;
-        y.le(0i64)?.where_cond(&below, &dy.mul(SCALE)?)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        x.le(0i64)?
+            .where_cond(&dy.mul(&x.exp()?.mul(SCALE * ALPHA)?)?, &dy.mul(SCALE)?)
     }
 
-    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, y: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
-        aclnn::selu_backward(cx, dy, y, dx)
+    /// By the kernel that reads the input: the result of a half has lost what the slope is made of.
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        let [alpha, scale, one] = [ALPHA, SCALE, 1.0].map(|value| AclScalar::of(value, DType::F32));
+        aclnn::elu_backward(cx, dy, alpha, scale, one, false, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "selu",
     family: "activation",
-    kernels: &["aclnnSelu", "aclnnSeluBackward"],
+    kernels: &["aclnnSelu", "aclnnEluBackward"],
     samples,
 };
 

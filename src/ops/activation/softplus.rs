@@ -90,6 +90,17 @@ impl Formula for Softplus {
     }
 }
 
+impl Softplus {
+    /// The kernels divide by beta.
+    fn demand_factor(&self, cx: &Launch, x: &Dev<'_>) -> Result<()> {
+        if self.options.beta == 0.0 {
+            let (device, why) = (Device::Ascend(cx.device()), "the kernel takes no beta of 0");
+            return Err(Error::unsupported(Self::NAME, device, x.dtype(), why));
+        }
+        Ok(())
+    }
+}
+
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const RULE: Rule = Rule::FloatOnly;
@@ -101,6 +112,7 @@ impl Unary for Softplus {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        self.demand_factor(cx, x)?;
         let number = |value: f64| AclScalar::of(value, y.dtype());
         aclnn::softplus(
             cx,
@@ -129,6 +141,7 @@ impl Unary for Softplus {
     }
 
     fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        self.demand_factor(cx, x)?;
         aclnn::softplus_backward(
             cx,
             dy,

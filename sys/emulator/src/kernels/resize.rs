@@ -252,14 +252,9 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         let values = x.load_vec::<f64>();
         let mut result = Vec::with_capacity(out.count());
         for plane in values.chunks_exact(plan.input).take(plan.planes) {
-            result.extend(plan.taps.iter().map(|taps| {
-                match taps.as_slice() {
-                    [(at, _)] => plane[*at],
-                    taps => taps
-                        .iter()
-                        .map(|&(at, weight)| plane[at] * weight)
-                        .sum(),
-                }
+            result.extend(plan.taps.iter().map(|taps| match taps.as_slice() {
+                [(at, _)] => plane[*at],
+                taps => taps.iter().map(|&(at, weight)| plane[at] * weight).sum(),
             }));
         }
         out.store_slice(&result)

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 
 /// A set of modes, as bits; zero is the usual state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Modes(u8);
+pub(crate) struct Modes(u16);
 
 impl Modes {
     /// The tape does not record.
@@ -27,6 +27,8 @@ impl Modes {
     pub const ANOMALY: Modes = Modes(64);
     /// An observer sees each op.
     pub const OBSERVE: Modes = Modes(128);
+    /// Nothing is computed: ops make tensors that have a shape but no memory.
+    pub const DRY: Modes = Modes(256);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0
@@ -80,6 +82,11 @@ pub(crate) fn inner<R>(grad: bool, body: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Runs with the modes that a backward pass needs: as [`inner`], but an NPU's results are compared as in the forward pass.
+pub(crate) fn backward<R>(grad: bool, body: impl FnOnce() -> R) -> R {
+    without_autocast(|| scoped(Modes::NO_GRAD, !grad, body))
+}
+
 /// Runs `body` in the tensors' own precision, also inside an [`autocast`].
 pub(crate) fn without_autocast<R>(body: impl FnOnce() -> R) -> R {
     scoped(Modes::AUTOCAST, false, body)
@@ -122,11 +129,6 @@ pub fn autocast<R>(dtype: DType, body: impl FnOnce() -> R) -> R {
     let _restore = Restore(current(), autocast_dtype());
     AUTOCAST.with(|own| own.set(dtype));
     scoped(Modes::AUTOCAST, true, body)
-}
-
-/// Runs `body` with each op on an NPU also run on the host and compared; a difference is an [`Error::Mismatch`](crate::Error::Mismatch).
-pub fn shadow<R>(body: impl FnOnce() -> R) -> R {
-    scoped(Modes::SHADOW, true, body)
 }
 
 /// Runs `body` with the backward passes in it checked: a gradient that is not finite is an error that names the op of the

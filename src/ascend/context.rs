@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use ascend_sys::{ACL_HBM_MEM, ACL_MEM_MALLOC_HUGE_FIRST, Function, aclrtContext, f};
 
 use super::cann::Cann;
+use super::determinism;
 use super::error_codes;
 use super::event::Events;
 use super::pool::{Block, Pool, Statistics, block_size, segment_sizes};
@@ -116,6 +117,10 @@ impl Context {
             bytes: AtomicUsize::new(0),
         };
         BOUND.set(context.id);
+        if let Err(error) = determinism::carry_over(&context) {
+            let _ = reset_device(op, &context.runtime.cann, device, false);
+            return Err(error);
+        }
         Ok(Arc::new(context))
     }
 

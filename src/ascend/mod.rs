@@ -12,6 +12,7 @@ pub(crate) mod aclnn;
 mod cann;
 mod context;
 mod counters;
+mod determinism;
 mod device;
 mod error_codes;
 mod event;
@@ -28,6 +29,7 @@ mod tensor;
 
 pub use counters::{Counters, counters};
 pub(crate) use counters::{kernels_since, kernels_so_far, with_kernel_names};
+pub use determinism::{Determinism, determinism, set_determinism};
 pub use device::{
     Alive, DeviceInfo, ShutdownReport, device_count, devices, empty_cache, memory, reset,
     reset_peak_statistics, shutdown, statistics, synchronize,

@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::{Fault, GradScaler, Report, Snapshot, classify, find_not_finite};
 use crate::ascend;
 use crate::autograd::Gradients;
+use crate::cpu::cpu_memory;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, NotFinite, Result};
-use crate::mode::{anomaly, autocast};
+use crate::mode::{anomaly, autocast, no_grad};
 use crate::nn::{Module, Parameter};
 use crate::ops::random::{GeneratorState, default_generator};
 use crate::ops::update::ClipOptions;
@@ -200,7 +201,8 @@ impl<'m> Trainer<'m> {
     /// A trainer at step 0, on the device of the optimiser's parameters.
     ///
     /// # Errors
-    /// `Option` for an optimiser without parameters.
+    /// `Option` for an optimiser without parameters; [`Error::Entry`] that names a parameter with an element that is not
+    /// finite; device errors.
     pub fn new(
         model: &'m dyn Module,
         optimizer: impl Optimizer + 'static,
@@ -211,6 +213,7 @@ impl<'m> Trainer<'m> {
             let why = "got none, wanted one or more";
             return Err(Error::option("trainer", "parameters", why));
         };
+        refuse_not_finite(&parameters)?;
         Ok(Trainer {
             device: first.tensor().device(),
             model,
@@ -276,7 +279,7 @@ impl<'m> Trainer<'m> {
         }
         let spent = ascend::counters().since(counted);
         let peak = match self.device {
-            Device::Cpu => 0,
+            Device::Cpu => cpu_memory().peak,
             Device::Ascend(number) => ascend::statistics(number).peak_allocated,
         };
         Ok(Report {
@@ -531,6 +534,21 @@ impl<'m> Trainer<'m> {
                 .map_err(|(_, error)| late(error))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses weights that are no numbers: every loss would be none. One read from the device tells of all.
+fn refuse_not_finite(parameters: &[(String, Parameter)]) -> Result<()> {
+    let flag =
+        |(_, own): &(String, Parameter)| no_grad(|| own.tensor().isfinite()?.all(())?.reshape([1]));
+    let flags: Vec<Tensor> = parameters.iter().map(flag).collect::<Result<_>>()?;
+    let flags = Tensor::cat(&flags.iter().collect::<Vec<_>>(), 0)?.to_vec::<bool>()?;
+    match parameters.iter().zip(flags).find(|(_, finite)| !finite) {
+        Some(((name, _), _)) => {
+            let why = "got an element that is NaN or infinite, wanted finite numbers";
+            Err(Error::entry("trainer", name, why))
+        }
+        None => Ok(()),
     }
 }
 

@@ -236,6 +236,10 @@ impl Op for CrossEntropy {
         Ok(smallvec![loss.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, x: &[Meta], device: Device) -> bool {
+        device.is_ascend() || !self.is_fused(x)
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Backward
     }

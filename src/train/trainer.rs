@@ -430,6 +430,8 @@ impl<'m> Trainer<'m> {
 
     /// The losses, the norm of the gradients, the largest of them where that tells of an overflow, and the chip's word on it.
     fn numbers(&self, gradients: &Gradients, shown: &[Tensor]) -> Result<Vec<f32>> {
+        // Before the norms, which may overflow themselves.
+        let told = self.saturating().map(overflow_flag).transpose()?;
         let norm = grad_norm(gradients, &self.parameters)?;
         let largest = if self.scaler.is_some_and(|scaler| scaler.limit().is_some()) {
             let leaves: Vec<Tensor> = self
@@ -445,10 +447,7 @@ impl<'m> Trainer<'m> {
         };
         let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape([1]);
         let (norm, largest) = (flat(&norm)?, flat(&largest)?);
-        let told = match self.saturating() {
-            Some(number) => overflow_flag(number)?,
-            None => largest.zeros_like()?,
-        };
+        let told = told.map_or_else(|| largest.zeros_like(), Ok)?;
         let all: Vec<&Tensor> = shown.iter().chain([&norm, &largest, &told]).collect();
         Tensor::cat(&all, 0)?.to_vec::<f32>()
     }

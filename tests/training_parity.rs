@@ -53,7 +53,7 @@ fn training_against(
     (name, file): (&str, &str),
     device: Device,
     steps: usize,
-    tolerance: f64,
+    [loss_tolerance, norm_tolerance]: [f64; 2],
 ) -> Result<()> {
     let lowered = file == "losses.bf16.jsonl";
     let model = DeepSeek::load_pretrained(folder(name), &Place::new(device))?;
@@ -81,7 +81,10 @@ fn training_against(
         let mut gradients = loss.total.backward()?;
         let norm = clip_grad_norm(&mut gradients, &parameters, number("grad_clip"))?;
         adamw.step(&gradients)?;
-        for (part, got) in [("loss", &loss.total), ("grad_norm", &norm)] {
+        for (part, got, tolerance) in [
+            ("loss", &loss.total, loss_tolerance),
+            ("grad_norm", &norm, norm_tolerance),
+        ] {
             let (got, want) = (got.to_f64_vec()?[0], want[part].as_f64().expect("a number"));
             let off = (got - want).abs() / want;
             assert!(
@@ -94,11 +97,13 @@ fn training_against(
 }
 
 fn training(name: &str, device: Device, steps: usize) -> Result<()> {
-    training_against((name, "losses.jsonl"), device, steps, 1e-4)
+    training_against((name, "losses.jsonl"), device, steps, [1e-4; 2])
 }
 
-/// Two runs in bf16 agree as far as one rounding per op lets them: each has its own order of sums, and 8 bits.
-const LOWERED: f64 = 3e-2;
+/// How far a run in bf16 is from PyTorch's in bf16, loss and norm: as far as that is from PyTorch's in f32 (1.4e-2 and 0.14 in
+/// these folders). Where two experts' scores are near each other, a rounding sends a token elsewhere; and the router's product,
+/// which PyTorch's autocast lowers, stays in f32 here.
+const LOWERED: [f64; 2] = [3e-2, 0.3];
 
 fn lowered_training(name: &str, device: Device, steps: usize) -> Result<()> {
     training_against((name, "losses.bf16.jsonl"), device, steps, LOWERED)

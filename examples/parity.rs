@@ -99,12 +99,12 @@ fn batches(path: &Path) -> Result<Tensor, Box<dyn Error>> {
         )
         .into());
     }
-    Ok(tokens)
+    Ok(tokens.to_dtype(DType::I64)?)
 }
 
 /// Refuses tokens that the model has not, before the first step.
 fn check_tokens(tokens: &Tensor, count: usize) -> Result<(), Box<dyn Error>> {
-    let all = tokens.to_dtype(DType::I64)?.to_vec::<i64>()?;
+    let all = tokens.to_vec::<i64>()?;
     match all.iter().find(|token| !(0..count as i64).contains(*token)) {
         Some(token) => Err(format!(
             "tensor tokens: got token {token}, wanted 0 to below vocab_size {count}"

@@ -486,7 +486,11 @@ fn rms_norm(call: &Call) -> Result<Work, Refusal> {
     let (y, rstd) = (call.tensor(3)?, call.tensor(4)?);
     rows_of(call, "x", &x, gamma.shape())?;
     call.expect_shape("yOut", &y, x.shape())?;
-    call.expect_shape("rstdOut", &rstd, &statistics_shape(x.shape(), gamma.rank()))?;
+    // The manual wants 1 for each normalised dim; llama.cpp leaves these dims out, and CANN takes it.
+    let wanted = statistics_shape(x.shape(), gamma.rank());
+    if rstd.shape() != &wanted[..x.rank() - gamma.rank()] {
+        call.expect_shape("rstdOut", &rstd, &wanted)?;
+    }
     if x.is_empty() {
         return Ok(Work::nothing());
     }

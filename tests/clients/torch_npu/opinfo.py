@@ -82,7 +82,7 @@ def sweep(arguments):
         print(f"{dtype}: {part}", flush=True)
     if not arguments.operators:
         for name, dtype in table:
-            if (name, dtype) not in needed and (dtype == "*" or dtype in arguments.dtype.split(",")):
+            if (name, dtype) not in needed and dtype in arguments.dtype.split(","):
                 print(f"not needed: {name} {dtype}")
     print(f"{len(unexpected)} operators differ that the list does not name")
     sys.exit(1 if unexpected else 0)

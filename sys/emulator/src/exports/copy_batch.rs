@@ -50,7 +50,14 @@ impl Batch {
                     self.sizes.add(index).read(),
                 )
             };
-            if let Err(failure) = one(target, room, source, size) {
+            let done = match size {
+                0 => Err(Failure::new(
+                    code::RT_PARAM_INVALID,
+                    format!("copy {index} has no bytes"),
+                )),
+                size => one(target, room, source, size),
+            };
+            if let Err(failure) = done {
                 if !failed.is_null() {
                     // SAFETY: not null, valid for a write by this function's contract.
                     unsafe { failed.write(index) };

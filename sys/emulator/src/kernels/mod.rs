@@ -40,6 +40,7 @@ mod matmul;
 mod moe;
 mod norm;
 mod norm_channel;
+mod norm_quant;
 mod norm_sync;
 mod optimizer;
 mod ordering;
@@ -87,6 +88,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     norm::KERNELS,
     norm_channel::KERNELS,
     norm_sync::KERNELS,
+    norm_quant::KERNELS,
     gather::KERNELS,
     scatter::KERNELS,
     advanced_index::KERNELS,

@@ -50,7 +50,7 @@ mod placement;
 mod pooling;
 mod quant;
 mod random;
-mod recurrent;
+mod recurrent_sequence;
 mod reduction;
 mod repetition;
 mod resize;
@@ -116,7 +116,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     linalg::KERNELS,
     linalg_factor::KERNELS,
     linalg_svd::KERNELS,
-    recurrent::KERNELS,
+    recurrent_sequence::KERNELS,
     einsum::KERNELS,
     chunks::KERNELS,
     weight_format::KERNELS,

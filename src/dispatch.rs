@@ -12,11 +12,13 @@ use crate::autograd::tape;
 use crate::cpu::alloc::Block;
 use crate::cpu::{self, Host, HostMut};
 use crate::device::Device;
+use crate::dry_run;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::mode::{self, Modes};
 use crate::op::{CastRule, Counts, Gradient, Meta, Op, OutputPlan, Outputs, Plan};
+use crate::shadow::Comparison;
 use crate::shape::Shape;
 use crate::storage::{Data, Locks, Storage};
 use crate::tensor::Tensor;
@@ -49,7 +51,7 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// The short way of what needs no casts, no tape, no mode and no composition: a host kernel, with nothing copied that need not
 /// be. False if the call is not of that kind; it has left nothing behind then.
 fn quick(op: &dyn Op, inputs: &[&Tensor], outputs: &mut Outputs) -> Result<bool> {
-    let modes = mode::current();
+    let modes = mode::current().outer();
     let plain = modes == Modes::default() || modes == Modes::NO_GRAD;
     let untaped = |input: &&Tensor| modes == Modes::NO_GRAD || !input.is_tracked();
     let on_host = |input: &&Tensor| input.device().is_cpu();
@@ -84,7 +86,7 @@ fn quick(op: &dyn Op, inputs: &[&Tensor], outputs: &mut Outputs) -> Result<bool>
             inputs.iter().filter_map(|input| input.host()).collect();
         let mut targets: SmallVec<[HostMut<'_>; 2]> =
             outputs.iter().filter_map(Tensor::host_mut).collect();
-        op.cpu(&views, &mut targets)
+        dry_run::all_there(op, &metas, views.len()).and_then(|()| op.cpu(&views, &mut targets))
     };
     match made {
         Ok(_) => Ok(true),
@@ -281,26 +283,35 @@ fn execute(
     modes: Modes,
     taped: bool,
 ) -> Result<(Outputs, Made)> {
-    if !op.writes().is_nothing() {
-        return Ok((write(op, inputs, plan, device)?, Made::Kernel));
-    }
-    let made = match device {
-        Device::Cpu => on_host(op, inputs, plan),
-        Device::Ascend(number) => on_ascend(op, inputs, plan, number),
+    let compared = if modes.has(Modes::SHADOW) && device.is_ascend() {
+        Comparison::begin(op, inputs)?
+    } else {
+        None
     };
-    let made = match made {
-        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. })) => {
-            return Ok((
-                instead(op, inputs, device, modes, lacking, taped)?,
-                Made::Composed,
-            ));
+    let made = if modes.has(Modes::DRY) {
+        let lacking = || dry_run::no_values(op.name(), device, DType::F32);
+        dry_run::outputs(op, inputs, plan, device).ok_or_else(lacking)
+    } else if !op.writes().is_nothing() {
+        write(op, inputs, plan, device)
+    } else {
+        match device {
+            Device::Cpu => on_host(op, inputs, plan),
+            Device::Ascend(number) => on_ascend(op, inputs, plan, number),
         }
-        other => other?,
     };
-    if modes.has(Modes::SHADOW) && device.is_ascend() {
-        crate::shadow::compare(op, inputs, &made)?;
+    let (outputs, made) = match made {
+        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. }))
+            if op.writes().is_nothing() =>
+        {
+            let composed = instead(op, inputs, device, modes, lacking, taped)?;
+            (composed, Made::Composed)
+        }
+        other => (other?, Made::Kernel),
+    };
+    if let Some(comparison) = compared {
+        comparison.end(op, &outputs)?;
     }
-    Ok((made, Made::Kernel))
+    Ok((outputs, made))
 }
 
 /// What runs where no kernel is: the composition, then (where allowed) the host.
@@ -403,6 +414,7 @@ fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
         let views: SmallVec<[Host<'_>; 4]> = inputs.iter().filter_map(Tensor::host).collect();
         let mut targets: SmallVec<[HostMut<'_>; 2]> =
             outputs.iter().filter_map(Tensor::host_mut).collect();
+        dry_run::all_there(op, inputs, views.len())?;
         op.cpu(&views, &mut targets)?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, false))
@@ -424,6 +436,7 @@ fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<O
         let launch = Launch::new(op.name(), number)?;
         let views: SmallVec<[Dev<'_>; 4]> = inputs.iter().filter_map(Tensor::dev).collect();
         let targets: SmallVec<[Dev<'_>; 2]> = outputs.iter().filter_map(Tensor::dev).collect();
+        dry_run::all_there(op, inputs, views.len())?;
         op.ascend(&launch, &views, &targets)?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, true))
@@ -481,6 +494,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
                 .chain(&fresh)
                 .filter_map(Tensor::host_mut)
                 .collect();
+            dry_run::all_there(op, inputs, views.len())?;
             op.cpu(&views, &mut targets)
         }
         Device::Ascend(number) => {
@@ -488,6 +502,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
             let views: SmallVec<[Dev<'_>; 4]> = inputs.iter().filter_map(Tensor::dev).collect();
             let targets: SmallVec<[Dev<'_>; 2]> =
                 written().chain(&fresh).filter_map(Tensor::dev).collect();
+            dry_run::all_there(op, inputs, views.len())?;
             if targets.iter().all(|target| target.elements() == 0) {
                 Ok(Counts::EXACT)
             } else {

@@ -12,6 +12,7 @@ use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
 use crate::cpu::{Host, HostMut};
 use crate::device::Device;
+use crate::dry_run::Ghost;
 use crate::dtype::DType;
 use crate::layout::Layout;
 
@@ -20,6 +21,8 @@ use crate::layout::Layout;
 pub(crate) enum Data {
     Cpu(Block),
     Ascend(Buffer),
+    /// Of a dry run: memory that is only counted.
+    Ghost(Ghost),
 }
 
 /// Shared memory of tensors: the bytes, how often they were changed in place, and by whose history.
@@ -56,6 +59,7 @@ impl Storage {
         match &self.data {
             Data::Cpu(_) => Device::Cpu,
             Data::Ascend(buffer) => Device::Ascend(buffer.device()),
+            Data::Ghost(ghost) => ghost.device(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Storage {
         match &self.data {
             Data::Cpu(block) => block.len(),
             Data::Ascend(buffer) => buffer.len(),
+            Data::Ghost(ghost) => ghost.len(),
         }
     }
 
@@ -75,7 +80,7 @@ impl Storage {
                 // SAFETY: the layout lies within the block; the caller holds the lock.
                 Some(unsafe { Host::new(start, layout, dtype) })
             }
-            Data::Ascend(_) => None,
+            Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
 
@@ -84,7 +89,7 @@ impl Storage {
         match &self.data {
             // SAFETY: as `host`; nobody else reads or writes meanwhile.
             Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), layout, dtype) }),
-            Data::Ascend(_) => None,
+            Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
 

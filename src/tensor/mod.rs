@@ -174,7 +174,7 @@ impl Tensor {
     /// A kernel's view, if the data is on an NPU.
     pub(crate) fn dev(&self) -> Option<Dev<'_>> {
         match self.storage.data() {
-            Data::Cpu(_) => None,
+            Data::Cpu(_) | Data::Ghost(_) => None,
             Data::Ascend(buffer) => Some(Dev::new(buffer, self.layout, self.dtype)),
         }
     }

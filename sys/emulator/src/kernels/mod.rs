@@ -50,6 +50,7 @@ mod placement;
 mod pooling;
 mod quant;
 mod random;
+mod recurrent;
 mod recurrent_sequence;
 mod reduction;
 mod repetition;
@@ -105,6 +106,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     attention::KERNELS,
     attention_varlen::KERNELS,
     inference_attention::KERNELS,
+    recurrent::KERNELS,
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,

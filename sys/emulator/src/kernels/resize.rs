@@ -106,7 +106,7 @@ enum Mode {
 }
 
 /// For each output index its taps: input index and weight.
-type AxisTaps = Vec<Vec<(usize, f32)>>;
+type AxisTaps = Vec<Vec<(usize, f64)>>;
 
 /// Taps of one axis.
 fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option<f32>) -> AxisTaps {
@@ -132,7 +132,10 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
                     let center = center.max(0.0);
                     let low = (center.floor() as usize).min(last);
                     let part = (center - low as f32).clamp(0.0, 1.0);
-                    vec![(low, 1.0 - part), ((low + 1).min(last), part)]
+                    vec![
+                        (low, f64::from(1.0 - part)),
+                        ((low + 1).min(last), f64::from(part)),
+                    ]
                 }
                 Mode::Cubic => cubic_taps(center, last),
                 Mode::SmoothLinear => smooth_taps((index + 0.5) * ratio, ratio, input, 1.0, |x| {
@@ -147,7 +150,7 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
 }
 
 /// The cubic kernel at a distance.
-fn cubic(distance: f32, a: f32) -> f32 {
+fn cubic(distance: f64, a: f64) -> f64 {
     if distance <= 1.0 {
         ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
     } else if distance < 2.0 {
@@ -158,13 +161,13 @@ fn cubic(distance: f32, a: f32) -> f32 {
 }
 
 /// Four taps of the cubic kernel with a = −3/4; taps beyond the edge repeat the edge.
-fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f32)> {
+fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f64)> {
     let base = center.floor();
-    let part = center - base;
+    let part = f64::from(center - base);
     (-1i64..=2)
         .map(|step| {
             let at = (base as i64 + step).clamp(0, last as i64);
-            (at as usize, cubic((part - step as f32).abs(), -0.75))
+            (at as usize, cubic((part - step as f64).abs(), -0.75))
         })
         .collect()
 }
@@ -175,19 +178,19 @@ fn smooth_taps(
     ratio: f32,
     input: usize,
     reach: f32,
-    kernel: impl Fn(f32) -> f32,
-) -> Vec<(usize, f32)> {
+    kernel: impl Fn(f64) -> f64,
+) -> Vec<(usize, f64)> {
     let stretch = ratio.max(1.0);
     let from = (center - reach * stretch + 0.5).max(0.0) as usize;
     let to = ((center + reach * stretch + 0.5).max(0.0) as usize).min(input);
-    let weight = |at: usize| kernel(((at as f32 - center + 0.5) / stretch).abs());
-    let total: f32 = (from..to).map(&weight).sum();
+    let weight = |at: usize| kernel(f64::from(((at as f32 - center + 0.5) / stretch).abs()));
+    let total: f64 = (from..to).map(&weight).sum();
     (from..to).map(|at| (at, weight(at) / total)).collect()
 }
 
 /// Taps of all axes of a resize from `input` to `output`, each as the flat offset and the product of the weights.
-fn all_taps(axes: &[AxisTaps], input: &[usize]) -> Vec<Vec<(usize, f32)>> {
-    let mut all = vec![vec![(0usize, 1f32)]];
+fn all_taps(axes: &[AxisTaps], input: &[usize]) -> AxisTaps {
+    let mut all = vec![vec![(0usize, 1f64)]];
     for (taps, &size) in axes.iter().zip(input) {
         all = all
             .iter()
@@ -210,7 +213,7 @@ fn all_taps(axes: &[AxisTaps], input: &[usize]) -> Vec<Vec<(usize, f32)>> {
 struct Plan {
     planes: usize,
     input: usize,
-    taps: Vec<Vec<(usize, f32)>>,
+    taps: AxisTaps,
 }
 
 impl Plan {
@@ -290,14 +293,9 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         let values = x.load_vec::<f64>();
         let mut result = Vec::with_capacity(out.count());
         for plane in values.chunks_exact(plan.input).take(plan.planes) {
-            result.extend(plan.taps.iter().map(|taps| {
-                match taps.as_slice() {
-                    [(at, _)] => plane[*at],
-                    taps => taps
-                        .iter()
-                        .map(|&(at, weight)| plane[at] * f64::from(weight))
-                        .sum(),
-                }
+            result.extend(plan.taps.iter().map(|taps| match taps.as_slice() {
+                [(at, _)] => plane[*at],
+                taps => taps.iter().map(|&(at, weight)| plane[at] * weight).sum(),
             }));
         }
         out.store_slice(&result)
@@ -321,7 +319,7 @@ fn backward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         for (plane, grads) in planes.zip(grads.chunks_exact(plan.taps.len())) {
             for (taps, &g) in plan.taps.iter().zip(grads) {
                 for &(at, weight) in taps {
-                    plane[at] += g * f64::from(weight);
+                    plane[at] += g * weight;
                 }
             }
         }

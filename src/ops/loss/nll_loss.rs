@@ -260,6 +260,15 @@ impl Op for NllLoss {
 
     /// After a kernel: a composition has a history of its own.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        if cx.input(0)?.elements() == 0 {
+            // Nothing to spread the gradient over, and the composition may have no history of it.
+            let zeros = |index| cx.want(index, || cx.input(index)?.zeros_like());
+            let mut grads: Grads = smallvec![zeros(0)?, None];
+            if cx.len() > 2 {
+                grads.push(zeros(2)?);
+            }
+            return Ok(grads);
+        }
         let op = NllLossBackward {
             reduction: self.reduction,
             ignore: self.ignore,

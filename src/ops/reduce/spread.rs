@@ -368,9 +368,13 @@ impl Op for Spread {
         );
         let mean = x.mean(self.options.reduce.keeping())?;
         // The second round takes the first's rounding off, so that equal elements deviate by nothing.
-        let mean = mean.add(&x.sub(&mean)?.mean(self.options.reduce.keeping())?)?;
+        let count = self.options.reduce.count(self.name(), x.shape())?;
+        let mean = match count {
+            1 => mean,
+            _ => mean.add(&x.sub(&mean)?.mean(self.options.reduce.keeping())?)?,
+        };
         let deviation = x.sub(&mean)?;
-        let divisor = self.divisor(self.options.reduce.count(self.name(), x.shape())?);
+        let divisor = self.divisor(count);
         let variance = deviation
             .square()?
             .sum(self.options.reduce.clone())?
@@ -414,7 +418,8 @@ impl Op for Spread {
                 let steep = deviation.eq(0i64)?.where_cond(f64::NAN, f64::INFINITY)?;
                 return dy.reshape(kept)?.mul(&steep.to_dtype(wide.dtype())?);
             }
-            deviation.mul(&dy.reshape(kept)?.mul(2.0 / divisor)?)
+            let dy = dy.to_dtype(wide.dtype())?.reshape(kept)?;
+            deviation.mul(&dy.mul(2.0 / divisor)?)
         };
         let mut dx = match (self.form, cx.gradient_of(0)) {
             (_, None) => None,

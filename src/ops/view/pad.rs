@@ -1,6 +1,7 @@
 //! `pad`: elements added at, or cut off, the ends of dims.
 
 use crate::cpu::gather::{NOWHERE, Paths, bits_of, gather};
+use crate::ops::elementwise::unary::wide;
 use crate::ops::prelude::*;
 
 /// What [`Tensor::pad`] adds. Made from `()` for zeros, or from a number.
@@ -86,7 +87,9 @@ impl Tensor {
                 "1 to 3 dims, and one or two more before them",
             ));
         }
-        let mut y = self.clone();
+        // Elements that many places show sum up their gradients in f32.
+        let taped = self.is_tracked() && self.dtype().is_half();
+        let mut y = if taped { wide(self)? } else { self.clone() };
         for (back, pair) in pad.chunks_exact(2).enumerate() {
             let dim = self.rank() - 1 - back;
             let (size, left, right) = (self.dims()[dim] as i64, pair[0], pair[1]);
@@ -116,7 +119,11 @@ impl Tensor {
                 y = y.index_select(dim as i64, &Tensor::new(index).to_device(self.device())?)?;
             }
         }
-        Ok(y)
+        if taped {
+            y.to_dtype(self.dtype())
+        } else {
+            Ok(y)
+        }
     }
 }
 

@@ -51,7 +51,7 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// The short way of what needs no casts, no tape, no mode and no composition: a host kernel, with nothing copied that need not
 /// be. False if the call is not of that kind; it has left nothing behind then.
 fn quick(op: &dyn Op, inputs: &[&Tensor], outputs: &mut Outputs) -> Result<bool> {
-    let modes = mode::current();
+    let modes = mode::current().outer();
     let plain = modes == Modes::default() || modes == Modes::NO_GRAD;
     let untaped = |input: &&Tensor| modes == Modes::NO_GRAD || !input.is_tracked();
     let on_host = |input: &&Tensor| input.device().is_cpu();

@@ -29,9 +29,16 @@ impl Modes {
     pub const OBSERVE: Modes = Modes(128);
     /// Nothing is computed: ops make tensors that have a shape but no memory.
     pub const DRY: Modes = Modes(256);
+    /// What runs is part of another op: its composition.
+    pub const INNER: Modes = Modes(512);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0
+    }
+
+    /// The same, whether or not it is inside another op.
+    pub const fn outer(self) -> Self {
+        self.with(Modes::INNER, false)
     }
 
     const fn with(self, mode: Modes, on: bool) -> Self {
@@ -77,9 +84,9 @@ pub(crate) fn scoped<R>(mode: Modes, on: bool, body: impl FnOnce() -> R) -> R {
 
 /// Runs with the modes that an inner computation (a composition, a gradient) needs: no autocast, no shadow.
 pub(crate) fn inner<R>(grad: bool, body: impl FnOnce() -> R) -> R {
-    scoped(Modes::AUTOCAST, false, || {
-        scoped(Modes::SHADOW, false, || scoped(Modes::NO_GRAD, !grad, body))
-    })
+    let body = || scoped(Modes::NO_GRAD, !grad, body);
+    let body = || scoped(Modes::SHADOW, false, body);
+    scoped(Modes::AUTOCAST, false, || scoped(Modes::INNER, true, body))
 }
 
 /// Runs with the modes that a backward pass needs: as [`inner`], but an NPU's results are compared as in the forward pass.

@@ -143,7 +143,8 @@ fn no_kernel(op: &'static str, device: Device, dtype: Option<DType>) -> Error {
 pub enum Gradient {
     /// By the op's `backward`.
     Backward,
-    /// By running `compose` again under the tape.
+    /// By running `compose` again under the tape; a kernel that `backward` starts goes before, where it takes the call and
+    /// nobody differentiates again.
     Compose,
     /// The outputs do not depend on the inputs in a differentiable way (comparisons, indices, rounding to integers).
     Constant,

@@ -20,6 +20,7 @@ mod executor;
 mod handle;
 mod launch;
 mod memory;
+mod overflow;
 pub mod pool;
 mod refusal;
 mod runtime;
@@ -36,6 +37,8 @@ pub use device::{
 };
 pub use launch::Launch;
 pub use memory::Buffer;
+pub use overflow::{OverflowMode, overflow_mode, set_overflow_mode};
+pub(crate) use overflow::{forget_overflow, overflow_words};
 pub use runtime::install;
 pub use stream::Stream;
 pub use tensor::{Dev, Number, Ready, Temporary};

@@ -293,6 +293,12 @@ fn step(
         needs: &needs,
     };
     let grads = match record.op.gradient() {
+        Gradient::Compose if !create_graph => match record.op.backward(&cx) {
+            Err(Error::NoGradient { .. } | Error::Unsupported { .. } | Error::Symbol { .. }) => {
+                composed(record, &cx, create_graph)?
+            }
+            grads => grads?,
+        },
         Gradient::Compose => composed(record, &cx, create_graph)?,
         _ => record.op.backward(&cx)?,
     };

@@ -156,6 +156,15 @@ impl Tensor {
         ))
     }
 
+    /// A tensor over memory of an NPU, which has the shape's bytes.
+    pub(crate) fn from_buffer(buffer: Buffer, shape: Shape, dtype: DType) -> Tensor {
+        Tensor::from_storage(
+            Storage::new(Data::Ascend(buffer)),
+            Layout::contiguous(shape),
+            dtype,
+        )
+    }
+
     /// A tensor on a device.
     ///
     /// # Errors
@@ -181,11 +190,7 @@ impl Tensor {
                 let source = self.contiguous()?;
                 let bytes = source.to_bytes(op)?;
                 let buffer = Buffer::upload(op, number, &bytes)?;
-                Ok(Tensor::from_storage(
-                    Storage::new(Data::Ascend(buffer)),
-                    Layout::contiguous(meta.shape),
-                    meta.dtype,
-                ))
+                Ok(Tensor::from_buffer(buffer, meta.shape, meta.dtype))
             }
             (Device::Ascend(_), Device::Cpu) => {
                 let bytes = self.to_bytes(op)?;

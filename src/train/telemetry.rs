@@ -38,7 +38,7 @@ pub struct Report {
     pub launches: u64,
     /// Calls of CANN's C functions.
     pub calls: u64,
-    /// Reads from the device that waited for it.
+    /// Waits of the host for the NPU: one per step, more where a snapshot is taken or a step is repeated.
     pub syncs: u64,
     /// How often the step or those before it had to be repeated.
     pub retries: u32,

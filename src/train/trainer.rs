@@ -4,14 +4,15 @@
 
 use std::time::Instant;
 
-use super::{Fault, GradScaler, Report, Snapshot, classify, find_not_finite};
+use super::sentinel::{find_overflow, overflow_flag, refuse_not_finite};
+use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, classify};
 use crate::ascend;
 use crate::autograd::Gradients;
 use crate::cpu::cpu_memory;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, NotFinite, Result};
-use crate::mode::{anomaly, autocast, no_grad};
+use crate::mode::{anomaly, autocast};
 use crate::nn::{Module, Parameter};
 use crate::ops::random::{GeneratorState, default_generator};
 use crate::ops::update::ClipOptions;
@@ -157,6 +158,8 @@ pub struct Trainer<'m> {
     options: TrainerOptions,
     scaler: Option<GradScaler>,
     device: Device,
+    /// What the device makes of overflows.
+    mode: OverflowMode,
     step: u64,
     snapshot: Option<Snapshot>,
     /// The steps' batches since the snapshot.
@@ -213,13 +216,21 @@ impl<'m> Trainer<'m> {
             let why = "got none, wanted one or more";
             return Err(Error::option("trainer", "parameters", why));
         };
+        let device = first.tensor().device();
+        let said = options.scaler.and_then(|scaler| scaler.own_mode());
+        let mode = match (said, device) {
+            (Some(mode), _) => mode,
+            (None, Device::Ascend(number)) => ascend::overflow_mode(number)?,
+            (None, Device::Cpu) => OverflowMode::Infinite,
+        };
         refuse_not_finite(&parameters)?;
         Ok(Trainer {
-            device: first.tensor().device(),
+            device,
+            mode,
             model,
             optimizer: Box::new(optimizer),
             parameters,
-            scaler: options.scaler,
+            scaler: options.scaler.map(|scaler| scaler.mode(mode)),
             options,
             step: 0,
             snapshot: None,
@@ -294,7 +305,7 @@ impl<'m> Trainer<'m> {
             peak_memory: peak,
             launches: spent.launches,
             calls: spent.calls,
-            syncs: u64::from(retries) + 1,
+            syncs: spent.syncs,
             retries,
         })
     }
@@ -346,6 +357,9 @@ impl<'m> Trainer<'m> {
         loss: &LossOf<'_, 'a>,
     ) -> Result<(Gradients, Vec<After<'a>>, Done)> {
         let start = default_generator().state();
+        if let Some(number) = self.saturating() {
+            ascend::forget_overflow(number)?;
+        }
         let scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
         let (mut sum, mut shown, mut afters, mut tokens) =
             (Accumulator::new(), Vec::new(), Vec::new(), 0);
@@ -364,12 +378,12 @@ impl<'m> Trainer<'m> {
         let none = || Error::option("trainer", "batches", "got none, wanted one or more");
         let gradients = sum.mean(&self.parameters)?.ok_or_else(none)?;
         let numbers = self.numbers(&gradients, &shown)?;
-        let (losses, [norm, largest]) = match numbers.as_slice() {
-            [losses @ .., norm, largest] => (losses, [*norm, *largest]),
+        let (losses, [norm, largest, told]) = match numbers.as_slice() {
+            [losses @ .., norm, largest, told] => (losses, [*norm, *largest, *told]),
             _ => return Err(none()),
         };
         let limit = self.scaler.and_then(|scaler| scaler.limit());
-        let saturated = limit.is_some_and(|limit| f64::from(largest) >= limit);
+        let saturated = told != 0.0 || limit.is_some_and(|limit| f64::from(largest) >= limit);
         let overflow = !norm.is_finite() || losses.iter().any(|x| !x.is_finite()) || saturated;
         let skipped = match &mut self.scaler {
             Some(scaler) => !scaler.update(overflow),
@@ -406,8 +420,18 @@ impl<'m> Trainer<'m> {
         }
     }
 
-    /// The losses, the norm of the gradients, and the largest of them where that tells of an overflow.
+    /// The NPU, if it saturates: then its overflow status tells what no number does.
+    fn saturating(&self) -> Option<u32> {
+        match self.device {
+            Device::Ascend(number) if self.mode == OverflowMode::Saturate => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The losses, the norm of the gradients, the largest of them where that tells of an overflow, and the chip's word on it.
     fn numbers(&self, gradients: &Gradients, shown: &[Tensor]) -> Result<Vec<f32>> {
+        // Before the norms, which may overflow themselves.
+        let told = self.saturating().map(overflow_flag).transpose()?;
         let norm = grad_norm(gradients, &self.parameters)?;
         let largest = if self.scaler.is_some_and(|scaler| scaler.limit().is_some()) {
             let leaves: Vec<Tensor> = self
@@ -423,7 +447,8 @@ impl<'m> Trainer<'m> {
         };
         let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape([1]);
         let (norm, largest) = (flat(&norm)?, flat(&largest)?);
-        let all: Vec<&Tensor> = shown.iter().chain([&norm, &largest]).collect();
+        let told = told.map_or_else(|| largest.zeros_like(), Ok)?;
+        let all: Vec<&Tensor> = shown.iter().chain([&norm, &largest, &told]).collect();
         Tensor::cat(&all, 0)?.to_vec::<f32>()
     }
 
@@ -444,7 +469,7 @@ impl<'m> Trainer<'m> {
             value: f64::NAN,
             inputs: "of which a replay made finite numbers only".into(),
         };
-        match find_not_finite(replay) {
+        match find_overflow(self.mode, replay) {
             Ok(found) => Error::NotFinite(Box::new(found.unwrap_or_else(unknown))),
             Err(error) => error,
         }
@@ -534,21 +559,6 @@ impl<'m> Trainer<'m> {
                 .map_err(|(_, error)| late(error))?;
         }
         Ok(())
-    }
-}
-
-/// Refuses weights that are no numbers: every loss would be none. One read from the device tells of all.
-fn refuse_not_finite(parameters: &[(String, Parameter)]) -> Result<()> {
-    let flag =
-        |(_, own): &(String, Parameter)| no_grad(|| own.tensor().isfinite()?.all(())?.reshape([1]));
-    let flags: Vec<Tensor> = parameters.iter().map(flag).collect::<Result<_>>()?;
-    let flags = Tensor::cat(&flags.iter().collect::<Vec<_>>(), 0)?.to_vec::<bool>()?;
-    match parameters.iter().zip(flags).find(|(_, finite)| !finite) {
-        Some(((name, _), _)) => {
-            let why = "got an element that is NaN or infinite, wanted finite numbers";
-            Err(Error::entry("trainer", name, why))
-        }
-        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
-use crate::ops::reduce::{ReduceOptions, widened};
+use crate::ops::reduce::{ReduceOptions, VarOptions, widened};
 use crate::shape::MAX_RANK;
 
 /// Which of the two norms.
@@ -86,16 +86,16 @@ impl LineNorm {
 
     fn parts(&self, x: &Tensor) -> Result<Parts> {
         let x = x.to_dtype(widened(x.dtype()))?;
-        let deviation = if self.form == Form::Layer {
-            x.sub(&x.mean(self.dims())?)?
+        let (deviation, square) = if self.form == Form::Layer {
+            let rank = self.shape.rank() as i64;
+            let dims: Vec<i64> = (-rank..0).collect();
+            let (square, mean) =
+                x.var_mean(VarOptions::new().dim(dims).keepdim().correction(0.0))?;
+            (x.sub(&mean)?, square)
         } else {
-            x.clone()
+            (x.clone(), x.square()?.mean(self.dims())?)
         };
-        let rstd = deviation
-            .square()?
-            .mean(self.dims())?
-            .add(self.epsilon(x.dtype()))?
-            .rsqrt()?;
+        let rstd = square.add(self.epsilon(x.dtype()))?.rsqrt()?;
         Ok(Parts { x, deviation, rstd })
     }
 
@@ -137,12 +137,15 @@ impl LineNorm {
 #[inline(always)]
 fn normalise<T: Float>(form: Form, epsilon: T, [x, w, b]: [&[T]; 3], y: &mut [T]) -> (T, T) {
     let count = T::from_i64(x.len() as i64);
-    let mean = if form == Form::Layer {
-        total(x, |x| x).over(count)
-    } else {
-        T::ZERO
-    };
+    let (mut mean, mut off) = (T::ZERO, T::ZERO);
+    if form == Form::Layer {
+        // The second sum takes the first's rounding off, so that equal elements deviate by nothing.
+        mean = total(x, |x| x).over(count);
+        off = total(x, |x| x.minus(mean)).over(count);
+    }
     let square = total(x, |x| x.minus(mean).times(x.minus(mean))).over(count);
+    let square = square.minus(off.times(off)).larger(T::ZERO);
+    mean = mean.plus(off);
     let rstd = T::ONE.over(Float::sqrt(square.plus(epsilon)));
     for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
         *y = x.minus(mean).times(rstd).times(*w).plus(*b);

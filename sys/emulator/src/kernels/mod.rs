@@ -42,6 +42,7 @@ mod placement;
 mod pooling;
 mod quant;
 mod random;
+mod recurrent;
 mod reduction;
 mod repetition;
 mod resize;
@@ -90,6 +91,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     resize::KERNELS,
     attention::KERNELS,
     inference_attention::KERNELS,
+    recurrent::KERNELS,
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,

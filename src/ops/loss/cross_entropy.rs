@@ -267,6 +267,11 @@ impl Op for CrossEntropy {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (dy, x, target) = (cx.gradient()?, cx.input(0)?, cx.input(1)?);
+        if x.elements() == 0 {
+            let mut grads: Grads = smallvec![Some(x.zeros_like()?)];
+            grads.resize(cx.len(), None);
+            return Ok(grads);
+        }
         let op = CrossEntropyBackward(*self);
         let dx = if may_fuse() {
             run_one(&op, &[dy, x, target, cx.output(1)?])?

@@ -100,9 +100,6 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
 /// One matrix for all batches of the second: then the batches of the others are rows of one product.
 fn folded<const N: usize>(layouts: [&Layout; N]) -> Option<[Layout; N]> {
     let mut flat = layouts.map(|layout| *layout);
-    if layouts.iter().all(|layout| layout.shape().rank() == 2) {
-        return Some(flat);
-    }
     let (batches, matrix) = cut(layouts[1]);
     if batches
         .pairs()
@@ -166,7 +163,8 @@ fn floats<F: Sums>(
         }
     }
     let layouts = [x.layout(), y.layout(), z.layout(), &from_layout];
-    let flat = folded(layouts);
+    let plain = layouts.iter().all(|layout| layout.shape().rank() == 2);
+    let flat = if plain { None } else { folded(layouts) };
     let [a, b, c, d] = flat.as_ref().map_or(layouts, |flat| flat.each_ref());
     let task = Floats {
         op,
@@ -180,7 +178,7 @@ fn floats<F: Sums>(
     let layouts = [a, b, c, d];
     // SAFETY: the layouts lie within their views, and `z` is borrowed mutably.
     let result = unsafe {
-        if flat.is_none() {
+        if !plain && flat.is_none() {
             task.batches(layouts)
         } else if task.sizes.work() < SERIAL {
             task.run(layouts.map(Layout::offset), 1)

@@ -95,6 +95,18 @@ pub(crate) trait Lane: Number {
         unsafe { scatter_plain(lane, to.cast::<Self>(), stride) }
     }
 
+    /// The number whose `bf16` has these bits, where the lane serves that dtype.
+    #[inline(always)]
+    fn from_bf16(_bits: i16) -> Self {
+        Self::ZERO
+    }
+
+    /// The bits as `bf16`, rounded to nearest even, where the lane serves that dtype.
+    #[inline(always)]
+    fn to_bf16(self) -> i16 {
+        0
+    }
+
     /// Writes a lane to elements in a row, past the caches; a `simd::fence` has to follow.
     ///
     /// # Safety
@@ -146,6 +158,26 @@ const CHUNK: usize = 512;
 trait Half: Element {
     fn widen(narrow: &[Self], wide: &mut [f32]);
     fn narrow(wide: &[f32], narrow: &mut [Self]);
+
+    /// Writes elements in a row past the caches.
+    ///
+    /// # Safety
+    /// As `Lane::stream`.
+    unsafe fn stream(wide: &[f32], to: *mut Self) {
+        let mut narrow = [Self::default(); CHUNK];
+        for (index, wide) in wide.chunks(CHUNK).enumerate() {
+            let narrow = &mut narrow[..wide.len()];
+            Self::narrow(wide, narrow);
+            // SAFETY: promised by the caller.
+            unsafe {
+                simd::stream(
+                    narrow.as_ptr().cast(),
+                    to.add(index * CHUNK).cast(),
+                    size_of_val(narrow),
+                )
+            };
+        }
+    }
 }
 
 impl Half for f16 {
@@ -192,16 +224,46 @@ impl Half for bf16 {
         });
     }
 
-    /// Rounds to nearest even; a NaN stays one.
     fn narrow(wide: &[f32], narrow: &mut [Self]) {
         vectorised!(Simd::best(), {
             for (wide, narrow) in wide.iter().zip(narrow.iter_mut()) {
-                let bits = wide.to_bits();
-                let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-                let quiet = (bits >> 16) | 0x40;
-                *narrow = bf16::from_bits(if wide.is_nan() { quiet } else { rounded } as u16);
+                *narrow = bf16::from_bits(round_bf16(*wide));
             }
         });
+    }
+
+    /// Rounded and written vector by vector: memory is kept busy all the time.
+    unsafe fn stream(wide: &[f32], to: *mut Self) {
+        let head = to.align_offset(simd::LINE).min(wide.len());
+        let (head, rest) = wide.split_at(head);
+        let (lines, tail) = rest.as_chunks::<{ simd::LINE / 2 }>();
+        let after = to.wrapping_add(head.len());
+        vectorised!(Simd::best(), {
+            for (index, wide) in lines.iter().enumerate() {
+                let narrow: [u16; simd::LINE / 2] = std::array::from_fn(|x| round_bf16(wide[x]));
+                let to = after.wrapping_add(index * narrow.len());
+                // SAFETY: the caller promised the elements; they begin at a multiple of a line.
+                unsafe { simd::stream_line(&narrow, to.cast()) };
+            }
+        });
+        // SAFETY: the elements before and after those lines.
+        unsafe {
+            scatter_half(head, to, 1);
+            scatter_half(tail, after.wrapping_add(rest.len() - tail.len()), 1);
+        }
+    }
+}
+
+/// The bits as `bf16`, rounded to nearest even; a NaN stays one.
+#[inline(always)]
+fn round_bf16(wide: f32) -> u16 {
+    let bits = wide.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    if wide.is_nan() {
+        quiet as u16
+    } else {
+        rounded as u16
     }
 }
 
@@ -242,27 +304,19 @@ unsafe fn scatter_half<H: Half>(lane: &[f32], to: *mut H, stride: usize) {
     }
 }
 
-/// # Safety
-/// As `Lane::stream`, for elements of `H`.
-unsafe fn stream_half<H: Half>(lane: &[f32], to: *mut H) {
-    let mut narrow = [H::default(); CHUNK];
-    for (index, wide) in lane.chunks(CHUNK).enumerate() {
-        let narrow = &mut narrow[..wide.len()];
-        H::narrow(wide, narrow);
-        // SAFETY: promised by the caller.
-        unsafe {
-            simd::stream(
-                narrow.as_ptr().cast(),
-                to.add(index * CHUNK).cast(),
-                size_of_val(narrow),
-            )
-        };
-    }
-}
-
 impl Lane for f32 {
     fn serves(dtype: DType) -> bool {
         matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: i16) -> Self {
+        f32::from_bits(u32::from(bits as u16) << 16)
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> i16 {
+        round_bf16(self) as i16
     }
 
     unsafe fn gather(from: *const u8, stride: usize, dtype: DType, lane: &mut [f32]) {
@@ -294,8 +348,8 @@ impl Lane for f32 {
         // SAFETY: promised by the caller.
         unsafe {
             match dtype {
-                DType::F16 => stream_half(lane, to.cast::<f16>()),
-                DType::BF16 => stream_half(lane, to.cast::<bf16>()),
+                DType::F16 => f16::stream(lane, to.cast()),
+                DType::BF16 => bf16::stream(lane, to.cast()),
                 _ => simd::stream(lane.as_ptr().cast(), to, size_of_val(lane)),
             }
         }

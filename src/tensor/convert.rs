@@ -97,8 +97,8 @@ impl Tensor {
     /// ```
     pub fn new(values: impl Into<NdArray>) -> Tensor {
         let values = values.into();
-        Tensor::from_storage(
-            Storage::new(Data::Cpu(values.block)),
+        Tensor::fresh(
+            Data::Cpu(values.block),
             Layout::contiguous(values.shape),
             values.dtype,
         )
@@ -147,8 +147,8 @@ impl Tensor {
         if dtype == DType::Bool {
             block.normalize_bools();
         }
-        Ok(Tensor::from_storage(
-            Storage::new(Data::Cpu(block)),
+        Ok(Tensor::fresh(
+            Data::Cpu(block),
             Layout::contiguous(shape),
             dtype,
         ))
@@ -176,8 +176,8 @@ impl Tensor {
                 let source = self.contiguous()?;
                 let bytes = source.to_bytes(op)?;
                 let buffer = Buffer::upload(op, number, &bytes)?;
-                Ok(Tensor::from_storage(
-                    Storage::new(Data::Ascend(buffer)),
+                Ok(Tensor::fresh(
+                    Data::Ascend(buffer),
                     Layout::contiguous(meta.shape),
                     meta.dtype,
                 ))
@@ -271,8 +271,8 @@ impl Tensor {
             let (values, start) = array.into_raw_vec_and_offset();
             let start = start.unwrap_or(0);
             let block = Block::from_vec(values);
-            return Ok(Tensor::from_storage(
-                Storage::new(Data::Cpu(block)),
+            return Ok(Tensor::fresh(
+                Data::Cpu(block),
                 Layout::contiguous(shape).with_offset(start),
                 T::DTYPE,
             ));
@@ -296,7 +296,6 @@ impl Tensor {
     }
 
     /// The vector behind a contiguous host tensor that is the only user of its storage.
-    #[expect(clippy::result_large_err, reason = "the tensor itself comes back")]
     fn unwrap_vec<T: Element>(self) -> std::result::Result<Vec<T>, Tensor> {
         let whole = self.is_contiguous()
             && self.layout().offset() == 0
@@ -306,10 +305,10 @@ impl Tensor {
         }
         let (layout, dtype) = (*self.layout(), self.dtype());
         match Arc::try_unwrap(self.into_storage()).map(Storage::into_data) {
-            Ok(Data::Cpu(block)) => block.into_vec::<T>().map_err(|block| {
-                Tensor::from_storage(Storage::new(Data::Cpu(block)), layout, dtype)
-            }),
-            Ok(data) => Err(Tensor::from_storage(Storage::new(data), layout, dtype)),
+            Ok(Data::Cpu(block)) => block
+                .into_vec::<T>()
+                .map_err(|block| Tensor::fresh(Data::Cpu(block), layout, dtype)),
+            Ok(data) => Err(Tensor::fresh(data, layout, dtype)),
             Err(storage) => Err(Tensor::from_storage(storage, layout, dtype)),
         }
     }

@@ -133,38 +133,106 @@ impl LineNorm {
     }
 }
 
-/// Writes a normalised line; returns the mean and the inverse scale.
+/// Writes a normalised line; returns the mean and the inverse scale. `wide` and `narrow` bring elements to the numbers that it
+/// is computed in, and back.
 #[inline(always)]
-fn normalise<T: Float>(form: Form, epsilon: T, [x, w, b]: [&[T]; 3], y: &mut [T]) -> (T, T) {
+fn normalise<E: Copy, T: Float>(
+    (form, epsilon): (Form, T),
+    [x, w]: [&[E]; 2],
+    b: Option<&[E]>,
+    y: &mut [E],
+    wide: impl Fn(E) -> T,
+    narrow: impl Fn(T) -> E,
+) -> (T, T) {
     let count = T::from_i64(x.len() as i64);
     let mean = if form == Form::Layer {
-        total(x, |x| x).over(count)
+        total(x, &wide).over(count)
     } else {
         T::ZERO
     };
-    let square = total(x, |x| x.minus(mean).times(x.minus(mean))).over(count);
+    let deviation = |x: E| wide(x).minus(mean);
+    let square = total(x, |x| deviation(x).times(deviation(x))).over(count);
     let rstd = T::ONE.over(Float::sqrt(square.plus(epsilon)));
-    for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-        *y = x.minus(mean).times(rstd).times(*w).plus(*b);
+    let scaled = |x: E, w: E| deviation(x).times(rstd).times(wide(w));
+    let inputs = x.iter().zip(w);
+    match b {
+        Some(b) => {
+            for ((y, (x, w)), b) in y.iter_mut().zip(inputs).zip(b) {
+                *y = narrow(scaled(*x, *w).plus(wide(*b)));
+            }
+        }
+        None => {
+            for (y, (x, w)) in y.iter_mut().zip(inputs) {
+                *y = narrow(scaled(*x, *w));
+            }
+        }
     }
     (mean, rstd)
 }
 
-fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) {
-    let shape = *x[0].shape();
-    let (one, zero) = (T::ONE, T::ZERO);
-    let (mut ones, mut zeros) = (Host::splat(&one, &shape), Host::splat(&zero, &shape));
+/// The weight and the bias over all lines, each of one number where there is none.
+fn affine<'a>(
+    op: &LineNorm,
+    x: &[Host<'a>],
+    shape: &Shape,
+    [one, zero]: [Host<'a>; 2],
+) -> [Host<'a>; 2] {
     let mut rest = x.iter().skip(1);
-    if let Some(weight) = rest.next_if_true(op.weight) {
-        ones = weight.broadcast(&shape);
+    let mut take = |there: bool, number: Host<'a>| match rest.next_if_true(there) {
+        Some(own) => own.broadcast(shape),
+        None => number,
+    };
+    [take(op.weight, one), take(op.bias, zero)]
+}
+
+/// Lines of `bf16` without statistics: each number is widened and rounded in registers. False if the lines are no such ones.
+fn narrow_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> bool {
+    let bits: Option<smallvec::SmallVec<[Host<'_>; 3]>> =
+        x.iter().map(|x| x.as_bits(DType::BF16)).collect();
+    let (Some(x), [y], DType::F32) = (bits, y, T::DTYPE) else {
+        return false;
+    };
+    let Some(mut y) = y.as_bits(DType::BF16) else {
+        return false;
+    };
+    let (shape, simd) = (*y.shape(), Simd::best());
+    let (one, zero) = (T::ONE.to_bf16(), T::ZERO.to_bf16());
+    let numbers = [Host::splat(&one, &shape), Host::splat(&zero, &shape)];
+    let [w, b] = affine(op, &x, &shape, numbers);
+    let rule = (op.form, T::from_f64(op.epsilon(DType::BF16)));
+    let line = |x: &[i16], w: &[i16], b: Option<&[i16]>, y: &mut [i16]| {
+        vectorised!(
+            simd,
+            normalise(rule, [x, w], b, y, T::from_bf16, |x: T| x.to_bf16())
+        );
+    };
+    let mask = op.mask(shape.rank());
+    if op.bias {
+        rows::rows::<i16, 3, 1>([&x[0], &w, &b], [&mut y], &mask, |_, [x, w, b], [y]| {
+            line(x, w, Some(b), y);
+        });
+    } else {
+        rows::rows::<i16, 2, 1>([&x[0], &w], [&mut y], &mask, |_, [x, w], [y]| {
+            line(x, w, None, y);
+        });
     }
-    if let Some(bias) = rest.next_if_true(op.bias) {
-        zeros = bias.broadcast(&shape);
+    true
+}
+
+fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) {
+    if narrow_lines::<T>(op, x, y) {
+        return;
     }
-    let (inputs, mask, simd) = ([&x[0], &ones, &zeros], op.mask(shape.rank()), Simd::best());
-    let (form, epsilon) = (op.form, T::from_f64(op.epsilon(x[0].dtype())));
-    let line =
-        |inputs: [&[T]; 3], y: &mut [T]| vectorised!(simd, normalise(form, epsilon, inputs, y));
+    let (shape, simd) = (*x[0].shape(), Simd::best());
+    let (one, zero) = (T::ONE, T::ZERO);
+    let numbers = [Host::splat(&one, &shape), Host::splat(&zero, &shape)];
+    let [w, b] = affine(op, x, &shape, numbers);
+    let (inputs, mask) = ([&x[0], &w, &b], op.mask(shape.rank()));
+    let rule = (op.form, T::from_f64(op.epsilon(x[0].dtype())));
+    let line = |[x, w, b]: [&[T]; 3], y: &mut [T]| {
+        let b = op.bias.then_some(b);
+        vectorised!(simd, normalise(rule, [x, w], b, y, |x| x, |x| x))
+    };
     match y {
         [y, mean, rstd] => rows::rows(
             inputs,

@@ -60,39 +60,50 @@ fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
                 layout.shape().check(op.name())?;
                 Ok(Some(input.with_layout(layout)))
             }
-            None => short(op, [*input]),
+            None => short(op, &[input.meta()], |y| {
+                let _locks = Locks::reading([input.storage()]);
+                op.cpu(&[input.host_or_empty()], y)
+            }),
         },
-        [a, b] => short(op, [*a, *b]),
-        [a, b, c] => short(op, [*a, *b, *c]),
+        [a, b] => short(op, &[a.meta(), b.meta()], |y| {
+            let _locks = Locks::reading([a.storage(), b.storage()]);
+            op.cpu(&[a.host_or_empty(), b.host_or_empty()], y)
+        }),
+        [a, b, c] => short(op, &[a.meta(), b.meta(), c.meta()], |y| {
+            let _locks = Locks::reading([a.storage(), b.storage(), c.storage()]);
+            op.cpu(
+                &[a.host_or_empty(), b.host_or_empty(), c.host_or_empty()],
+                y,
+            )
+        }),
         _ => Ok(None),
     }
 }
 
-/// The host kernel of a call that `quick` has looked at.
-fn short<const N: usize>(op: &dyn Op, inputs: [&Tensor; N]) -> Result<Option<Tensor>> {
+/// A call that `quick` has looked at: `run` starts the host kernel.
+#[inline(always)]
+fn short(
+    op: &dyn Op,
+    metas: &[Meta],
+    run: impl FnOnce(&mut [HostMut<'_>]) -> Result<Counts>,
+) -> Result<Option<Tensor>> {
     let name = op.name();
-    let metas = inputs.map(Tensor::meta);
     let mut plan = Plan::default();
-    op.infer(&metas, &mut plan)?;
+    op.infer(metas, &mut plan)?;
     let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
     let [output] = plan.outputs.as_slice() else {
         return Ok(None);
     };
-    if plan.casts.iter().zip(&metas).any(cast) || output.at_most.is_some() || !output.visible {
+    if plan.casts.iter().zip(metas).any(cast) || output.at_most.is_some() || !output.visible {
         return Ok(None);
     }
     cpu::ready(name)?;
     output.meta.shape.check(name)?;
     let fresh = host_output(name, &output.meta)?;
-    let made = {
-        let _locks = Locks::reading(inputs.map(|input| input.storage().as_ref()));
-        let views = inputs.map(Tensor::host_or_empty);
-        match fresh.host_mut() {
-            Some(target) => op.cpu(&views, &mut [target]),
-            None => return Ok(None),
-        }
+    let Some(target) = fresh.host_mut() else {
+        return Ok(None);
     };
-    match made {
+    match run(&mut [target]) {
         Ok(_) => Ok(Some(fresh)),
         Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
         Err(error) => Err(error),

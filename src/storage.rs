@@ -145,13 +145,15 @@ pub(crate) struct Locks<'a> {
 impl<'a> Locks<'a> {
     /// Locks a few storages for reading.
     #[inline]
-    pub fn reading<const N: usize>(mut storages: [&'a Storage; N]) -> Readers<'a, N> {
-        let address = |storage: &&Storage| std::ptr::from_ref::<Storage>(storage).addr();
-        if N > 1 {
+    pub fn reading<const N: usize>(mut storages: [&'a Arc<Storage>; N]) -> Readers<'a, N> {
+        let address = |storage: &&Arc<Storage>| Arc::as_ptr(storage).addr();
+        if N == 2 && address(&storages[0]) > address(&storages[1]) {
+            storages.swap(0, 1);
+        } else if N > 2 {
             storages.sort_unstable_by_key(address);
         }
         std::array::from_fn(|index| {
-            let again = index > 0 && std::ptr::eq(storages[index], storages[index - 1]);
+            let again = index > 0 && Arc::ptr_eq(storages[index], storages[index - 1]);
             let lock = || {
                 storages[index]
                     .lock

@@ -164,19 +164,8 @@ trait Half: Element {
     /// # Safety
     /// As `Lane::stream`.
     unsafe fn stream(wide: &[f32], to: *mut Self) {
-        let mut narrow = [Self::default(); CHUNK];
-        for (index, wide) in wide.chunks(CHUNK).enumerate() {
-            let narrow = &mut narrow[..wide.len()];
-            Self::narrow(wide, narrow);
-            // SAFETY: promised by the caller.
-            unsafe {
-                simd::stream(
-                    narrow.as_ptr().cast(),
-                    to.add(index * CHUNK).cast(),
-                    size_of_val(narrow),
-                )
-            };
-        }
+        // SAFETY: promised by the caller.
+        unsafe { stream_chunks(wide, to) }
     }
 }
 
@@ -232,25 +221,72 @@ impl Half for bf16 {
         });
     }
 
-    /// Rounded and written vector by vector: memory is kept busy all the time.
     unsafe fn stream(wide: &[f32], to: *mut Self) {
-        let head = to.align_offset(simd::LINE).min(wide.len());
-        let (head, rest) = wide.split_at(head);
-        let (lines, tail) = rest.as_chunks::<{ simd::LINE / 2 }>();
-        let after = to.wrapping_add(head.len());
-        vectorised!(Simd::best(), {
-            for (index, wide) in lines.iter().enumerate() {
-                let narrow: [u16; simd::LINE / 2] = std::array::from_fn(|x| round_bf16(wide[x]));
-                let to = after.wrapping_add(index * narrow.len());
-                // SAFETY: the caller promised the elements; they begin at a multiple of a line.
-                unsafe { simd::stream_line(&narrow, to.cast()) };
-            }
-        });
-        // SAFETY: the elements before and after those lines.
-        unsafe {
-            scatter_half(head, to, 1);
-            scatter_half(tail, after.wrapping_add(rest.len() - tail.len()), 1);
+        #[cfg(target_arch = "x86_64")]
+        if simd::level() >= simd::Level::Avx512 {
+            // SAFETY: the level says that the CPU has the instructions; the rest was promised by the caller.
+            return unsafe { stream_lines(wide, to) };
         }
+        // SAFETY: promised by the caller.
+        unsafe { stream_chunks(wide, to) }
+    }
+}
+
+/// Rounds and writes vector by vector, so that memory is kept busy all the time.
+///
+/// # Safety
+/// As `Lane::stream`; the CPU must have AVX-512 F and BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn stream_lines(wide: &[f32], to: *mut bf16) {
+    use std::arch::x86_64 as arch;
+    /// Two registers of 32 bits make a cache line of 16.
+    const LINE: usize = 32;
+    let round = |from: &[f32]| {
+        let ones = |bits| arch::_mm512_set1_epi32(bits);
+        // SAFETY: the slice has the 16 elements of a register.
+        let wide = unsafe { arch::_mm512_loadu_ps(from.as_ptr()) };
+        let bits = arch::_mm512_castps_si512(wide);
+        let odd = arch::_mm512_and_si512(arch::_mm512_srli_epi32::<16>(bits), ones(1));
+        let rounded = arch::_mm512_add_epi32(bits, arch::_mm512_add_epi32(odd, ones(0x7fff)));
+        let nan = arch::_mm512_cmp_ps_mask::<{ arch::_CMP_UNORD_Q }>(wide, wide);
+        let whole = arch::_mm512_mask_or_epi32(rounded, nan, bits, ones(0x0040_0000));
+        arch::_mm512_cvtepi32_epi16(arch::_mm512_srli_epi32::<16>(whole))
+    };
+    let head = to.align_offset(LINE * size_of::<bf16>()).min(wide.len());
+    let (head, rest) = wide.split_at(head);
+    let (lines, tail) = rest.as_chunks::<LINE>();
+    let after = to.wrapping_add(head.len());
+    for (index, line) in lines.iter().enumerate() {
+        let low = arch::_mm512_castsi256_si512(round(&line[..LINE / 2]));
+        let both = arch::_mm512_inserti64x4::<1>(low, round(&line[LINE / 2..]));
+        // SAFETY: the caller promised the elements; they begin at a multiple of a line.
+        unsafe { arch::_mm512_stream_si512(after.wrapping_add(index * LINE).cast(), both) };
+    }
+    // SAFETY: the elements before and after those lines.
+    unsafe {
+        scatter_half(head, to, 1);
+        scatter_half(tail, after.wrapping_add(rest.len() - tail.len()), 1);
+    }
+}
+
+/// Rounds a chunk, then copies it past the caches.
+///
+/// # Safety
+/// As `Lane::stream`, for elements of `H`.
+unsafe fn stream_chunks<H: Half>(wide: &[f32], to: *mut H) {
+    let mut narrow = [H::default(); CHUNK];
+    for (index, wide) in wide.chunks(CHUNK).enumerate() {
+        let narrow = &mut narrow[..wide.len()];
+        H::narrow(wide, narrow);
+        // SAFETY: promised by the caller.
+        unsafe {
+            simd::stream(
+                narrow.as_ptr().cast(),
+                to.add(index * CHUNK).cast(),
+                size_of_val(narrow),
+            )
+        };
     }
 }
 

@@ -56,20 +56,20 @@ pub(crate) fn lines<T: Lane>(
     par::ranges(walk.elements(), (par::GRAIN / width).max(1), |range| {
         let Shared(reads, write) = &shared;
         walk.runs(range, usize::MAX, |starts, count| {
-            let read = |input: usize, at: usize| {
-                let from = reads[input]
-                    .cast::<T>()
-                    .wrapping_add(starts[input] + at * steps[input]);
-                // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and each line
-                // is that many elements of `T` in a row.
-                unsafe { std::slice::from_raw_parts(from, lengths[input]) }
-            };
+            let mut from: [*const T; 3] =
+                std::array::from_fn(|input| reads[input].cast::<T>().wrapping_add(starts[input]));
+            let mut to = write.cast::<T>().wrapping_add(starts[3]);
             vectorised!(simd, {
-                for at in 0..count {
-                    let to = write.cast::<T>().wrapping_add(starts[3] + at * steps[3]);
+                for _ in 0..count {
+                    let x = std::array::from_fn(|input| {
+                        // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and
+                        // each line is that many elements of `T` in a row.
+                        unsafe { std::slice::from_raw_parts(from[input], lengths[input]) }
+                    });
                     // SAFETY: as above, of the output; its lines are disjoint, each in one thread's range.
-                    let to = unsafe { std::slice::from_raw_parts_mut(to, width) };
-                    formula.line([read(0, at), read(1, at), read(2, at)], to);
+                    formula.line(x, unsafe { std::slice::from_raw_parts_mut(to, width) });
+                    from = std::array::from_fn(|input| from[input].wrapping_add(steps[input]));
+                    to = to.wrapping_add(steps[3]);
                 }
             });
         });

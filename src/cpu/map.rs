@@ -76,7 +76,7 @@ impl<'a, T: Lane> Source<'a, T> {
 /// Runs of fewer bytes are not worth a way past the caches.
 const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
-const STREAMED: usize = 8 << 20;
+const STREAMED: usize = 12 << 20;
 
 /// How the results of a run get to an output.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -257,32 +257,6 @@ pub(crate) fn level() -> SimdLevel {
     Simd::best().level()
 }
 
-/// The bytes of a cache line.
-pub(crate) const LINE: usize = 64;
-
-/// Writes a cache line past the caches; a `fence` has to follow before another thread reads.
-///
-/// # Safety
-/// `to` must be a multiple of [`LINE`] and have room for as many bytes, which are not in `from`.
-#[inline(always)]
-pub(crate) unsafe fn stream_line<T: Copy, const N: usize>(from: &[T; N], to: *mut u8) {
-    const { assert!(size_of::<[T; N]>() == LINE) };
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
-        let (from, to) = (from.as_ptr().cast::<__m128i>(), to.cast::<__m128i>());
-        for part in 0..LINE / size_of::<__m128i>() {
-            // SAFETY: promised by the caller; every x86-64 CPU has SSE2.
-            unsafe { _mm_stream_si128(to.add(part), _mm_loadu_si128(from.add(part))) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    // SAFETY: promised by the caller.
-    unsafe {
-        std::ptr::copy_nonoverlapping(from.as_ptr().cast(), to, LINE);
-    }
-}
-
 /// Copies bytes past the caches, for memory that is not read again soon. A `fence` has to follow before another thread reads.
 ///
 /// # Safety
@@ -290,6 +264,8 @@ pub(crate) unsafe fn stream_line<T: Copy, const N: usize>(from: &[T; N], to: *mu
 pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     #[cfg(target_arch = "x86_64")]
     {
+        /// What one pass of the loop writes: a cache line.
+        const LINE: usize = 64;
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         let head = to.align_offset(LINE).min(count);
         let lines = (count - head) / LINE;

@@ -133,16 +133,11 @@ impl<T: Float> LineFormula<T> for Turn {
                 let tables = cos.as_chunks::<2>().0.iter().zip(sin.as_chunks::<2>().0);
                 let outs = y.as_chunks_mut::<2>().0.iter_mut();
                 for (([a, b], ([c0, c1], [s0, s1])), [y0, y1]) in pairs.zip(tables).zip(outs) {
+                    let (x, t) = ([*a, *b], [*c0, *s0, *c1, *s1]);
                     (*y0, *y1) = if self.back {
-                        (
-                            a.times(*c0).plus(b.times(*s1)),
-                            b.times(*c1).minus(a.times(*s0)),
-                        )
+                        (first::<T, true>(x, t), second::<T, true>(x, t))
                     } else {
-                        (
-                            a.times(*c0).minus(b.times(*s0)),
-                            b.times(*c1).plus(a.times(*s1)),
-                        )
+                        (first::<T, false>(x, t), second::<T, false>(x, t))
                     };
                 }
             }
@@ -174,37 +169,49 @@ fn spread<'a>(table: &Host<'a>, shape: &Shape) -> Host<'a> {
     table.broadcast(&shape.with(last, table.shape().dims().last().copied().unwrap_or(1)))
 }
 
-/// The halves of a line turned: `a c0 - b s0` and `b c1 + a s1`, or `BACK` again: `a c0 + b s1` and `b c1 - a s0`.
+/// The first element of a pair turned, or turned `BACK`.
 #[inline(always)]
-fn turn_halves<T: Float, const BACK: bool>(
-    [a, b]: [&[T]; 2],
-    [c0, s0, c1, s1]: [&[T]; 4],
-    [y0, y1]: [&mut [T]; 2],
-) {
-    let first = |[a, b, c0, s0, _, s1]: [T; 6]| {
-        let (ac, bs) = (a.times(c0), b.times(if BACK { s1 } else { s0 }));
-        if BACK { ac.plus(bs) } else { ac.minus(bs) }
-    };
-    let second = |[a, b, _, s0, c1, s1]: [T; 6]| {
-        let (bc, cross) = (b.times(c1), a.times(if BACK { s0 } else { s1 }));
-        if BACK { bc.minus(cross) } else { bc.plus(cross) }
-    };
-    let done = a.len() / 16 * 16;
-    for at in (0..done).step_by(16) {
-        // All reads before the writes: so the compiler need not know that they do not overlap.
-        let [a, b, c0, s0, c1, s1] = [a, b, c0, s0, c1, s1]
-            .map(|x| -> [T; 16] { std::array::from_fn(|lane| x[at + lane]) });
-        let of = |i: usize| [a[i], b[i], c0[i], s0[i], c1[i], s1[i]];
-        let turned: [[T; 16]; 2] = [
-            std::array::from_fn(|lane| first(of(lane))),
-            std::array::from_fn(|lane| second(of(lane))),
-        ];
-        y0[at..at + 16].copy_from_slice(&turned[0]);
-        y1[at..at + 16].copy_from_slice(&turned[1]);
+fn first<T: Float, const BACK: bool>([a, b]: [T; 2], [c0, s0, _, s1]: [T; 4]) -> T {
+    if BACK {
+        a.times(c0).plus(b.times(s1))
+    } else {
+        a.times(c0).minus(b.times(s0))
     }
-    for at in done..a.len() {
-        let of = [a[at], b[at], c0[at], s0[at], c1[at], s1[at]];
-        (y0[at], y1[at]) = (first(of), second(of));
+}
+
+/// The second element.
+#[inline(always)]
+fn second<T: Float, const BACK: bool>([a, b]: [T; 2], [_, s0, c1, s1]: [T; 4]) -> T {
+    if BACK {
+        b.times(c1).minus(a.times(s0))
+    } else {
+        b.times(c1).plus(a.times(s1))
+    }
+}
+
+/// Both halves of a line: vector by vector, and all reads of one before its writes, so that the compiler need not know that
+/// the lines do not overlap.
+#[inline(always)]
+fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], [y0, y1]: [&mut [T]; 2]) {
+    let (length, count) = (x[0].len(), x[0].len() / 16);
+    let [a, b] = x.map(|x| &x.as_chunks::<16>().0[..count]);
+    let [c0, s0, c1, s1] = t.map(|t| &t.as_chunks::<16>().0[..count]);
+    let [z0, z1] = [&mut *y0, &mut *y1].map(|y| &mut y.as_chunks_mut::<16>().0[..count]);
+    for i in 0..count {
+        let (a, b, c0, s0, c1, s1) = (a[i], b[i], c0[i], s0[i], c1[i], s1[i]);
+        let tables = |lane: usize| [c0[lane], s0[lane], c1[lane], s1[lane]];
+        let (mut low, mut high) = ([T::ZERO; 16], [T::ZERO; 16]);
+        for lane in 0..16 {
+            low[lane] = first::<T, BACK>([a[lane], b[lane]], tables(lane));
+        }
+        for lane in 0..16 {
+            high[lane] = second::<T, BACK>([a[lane], b[lane]], tables(lane));
+        }
+        (z0[i], z1[i]) = (low, high);
+    }
+    for at in count * 16..length {
+        let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));
+        (y0[at], y1[at]) = (first::<T, BACK>(x, t), second::<T, BACK>(x, t));
     }
 }
 

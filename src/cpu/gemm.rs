@@ -23,7 +23,7 @@ use self::block::Left;
 pub(crate) use self::block::Target;
 use self::kernel::Units;
 use self::pack::Pairs;
-pub(crate) use self::pack::{Matrix, Source};
+pub(crate) use self::pack::Matrix;
 pub(crate) use self::select::Sums;
 use self::wrapping::Whole;
 use super::alloc::Block;
@@ -100,6 +100,9 @@ fn cut(layout: &Layout) -> (Layout, Layout) {
 /// One matrix for all batches of the second: then the batches of the others are rows of one product.
 fn folded<const N: usize>(layouts: [&Layout; N]) -> Option<[Layout; N]> {
     let mut flat = layouts.map(|layout| *layout);
+    if layouts.iter().all(|layout| layout.shape().rank() == 2) {
+        return Some(flat);
+    }
     let (batches, matrix) = cut(layouts[1]);
     if batches
         .pairs()
@@ -332,28 +335,6 @@ fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
         })
     } else {
         Left::Packed(left)
-    }
-}
-
-/// One product of sources, which need not be matrices in memory: patches of a convolution, rows picked by a table.
-///
-/// # Safety
-/// As [`multiply`].
-#[allow(
-    dead_code,
-    reason = "for products whose factors are never made in memory"
-)]
-pub(crate) unsafe fn multiply_sources<F: Sums>(
-    op: &'static str,
-    sizes: Sizes,
-    sources: (&dyn Source<F>, &dyn Source<F>),
-    target: Target<F>,
-    threads: usize,
-) -> Result<()> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let sources = (Left::Packed(sources.0), sources.1);
-        block::multiply(op, F::kernels(), sizes, sources, target, threads)
     }
 }
 

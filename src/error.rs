@@ -276,12 +276,14 @@ pub enum Usable {
 /// The first difference beyond the tolerance between a device's result and the host's.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "{op}: output {output} at {position} is {got} on {device}, but {want} on the host (tolerance rtol {rtol:e}, atol {atol:e}, {count} elements differ)"
+    "{op} of {inputs}: output {output} at {position} is {got} on {device}, but {want} on the host, off by {:e} (tolerance rtol {rtol:e}, atol {atol:e}, {count} elements differ)", self.error()
 )]
 #[non_exhaustive]
 pub struct Mismatch {
     /// The op that was compared.
     pub op: &'static str,
+    /// The shapes and dtypes of its inputs.
+    pub inputs: Box<str>,
     /// Which of its outputs.
     pub output: usize,
     /// The row-major position of the worst element.
@@ -298,6 +300,13 @@ pub struct Mismatch {
     pub atol: f64,
     /// How many elements differ.
     pub count: usize,
+}
+
+impl Mismatch {
+    /// The worst element's error.
+    pub fn error(&self) -> f64 {
+        (self.got - self.want).abs()
+    }
 }
 
 /// The first op of a pass that made a number that is not finite.

@@ -11,6 +11,7 @@ mod cpu;
 mod device;
 pub mod dispatch;
 pub mod docs;
+mod dry_run;
 mod dtype;
 mod environment;
 mod error;
@@ -33,12 +34,11 @@ pub mod train;
 pub use autograd::{BackwardOptions, Gradients};
 pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
 pub use device::Device;
+pub use dry_run::{DryRun, dry_run};
 pub use dtype::{Category, DType, Element, Scalar};
 pub use error::{AclError, BackwardFault, Error, ErrorKind, Mismatch, Result, Usable};
 pub use layout::Layout;
-pub use mode::{
-    anomaly, autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad, shadow,
-};
+pub use mode::{anomaly, autocast, check_data, enable_grad, fallbacks, host_fallback, no_grad};
 pub use ndarray;
 pub use observe::{Call, observe};
 pub use op::{
@@ -60,6 +60,7 @@ pub use ops::reduce::*;
 pub use ops::sort::*;
 pub use ops::update::*;
 pub use ops::view::*;
+pub use shadow::{ShadowOptions, shadow, shadow_with};
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use tensor::{NdArray, Operand, Tensor};
 pub use trace::{Trace, Traced, trace};

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 
 /// A set of modes, as bits; zero is the usual state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Modes(u8);
+pub(crate) struct Modes(u16);
 
 impl Modes {
     /// The tape does not record.
@@ -27,9 +27,18 @@ impl Modes {
     pub const ANOMALY: Modes = Modes(64);
     /// An observer sees each op.
     pub const OBSERVE: Modes = Modes(128);
+    /// Nothing is computed: ops make tensors that have a shape but no memory.
+    pub const DRY: Modes = Modes(256);
+    /// What runs is part of another op: its composition.
+    pub const INNER: Modes = Modes(512);
 
     pub const fn has(self, mode: Modes) -> bool {
         self.0 & mode.0 != 0
+    }
+
+    /// The same, whether or not it is inside another op.
+    pub const fn outer(self) -> Self {
+        self.with(Modes::INNER, false)
     }
 
     const fn with(self, mode: Modes, on: bool) -> Self {
@@ -75,9 +84,14 @@ pub(crate) fn scoped<R>(mode: Modes, on: bool, body: impl FnOnce() -> R) -> R {
 
 /// Runs with the modes that an inner computation (a composition, a gradient) needs: no autocast, no shadow.
 pub(crate) fn inner<R>(grad: bool, body: impl FnOnce() -> R) -> R {
-    scoped(Modes::AUTOCAST, false, || {
-        scoped(Modes::SHADOW, false, || scoped(Modes::NO_GRAD, !grad, body))
-    })
+    let body = || scoped(Modes::NO_GRAD, !grad, body);
+    let body = || scoped(Modes::SHADOW, false, body);
+    scoped(Modes::AUTOCAST, false, || scoped(Modes::INNER, true, body))
+}
+
+/// Runs with the modes that a backward pass needs: as [`inner`], but an NPU's results are compared as in the forward pass.
+pub(crate) fn backward<R>(grad: bool, body: impl FnOnce() -> R) -> R {
+    without_autocast(|| scoped(Modes::NO_GRAD, !grad, body))
 }
 
 /// Runs `body` in the tensors' own precision, also inside an [`autocast`].
@@ -122,11 +136,6 @@ pub fn autocast<R>(dtype: DType, body: impl FnOnce() -> R) -> R {
     let _restore = Restore(current(), autocast_dtype());
     AUTOCAST.with(|own| own.set(dtype));
     scoped(Modes::AUTOCAST, true, body)
-}
-
-/// Runs `body` with each op on an NPU also run on the host and compared; a difference is an [`Error::Mismatch`](crate::Error::Mismatch).
-pub fn shadow<R>(body: impl FnOnce() -> R) -> R {
-    scoped(Modes::SHADOW, true, body)
 }
 
 /// Runs `body` with the backward passes in it checked: a gradient that is not finite is an error that names the op of the

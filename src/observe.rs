@@ -19,6 +19,8 @@ pub struct Call<'a> {
     pub inputs: &'a [&'a Tensor],
     /// What it made.
     pub outputs: &'a [Tensor],
+    /// Whether it ran as a part of another op, which is made of others on this device.
+    pub inner: bool,
 }
 
 /// What an observer does with a call; an error ends the op with it.
@@ -76,6 +78,7 @@ pub(crate) fn note(op: &'static str, inputs: &[&Tensor], outputs: &[Tensor]) -> 
         op,
         inputs,
         outputs,
+        inner: mode::current().has(Modes::INNER),
     };
     mode::scoped(Modes::OBSERVE, false, || {
         mode::no_grad(|| (observer.borrow_mut())(&call))

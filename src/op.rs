@@ -89,6 +89,11 @@ pub trait Op: Debug + Send + Sync + 'static {
         ))
     }
 
+    /// Whether the op is made of others for such inputs, where only some of its calls are: a dry run cannot ask the kernel.
+    fn is_composed(&self, _inputs: &[Meta], _device: Device) -> bool {
+        false
+    }
+
     /// How the op is differentiated, answered without running it.
     fn gradient(&self) -> Gradient;
 
@@ -138,7 +143,8 @@ fn no_kernel(op: &'static str, device: Device, dtype: Option<DType>) -> Error {
 pub enum Gradient {
     /// By the op's `backward`.
     Backward,
-    /// By running `compose` again under the tape.
+    /// By running `compose` again under the tape; a kernel that `backward` starts goes before, where it takes the call and
+    /// nobody differentiates again.
     Compose,
     /// The outputs do not depend on the inputs in a differentiable way (comparisons, indices, rounding to integers).
     Constant,

@@ -12,6 +12,7 @@ use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
 use crate::cpu::{Host, HostMut};
 use crate::device::Device;
+use crate::dry_run::Ghost;
 use crate::dtype::DType;
 use crate::layout::Layout;
 
@@ -20,6 +21,8 @@ use crate::layout::Layout;
 pub(crate) enum Data {
     Cpu(Block),
     Ascend(Buffer),
+    /// Of a dry run: memory that is only counted.
+    Ghost(Ghost),
 }
 
 /// Shared memory of tensors: the bytes, how often they were changed in place, and by whose history.
@@ -62,6 +65,12 @@ impl Storage {
         &self.data
     }
 
+    /// Whether there is host memory.
+    #[inline]
+    pub fn is_host(&self) -> bool {
+        matches!(self.data, Data::Cpu(_))
+    }
+
     pub fn into_data(self) -> Data {
         self.data
     }
@@ -70,6 +79,7 @@ impl Storage {
         match &self.data {
             Data::Cpu(_) => Device::Cpu,
             Data::Ascend(buffer) => Device::Ascend(buffer.device()),
+            Data::Ghost(ghost) => ghost.device(),
         }
     }
 
@@ -77,6 +87,7 @@ impl Storage {
         match &self.data {
             Data::Cpu(block) => block.len(),
             Data::Ascend(buffer) => buffer.len(),
+            Data::Ghost(ghost) => ghost.len(),
         }
     }
 
@@ -90,16 +101,16 @@ impl Storage {
                 // SAFETY: the layout lies within the block; the caller holds the lock.
                 Some(unsafe { Host::new(start, *layout, dtype) })
             }
-            Data::Ascend(_) => None,
+            Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
 
-    /// As `host`; without elements if the data is on an NPU.
+    /// As `host`; without elements if it is not.
     #[inline]
     pub fn host_or_empty(&self, layout: &Layout, dtype: DType) -> Host<'_> {
         let start = match &self.data {
             Data::Cpu(block) => block.start().cast_const(),
-            Data::Ascend(_) => return Host::empty(dtype),
+            Data::Ascend(_) | Data::Ghost(_) => return Host::empty(dtype),
         };
         // SAFETY: the layout lies within the block; the caller holds the lock.
         unsafe { Host::new(start, *layout, dtype) }
@@ -111,7 +122,7 @@ impl Storage {
         match &self.data {
             // SAFETY: as `host`; nobody else reads or writes meanwhile.
             Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), *layout, dtype) }),
-            Data::Ascend(_) => None,
+            Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use ascend_tensor::io::load_safetensors;
 use ascend_tensor::nn::{
-    AttentionMask, BatchNorm, Dropout, Embedding, GroupNorm, Groups, Init, Layer, LayerNorm,
-    Linear, Module, MultiHeadAttention, MultiHeadOptions, Parameter, Phase, Place, Sequential,
+    AttentionMask, BatchNorm, Conv1d, Conv2d, ConvLayerOptions, Dropout, Embedding, GroupNorm,
+    Groups, Init, Layer, LayerNorm, Linear, MaxPool2d, Module, MultiHeadAttention,
+    MultiHeadOptions, Parameter, Phase, Place, Sequential,
 };
+use ascend_tensor::ops::conv::Padding;
 use ascend_tensor::optim::{
     Accumulator, Adam, AdamOptions, Ema, Optimizer, Schedule, Sgd, SgdOptions, clip_grad_norm,
 };
@@ -79,6 +81,46 @@ fn norms_are_pytorchs() -> Result<()> {
     close(&norm.forward(x)?, &all["group_norm.y"], 1e-5)?;
     let norm = LayerNorm::new(3, 1e-3, &place)?;
     close(&norm.forward(x)?, &all["layer_norm.y"], 1e-5)
+}
+
+/// A convolution layer's state, output, pooled output and weight gradient.
+fn convolve(name: &str, layer: &impl Layer) -> Result<()> {
+    let all = reference()?;
+    layer.load_state_dict(&below(&all, &format!("{name}.state.")))?;
+    let of = |part: &str| &all[&format!("{name}.{part}")];
+    let y = layer.forward(of("x"), Phase::Training)?;
+    close(&y, of("y"), 1e-5)?;
+    if y.rank() == 4 {
+        close(
+            &MaxPool2d::new(2).forward(&y, Phase::Training)?,
+            of("pooled"),
+            1e-5,
+        )?;
+    }
+    let gradients = y.square()?.sum(())?.backward()?;
+    let (_, weight) = layer.parameters().into_iter().next().expect("a weight");
+    let gradient = gradients.get(&weight.tensor()).expect("a gradient");
+    close(gradient, of("gradient"), 1e-4)
+}
+
+#[test]
+fn convolutions_are_pytorchs() -> Result<()> {
+    let place = Place::default();
+    let options = ConvLayerOptions::new()
+        .stride(2)
+        .padding(1)
+        .dilation(2)
+        .groups(2);
+    convolve("conv1d", &Conv1d::new([6, 2, 3], options, &place)?)?;
+    let options = ConvLayerOptions::new()
+        .stride([1, 2])
+        .padding([1, 0])
+        .groups(2);
+    convolve("conv2d", &Conv2d::new([6, 2, 3, 2], options, &place)?)?;
+    let options = ConvLayerOptions::new()
+        .padding(Padding::Same)
+        .without_bias();
+    convolve("conv2d_same", &Conv2d::new([5, 3, 3, 3], options, &place)?)
 }
 
 /// Three clipped steps of a two-group optimiser.

@@ -148,6 +148,93 @@ fn a_killed_run_goes_on_bit_by_bit() -> Result<()> {
     Ok(())
 }
 
+/// Writes checkpoints of some megabytes, one after the other, as long as it lives.
+fn write_on(folder: &Path) -> Result<()> {
+    let model = Sequential::new().then(Linear::new([1024, 1024], (), &Place::default())?);
+    let adam = Adam::w(model.parameters(), AdamOptions::new());
+    let trainer = Trainer::new(&model, adam, TrainerOptions::new())?;
+    let checkpoints = Checkpoints::new(folder)?;
+    let first = checkpoints.latest()?.map_or(0, |last| last.step + 1);
+    for step in first.. {
+        let mut snapshot = trainer.snapshot()?;
+        snapshot.step = step;
+        checkpoints.save(&snapshot)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint() -> Result<()> {
+    const CHILD: &str = "ASCEND_TENSOR_WRITING_CHILD";
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return write_on(Path::new(&folder));
+    }
+    let own = std::env::current_exe().expect("the test's own file");
+    let name = "a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint";
+    let folder = temporary("writing");
+    let hidden = || {
+        let entries = std::fs::read_dir(&folder).expect("the folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().ends_with(".part"))
+            .count()
+    };
+    let (mut halves, mut newest) = (0, None);
+    for attempt in 0..60 {
+        let before = hidden();
+        let mut child = Command::new(&own)
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, &folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a child");
+        // Kills it while a part is being written, and some time into it.
+        let begun = std::time::Instant::now();
+        while hidden() <= before && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        std::thread::sleep(Duration::from_micros(attempt * 911 % 20_000));
+        child.kill().expect("a kill");
+        child.wait().expect("an end");
+        halves += usize::from(hidden() > 0);
+        let all = Checkpoints::new(&folder)?;
+        for path in all.list()? {
+            Checkpoints::load(path)?;
+        }
+        let last = all.latest()?.map(|last| last.step);
+        assert!(last >= newest, "{last:?} after {newest:?}");
+        newest = last;
+        if halves >= 8 && newest > Some(8) {
+            break;
+        }
+    }
+    assert!(halves > 0, "no kill came in the middle of writing");
+    println!("{halves} kills in the middle of writing, {newest:?} checkpoints");
+    // What killed writers left behind is cleared away by the next save.
+    let model = network(5)?;
+    Checkpoints::new(&folder)?.save(&trainer(&model)?.snapshot()?)?;
+    assert_eq!(hidden(), 0);
+    let _ = std::fs::remove_dir_all(folder);
+    Ok(())
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_named_before_the_first_step() -> Result<()> {
+    let model = network(5)?;
+    let (name, bias) = model.parameters().into_iter().nth(1).expect("a bias");
+    bias.update(|bias| bias.mul_(f64::NAN))?;
+    match trainer(&model) {
+        Err(Error::Entry {
+            name: told, why, ..
+        }) => {
+            assert!(*told == *name && why.contains("NaN"), "{told}: {why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
 #[test]
 fn damaged_and_foreign_checkpoints_are_told() -> Result<()> {
     let folder = temporary("damaged");
@@ -416,6 +503,18 @@ fn accumulated_steps_and_reports() -> Result<()> {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["loss"].as_f64(), Some(whole.loss));
     assert_eq!(lines[1]["retries"], 0);
+    let fields = [
+        "step",
+        "loss",
+        "grad_norm",
+        "rate",
+        "scale",
+        "tokens_per_second",
+        "peak_memory",
+        "launches",
+        "syncs",
+    ];
+    assert!(fields.iter().all(|field| lines[0][*field].is_number()));
     assert!(
         trainer(&one)?
             .step(&[], &|batch| plain(&one, batch))

@@ -47,6 +47,13 @@ fn run(faults: &str) -> Result<(Vec<f64>, u32)> {
     Ok((losses, retries))
 }
 
+fn same(fault: &str, losses: &[f64], want: &[f64]) {
+    assert_eq!(losses.len(), want.len());
+    for (step, (got, want)) in losses.iter().zip(want).enumerate() {
+        assert!(got == want, "{fault}, step {step}: {got} for {want}");
+    }
+}
+
 #[test]
 fn losses_survive_every_class_of_fault() -> Result<()> {
     ascend::install(ascend_sys::Api::from_resolver(
@@ -79,17 +86,20 @@ fn losses_survive_every_class_of_fault() -> Result<()> {
             next(150),
             next(launches / 3)
         ),
-        // No memory for the pool, after which it is emptied.
-        format!("aclrtMalloc:{}=207001", next(2)),
+        // The device is lost with a launch, and comes back with a reset.
+        format!("device-lost-at-launch={}", next(launches)),
+        // No memory for a kernel, after which the pool is emptied; and none for the pool itself.
+        format!("aclnnTanh:{}=207001", next(STEPS as u64)),
+        format!("aclnnTanhBackward:{}=207018", next(STEPS as u64)),
+        "aclrtMalloc:1=207001;aclrtMalloc:2=207001;aclrtMalloc:3=207001".into(),
         // A wait that runs out of time.
-        format!("aclrtSynchronizeStreamWithTimeout:{}=507046", next(150)),
+        format!("aclrtSynchronizeStream:{}=507046", next(150)),
     ];
     for fault in faults {
         let (losses, retries) = run(&fault)?;
         println!("{fault}: {retries} repetitions");
-        for (step, (got, want)) in losses.iter().zip(&want).enumerate() {
-            assert!(got == want, "{fault}, step {step}: {got} for {want}");
-        }
+        assert!(retries > 0, "{fault} was never met");
+        same(&fault, &losses, &want);
     }
     let mut fatal = run("aclnnTanhGetWorkspaceSize:30+=161002").unwrap_err();
     assert_eq!(classify(&fatal), Fault::Fatal);

@@ -1,12 +1,16 @@
 //! Memory in training: parts whose inner results are computed again have the same gradients.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 use ascend_tensor::autograd::checkpoint;
 use ascend_tensor::io::load_safetensors;
 use ascend_tensor::models::deepseek::{DeepSeek, LossOptions};
 use ascend_tensor::nn::{Activation, Dropout, Layer, Linear, Module, Phase, Place, Sequential};
-use ascend_tensor::{DType, Generator, Result, Tensor, autocast, manual_seed};
+use ascend_tensor::{
+    Call, DType, Generator, Gradients, Result, Tensor, autocast, manual_seed, observe,
+};
 
 fn network() -> Result<Sequential> {
     let place = Place::default().generator(&Generator::new(2));
@@ -41,6 +45,35 @@ fn a_checkpointed_part_has_the_same_gradients() -> Result<()> {
         leaves.iter().chain([&start]).map(of).collect()
     };
     assert_eq!(gradients(true)?, gradients(false)?);
+    Ok(())
+}
+
+#[test]
+fn a_part_with_several_outputs_runs_backward_once() -> Result<()> {
+    let weight = Tensor::new([[0.5f32, -1.0], [2.0, 0.25]]).requires_grad()?;
+    let x = Tensor::new([[1.0f32, 2.0], [3.0, -1.0]]).requires_grad()?;
+    let body = |x: &Tensor, weight: &Tensor| -> Result<Vec<Tensor>> {
+        let shared = x.matmul(weight)?.tanh()?;
+        Ok(vec![shared.exp()?, shared.square()?, x.mul(2.0)?])
+    };
+    let total = |parts: &[Tensor]| parts[0].sum(())?.add(&parts[1].mul(3.0)?.sum(())?);
+    let want = total(&body(&x, &weight)?)?.backward()?;
+    let inner = weight.clone();
+    let parts = checkpoint(&[&x], &[&weight], move |x| body(&x[0], &inner))?;
+    let total = total(&parts)?;
+    let count = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&count);
+    let note = move |call: &Call<'_>| {
+        seen.set(seen.get() + usize::from(call.op == "matmul"));
+        Ok(())
+    };
+    let got = observe(note, || total.backward())?;
+    for leaf in [&x, &weight] {
+        let values = |all: &Gradients| all.get(leaf).expect("a gradient").to_vec::<f32>();
+        assert_eq!(values(&got)?, values(&want)?);
+    }
+    // Forward again, and the two products of its gradient.
+    assert_eq!(count.get(), 3);
     Ok(())
 }
 

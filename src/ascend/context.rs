@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use ascend_sys::{ACL_HBM_MEM, ACL_MEM_MALLOC_HUGE_FIRST, Function, aclrtContext, f};
 
 use super::cann::Cann;
+use super::counters::count_sync;
+use super::determinism;
 use super::error_codes;
 use super::event::Events;
+use super::overflow;
 use super::pool::{Block, Pool, Statistics, block_size, segment_sizes};
 use super::runtime::Runtime;
 use super::staging::Staging;
@@ -116,6 +119,11 @@ impl Context {
             bytes: AtomicUsize::new(0),
         };
         BOUND.set(context.id);
+        let settings = determinism::carry_over(&context);
+        if let Err(error) = settings.and_then(|()| overflow::carry_over(&context)) {
+            let _ = reset_device(op, &context.runtime.cann, device, false);
+            return Err(error);
+        }
         Ok(Arc::new(context))
     }
 
@@ -351,6 +359,7 @@ impl Context {
 
     /// Waits for all work of the device. The context is bound.
     pub fn synchronize(&self, op: &'static str) -> Result<()> {
+        count_sync();
         // SAFETY: the call takes nothing.
         self.call(op, f::aclrtSynchronizeDevice, |synchronize| unsafe {
             synchronize()

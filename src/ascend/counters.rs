@@ -1,6 +1,6 @@
 //! Counters of what a thread asked of CANN, for trace mode and tests.
 //!
-//! Knows two numbers per thread, and the names of kernels where somebody wants them. Must not know what the calls did.
+//! Knows three numbers per thread, and the names of kernels where somebody wants them. Must not know what the calls did.
 
 use std::cell::{Cell, RefCell};
 
@@ -13,6 +13,8 @@ pub struct Counters {
     pub calls: u64,
     /// Kernels started (second phases of `aclnn` operators).
     pub launches: u64,
+    /// Waits of the host for a device: reads back, synchronisations.
+    pub syncs: u64,
 }
 
 impl Counters {
@@ -22,6 +24,7 @@ impl Counters {
         Counters {
             calls: self.calls.wrapping_sub(earlier.calls),
             launches: self.launches.wrapping_sub(earlier.launches),
+            syncs: self.syncs.wrapping_sub(earlier.syncs),
         }
     }
 }
@@ -29,6 +32,7 @@ impl Counters {
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
     static LAUNCHES: Cell<u64> = const { Cell::new(0) };
+    static SYNCS: Cell<u64> = const { Cell::new(0) };
     static NAMED: Cell<bool> = const { Cell::new(false) };
     static NAMES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
@@ -38,11 +42,16 @@ pub fn counters() -> Counters {
     Counters {
         calls: CALLS.get(),
         launches: LAUNCHES.get(),
+        syncs: SYNCS.get(),
     }
 }
 
 pub(super) fn count_call() {
     CALLS.set(CALLS.get().wrapping_add(1));
+}
+
+pub(super) fn count_sync() {
+    SYNCS.set(SYNCS.get().wrapping_add(1));
 }
 
 pub(super) fn count_launch(kernel: &'static str) {

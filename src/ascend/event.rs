@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use ascend_sys::{ACL_EVENT_RECORDED_STATUS_COMPLETE, ACL_EVENT_SYNC, f};
 
 use super::context::{Context, Raw, lock};
+use super::counters::count_sync;
 use super::stream::Stream;
 use crate::error::Result;
 
@@ -88,6 +89,7 @@ impl Event {
 
     /// Waits on the host until the device has passed the mark.
     pub fn synchronize(&self, op: &'static str, context: &Context) -> Result<()> {
+        count_sync();
         // SAFETY: the event is alive.
         context.call(op, f::aclrtSynchronizeEvent, |synchronize| unsafe {
             synchronize(self.raw.pointer())

@@ -12,6 +12,7 @@ use super::aclnn;
 use super::cann::name_of;
 use super::context::Context;
 use super::counters::{count_call, count_launch};
+use super::determinism;
 use super::executor::Executor;
 use super::memory::Buffer;
 use super::refusal;
@@ -194,6 +195,7 @@ impl Launch {
         F: Function,
         S: Function<Pointer = Second>,
     {
+        determinism::permit(self.op, self.context(), name_of(second))?;
         let starting = self.function(second)?;
         let first_phase = self.function(first)?;
         let context = self.context();

@@ -99,6 +99,18 @@ impl Buffer {
         })
     }
 
+    /// What the stream's chip knows of overflows since they were last forgotten: words, of which one is not zero after an overflow.
+    pub(super) fn take_overflow_status(&self, op: &'static str) -> Result<()> {
+        let stream = current_stream(op, self.device())?;
+        self.join(op, &stream)?;
+        // SAFETY: the call writes its words into this buffer, in the order of the stream; the size is the buffer's own.
+        stream
+            .context()
+            .call(op, f::aclrtGetOverflowStatus, |get| unsafe {
+                get(self.address(), self.len, stream.raw())
+            })
+    }
+
     fn at(&self, offset: usize) -> *mut core::ffi::c_void {
         self.address().wrapping_byte_add(offset)
     }

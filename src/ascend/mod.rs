@@ -12,6 +12,7 @@ pub(crate) mod aclnn;
 mod cann;
 mod context;
 mod counters;
+mod determinism;
 mod device;
 mod error_codes;
 mod event;
@@ -19,6 +20,7 @@ mod executor;
 mod handle;
 mod launch;
 mod memory;
+mod overflow;
 pub mod pool;
 mod refusal;
 mod runtime;
@@ -28,12 +30,15 @@ mod tensor;
 
 pub use counters::{Counters, counters};
 pub(crate) use counters::{kernels_since, kernels_so_far, with_kernel_names};
+pub use determinism::{Determinism, determinism, set_determinism};
 pub use device::{
     Alive, DeviceInfo, ShutdownReport, device_count, devices, empty_cache, memory, reset,
     reset_peak_statistics, shutdown, statistics, synchronize,
 };
 pub use launch::Launch;
 pub use memory::Buffer;
+pub use overflow::{OverflowMode, overflow_mode, set_overflow_mode};
+pub(crate) use overflow::{forget_overflow, overflow_words};
 pub use runtime::install;
 pub use stream::Stream;
 pub use tensor::{Dev, Number, Ready, Temporary};

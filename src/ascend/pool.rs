@@ -79,6 +79,11 @@ pub(super) fn block_size(bytes: usize) -> Option<usize> {
         .filter(|size| *size <= isize::MAX as usize)
 }
 
+/// The bytes that a block takes which is asked for so many.
+pub(crate) fn rounded(bytes: usize) -> usize {
+    block_size(bytes).unwrap_or(bytes)
+}
+
 /// The size of the segment to take from the device for a block, first the usual and then the least.
 pub(super) fn segment_sizes(size: usize) -> (usize, usize) {
     let least = size.checked_next_multiple_of(SEGMENT).unwrap_or(size);

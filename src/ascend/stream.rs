@@ -10,6 +10,7 @@ use ascend_sys::{
 };
 
 use super::context::{Context, Raw, lock, unique};
+use super::counters::count_sync;
 use super::pool::Block;
 use super::runtime;
 use crate::error::{Error, Result};
@@ -117,6 +118,7 @@ impl Stream {
 
     pub(super) fn synchronize_for(&self, op: &'static str) -> Result<()> {
         self.ready(op)?;
+        count_sync();
         // SAFETY: the stream is alive and its context bound.
         self.context
             .call(op, f::aclrtSynchronizeStream, |synchronize| unsafe {

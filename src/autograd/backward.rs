@@ -156,10 +156,24 @@ impl Tensor {
                 });
             }
         };
-        mode::inner(options.create_graph, || {
+        mode::backward(options.create_graph, || {
             walk(root, seed, options.create_graph)
         })
     }
+}
+
+/// The gradients of the leaves of several outputs in one walk, each output with a gradient to start from.
+pub(super) fn backward_of(outputs: &[(&Tensor, &Tensor)]) -> Result<Gradients> {
+    mode::backward(false, || {
+        let mut waiting = BTreeMap::new();
+        for (output, gradient) in outputs {
+            if let Some(root) = output.node() {
+                let gradient = fit("backward", (*gradient).clone(), &output.meta())?;
+                arrive(&mut waiting, root, gradient)?;
+            }
+        }
+        drain(waiting, &HashMap::new(), false)
+    })
 }
 
 /// The gradients that have arrived at a node's outputs.
@@ -279,6 +293,12 @@ fn step(
         needs: &needs,
     };
     let grads = match record.op.gradient() {
+        Gradient::Compose if !create_graph => match record.op.backward(&cx) {
+            Err(Error::NoGradient { .. } | Error::Unsupported { .. } | Error::Symbol { .. }) => {
+                composed(record, &cx, create_graph)?
+            }
+            grads => grads?,
+        },
         Gradient::Compose => composed(record, &cx, create_graph)?,
         _ => record.op.backward(&cx)?,
     };

@@ -182,6 +182,7 @@ fn compare(
     let (got, want) = (got[position], want[position]);
     Err(Error::Mismatch(Box::new(Mismatch {
         op: "gradcheck",
+        inputs: format!("{} {}", leaf.dtype(), leaf.shape()).into(),
         output: number,
         position,
         device: leaf.device(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::autograd::{BackwardOptions, Gradients};
+use super::backward::backward_of;
 use crate::dispatch;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -130,13 +130,12 @@ impl Op for Checkpoint {
             }
         };
         let starts: Vec<Tensor> = (0..self.inputs).map(start).collect::<Result<_>>()?;
-        let mut found = Gradients::default();
-        for (index, output) in self.again(&starts)?.iter().enumerate() {
-            if let Some(gradient) = cx.gradient_of(index).filter(|_| output.is_tracked()) {
-                let options = BackwardOptions::new().gradient(gradient);
-                found.accumulate(output.backward_with(options)?)?;
-            }
-        }
+        let outputs = self.again(&starts)?;
+        let started = outputs.iter().enumerate();
+        let started: Vec<(&Tensor, &Tensor)> = started
+            .filter_map(|(index, output)| Some((output, cx.gradient_of(index)?)))
+            .collect();
+        let found = backward_of(&started)?;
         let one = |index: usize| {
             let leaf = match starts.get(index) {
                 Some(start) => start,

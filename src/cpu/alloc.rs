@@ -12,8 +12,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use cache::Chunk;
 
-pub(crate) use cache::set_limit;
 pub use cache::{CpuMemory, cpu_memory, trim_cpu_memory};
+pub(crate) use cache::{rounded, set_limit};
 
 /// The alignment of a tensor's memory in bytes: a cache line, and a vector register of AVX-512.
 pub(crate) const ALIGNMENT: usize = 64;

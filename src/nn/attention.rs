@@ -5,6 +5,7 @@
 use super::{Dropout, Init, Linear, LinearOptions, Module, Parameter, Phase, Place, Visitor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::ops::attention::AttentionOptions;
 use crate::tensor::Tensor;
 
 /// Which keys a query may look at.
@@ -43,6 +44,15 @@ pub(super) fn attend_with(
     scale: f64,
     (dropout, phase): (&Dropout, Phase),
 ) -> Result<Tensor> {
+    if !dropout.is_active(phase) {
+        let options = AttentionOptions::new().scale(scale);
+        let options = match mask {
+            AttentionMask::None => options,
+            AttentionMask::Causal => options.causal(),
+            AttentionMask::Allowed(allowed) => options.mask(allowed),
+        };
+        return query.scaled_dot_product_attention(key, value, options);
+    }
     let mut scores = query.mul(scale)?.matmul(&key.transpose(-2, -1)?)?;
     let causal;
     let allowed = match mask {

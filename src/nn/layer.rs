@@ -171,12 +171,17 @@ impl Dropout {
         self
     }
 
+    /// Whether anything is dropped in a phase.
+    pub(super) fn is_active(&self, phase: Phase) -> bool {
+        phase == Phase::Training && self.probability != 0.0
+    }
+
     /// In evaluation the input itself.
     ///
     /// # Errors
     /// As [`Tensor::dropout`].
     pub fn forward(&self, x: &Tensor, phase: Phase) -> Result<Tensor> {
-        if phase == Phase::Evaluation || self.probability == 0.0 {
+        if !self.is_active(phase) {
             return Ok(x.clone());
         }
         let options = RandomOptions::new().generator(&self.generator);

@@ -4,7 +4,7 @@
 
 use super::{Activation, Init, Module, Parameter, Place, Router, Routing, SwiGlu, Visitor};
 use crate::error::Result;
-use crate::ops::sort::{BincountOptions, SortOptions};
+use crate::ops::moe::GroupList;
 use crate::tensor::Tensor;
 
 /// The sizes of [`Experts`].
@@ -61,31 +61,21 @@ impl Experts {
     /// # Errors
     /// `Shape` for another width or a routing of other tokens.
     pub fn forward(&self, x: &Tensor, routing: &Routing) -> Result<Tensor> {
-        let (tokens, top_k) = (routing.experts.dims()[0], routing.experts.dims()[1]);
-        let flat = routing.experts.reshape([tokens * top_k])?;
-        let order = flat.argsort(SortOptions::new().dim(0).stable())?;
-        let token = order.floor_divide(top_k as i64)?;
-        let sorted = x.index_select(0, &token)?;
-        let least = BincountOptions::new().min_length(self.size.experts);
-        let counts = flat.bincount(least)?.to_vec::<i64>()?;
-        let (gate_up, down) = (self.gate_up.tensor(), self.down.tensor());
-        let (mut parts, mut start) = (Vec::new(), 0);
-        for (expert, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let rows = sorted.narrow(0, start, *count)?;
-            start += count;
-            let both = rows.matmul(&gate_up.select(0, expert as i64)?)?;
-            parts.push(self.gate(&both)?.matmul(&down.select(0, expert as i64)?)?);
+        let [tokens, top_k] = [routing.experts.dims()[0], routing.experts.dims()[1]];
+        if tokens == 0 {
+            return Ok(x.clone());
         }
-        let Some(first) = parts.first() else {
-            return x.zeros_like();
+        // Nothing is read back: the kernels take the counts from the device.
+        let flat = routing.experts.reshape([tokens * top_k])?;
+        let counts = flat.one_hot(self.size.experts)?.sum(0i64)?;
+        let sorted = x.moe_token_permute(&routing.experts, None)?;
+        let product = |x: &Tensor, weight: &Parameter| {
+            x.grouped_matmul(&weight.tensor(), &counts, GroupList::Counts)
         };
-        let dtype = first.dtype();
-        let parts: Vec<&Tensor> = parts.iter().collect();
-        let weights = routing.weights.reshape([tokens * top_k])?;
-        let weights = weights.index_select(0, &order)?.unsqueeze(-1)?;
-        let results = Tensor::cat(&parts, 0)?.mul(&weights.to_dtype(dtype)?)?;
-        let zeros = x.detach().zeros_like()?.to_dtype(dtype)?;
-        zeros.index_add(0, &token, &results, ())
+        let hidden = self.gate(&product(&sorted.tokens, &self.gate_up)?)?;
+        let results = product(&hidden, &self.down)?;
+        let weights = routing.weights.to_dtype(results.dtype())?;
+        results.moe_token_unpermute(&sorted.places, Some(&weights))
     }
 
     fn gate(&self, both: &Tensor) -> Result<Tensor> {

@@ -4,6 +4,7 @@
 
 mod attention;
 mod batch_norm;
+mod conv;
 mod feed_forward;
 mod init;
 mod latent_attention;
@@ -18,6 +19,7 @@ mod router;
 
 pub use attention::{AttentionMask, MultiHeadAttention, MultiHeadOptions, attend};
 pub use batch_norm::BatchNorm;
+pub use conv::{Conv1d, Conv2d, ConvLayerOptions, MaxPool2d};
 pub use feed_forward::{SwiGlu, SwiGluSize};
 pub use init::{Init, Place};
 pub use latent_attention::{LatentAttention, LatentAttentionOptions, LatentCache};

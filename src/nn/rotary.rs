@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::mode::{self, Modes};
+use crate::ops::attention::RotaryMode;
 use crate::tensor::Tensor;
 
 /// Which elements of a head turn together.
@@ -117,24 +119,14 @@ impl Rotation {
     /// Turns heads: `[.., length, dims]` -> the same shape.
     ///
     /// # Errors
-    /// `Broadcast` for another length or other dims.
+    /// As [`Tensor::rotary_embedding`], for another length or other dims.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let (cos, sin) = (self.cos.to_dtype(x.dtype())?, self.sin.to_dtype(x.dtype())?);
-        let turned = match self.pairing {
-            Pairing::Half => {
-                let parts = x.chunk(2, -1)?;
-                let [first, second] = parts.as_slice() else {
-                    return Err(Error::shape("rotary", x.shape(), "an even last dim"));
-                };
-                Tensor::cat(&[&second.neg()?, first], -1)?
-            }
-            Pairing::Interleaved => {
-                let pairs = x.unflatten(-1, &[-1, 2])?;
-                let (first, second) = (pairs.select(-1, 0)?, pairs.select(-1, 1)?);
-                Tensor::stack(&[&second.neg()?, &first], -1)?.flatten(-2, -1)?
-            }
+        let mode = match self.pairing {
+            Pairing::Half => RotaryMode::Half,
+            Pairing::Interleaved => RotaryMode::Interleave,
         };
-        x.mul(&cos)?.add(&turned.mul(&sin)?)
+        x.rotary_embedding(&cos, &sin, mode)
     }
 }
 
@@ -184,7 +176,10 @@ impl Rotary {
             return Ok(rotation.clone());
         }
         let rotation = self.compute(length, offset, device)?;
-        *last = Some((key, rotation.clone()));
+        // Tables of a dry run have no values to keep.
+        if !mode::current().has(Modes::DRY) {
+            *last = Some((key, rotation.clone()));
+        }
         Ok(rotation)
     }
 

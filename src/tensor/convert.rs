@@ -8,9 +8,11 @@ use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
 use crate::device::Device;
 use crate::dispatch;
+use crate::dry_run;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::mode::Modes;
 use crate::op::Meta;
 use crate::shape::Shape;
 use crate::storage::{Data, Locks, Storage};
@@ -154,6 +156,11 @@ impl Tensor {
         ))
     }
 
+    /// A tensor over memory of an NPU, which has the shape's bytes.
+    pub(crate) fn from_buffer(buffer: Buffer, shape: Shape, dtype: DType) -> Tensor {
+        Tensor::fresh(Data::Ascend(buffer), Layout::contiguous(shape), dtype)
+    }
+
     /// A tensor on a device.
     ///
     /// # Errors
@@ -171,16 +178,15 @@ impl Tensor {
             shape: *self.shape(),
             dtype: self.dtype(),
         };
+        if crate::mode::current().has(Modes::DRY) {
+            return Ok(dry_run::ghost(device, &meta));
+        }
         match (self.device(), device) {
             (Device::Cpu, Device::Ascend(number)) => {
                 let source = self.contiguous()?;
                 let bytes = source.to_bytes(op)?;
                 let buffer = Buffer::upload(op, number, &bytes)?;
-                Ok(Tensor::fresh(
-                    Data::Ascend(buffer),
-                    Layout::contiguous(meta.shape),
-                    meta.dtype,
-                ))
+                Ok(Tensor::from_buffer(buffer, meta.shape, meta.dtype))
             }
             (Device::Ascend(_), Device::Cpu) => {
                 let bytes = self.to_bytes(op)?;
@@ -209,6 +215,7 @@ impl Tensor {
                     buffer.read(op, start, &mut bytes)?;
                 }
             }
+            Data::Ghost(_) => return Err(dry_run::no_values(op, self.device(), self.dtype())),
         }
         Ok(bytes)
     }
@@ -221,10 +228,9 @@ impl Tensor {
         wants("to_vec", T::DTYPE, self.dtype())?;
         let host = crate::mode::no_grad(|| self.detach().to_device(Device::Cpu))?;
         let _locks = Locks::take([(host.storage(), false)].into_iter());
-        Ok(host
-            .host()
-            .map(|view| view.to_vec::<T>())
-            .unwrap_or_default())
+        let view = host.host();
+        let view = view.ok_or_else(|| dry_run::no_values("to_vec", host.device(), T::DTYPE))?;
+        Ok(view.to_vec::<T>())
     }
 
     /// The only element.

@@ -191,7 +191,7 @@ impl Tensor {
         self.storage.host(self.layout(), self.dtype)
     }
 
-    /// As `host`; without elements if the data is on an NPU.
+    /// As `host`; without elements if it is not.
     #[inline]
     pub(crate) fn host_or_empty(&self) -> Host<'_> {
         self.storage.host_or_empty(self.layout(), self.dtype)
@@ -206,7 +206,7 @@ impl Tensor {
     /// A kernel's view, if the data is on an NPU.
     pub(crate) fn dev(&self) -> Option<Dev<'_>> {
         match self.storage.data() {
-            Data::Cpu(_) => None,
+            Data::Cpu(_) | Data::Ghost(_) => None,
             Data::Ascend(buffer) => Some(Dev::new(buffer, *self.layout(), self.dtype)),
         }
     }

@@ -107,7 +107,8 @@ impl Checkpoints {
         }
     }
 
-    /// Removes what is not to be kept: first out of sight, so that half a checkpoint never has a checkpoint's name.
+    /// Removes what is not to be kept: first out of sight, so that half a checkpoint never has a checkpoint's name. Then what
+    /// writers left behind that are no more.
     fn prune(&self) {
         let all = self.list().unwrap_or_default();
         for old in &all[..all.len().saturating_sub(self.keep)] {
@@ -117,6 +118,12 @@ impl Checkpoints {
                 .join(format!(".{name}.{}.old", std::process::id()));
             if fs::rename(old, &hidden).is_ok() {
                 let _ = fs::remove_dir_all(&hidden);
+            }
+        }
+        let entries = fs::read_dir(&self.folder).into_iter().flatten();
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if writer(&path).is_some_and(|process| !is_running(process)) {
+                let _ = fs::remove_dir_all(&path);
             }
         }
     }
@@ -144,6 +151,19 @@ fn key(path: &Path) -> Option<(u64, u32)> {
     let name = path.file_name()?.to_str()?.strip_prefix("step-")?;
     let (step, again) = name.split_once('.').unwrap_or((name, "0"));
     Some((step.parse().ok()?, again.parse().ok()?))
+}
+
+/// The process that writes or removes a hidden folder of this name: `.<step>.<process>.part` or `.old`.
+fn writer(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?.strip_prefix('.')?;
+    let name = name.strip_suffix(".part").or(name.strip_suffix(".old"))?;
+    name.rsplit('.').next()?.parse().ok()
+}
+
+/// Whether a process is there, as far as the system tells.
+fn is_running(process: u32) -> bool {
+    let all = Path::new("/proc");
+    !all.join("self").exists() || all.join(process.to_string()).exists()
 }
 
 /// FNV-1a, 64 bits: finds damage, not forgery.

@@ -18,7 +18,8 @@ pub struct Recording {
     calls: Vec<(&'static str, Vec<Tensor>)>,
 }
 
-/// Runs `body` and keeps what each op made.
+/// Runs `body` and keeps what each op made. An op that is made of others on one device, but not on another, counts as one, so
+/// that recordings of two devices can be compared; backward passes are to be recorded by themselves.
 ///
 /// # Errors
 /// Those of `body`, and of reading results back.
@@ -27,7 +28,7 @@ pub fn record<R>(body: impl FnOnce() -> Result<R>) -> Result<(R, Recording)> {
     let list = Rc::clone(&kept);
     let answer = observe(
         move |call| {
-            if call.op == "to_device" {
+            if call.inner || call.op == "to_device" {
                 return Ok(());
             }
             let host = |x: &Tensor| {

@@ -12,11 +12,12 @@ mod snapshot;
 mod telemetry;
 mod trainer;
 
+pub use crate::ascend::OverflowMode;
 pub use checkpoint::{Checkpoints, Saver};
 pub use compare::{Difference, Recording, record};
 pub use data::{BatchLoader, LoaderOptions, Position, TokenWidth, Tokens};
 pub use fault::{Fault, classify};
-pub use scaler::{GradScaler, OverflowMode, ScalerState};
+pub use scaler::{GradScaler, ScalerState};
 pub use sentinel::{find_not_finite, watch};
 pub use snapshot::Snapshot;
 pub use telemetry::{Report, Telemetry};

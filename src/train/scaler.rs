@@ -2,17 +2,8 @@
 //!
 //! Knows one number and when it changes. Must not know gradients or devices.
 
+use crate::ascend::OverflowMode;
 use crate::dtype::DType;
-
-/// What an NPU makes of a number that is too large for its dtype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum OverflowMode {
-    /// Infinity, and NaN from it, as IEEE 754 has it: CANN's INF_NAN mode, and the CPU.
-    #[default]
-    Infinite,
-    /// The largest finite number, and 0 for NaN: CANN's saturation mode, the only one of the first Ascend 910.
-    Saturate,
-}
 
 /// The state of a [`GradScaler`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,8 +17,9 @@ pub struct ScalerState {
 
 /// A dynamic loss scale: halved when a step overflows, which is then skipped, and doubled after many that did not.
 ///
-/// An overflow shows as a norm of the gradients that is not finite. Where the device saturates, no number ever is: there a
-/// gradient as large as the low precision's largest number counts as an overflow. PyTorch: `torch.amp.GradScaler`.
+/// An overflow shows as a norm of the gradients that is not finite. Where the device saturates, no number ever is: there the
+/// chip's own overflow status tells, and a gradient as large as the low precision's largest number counts as an overflow, too.
+/// Which of the two an NPU does, the trainer asks it, unless [`GradScaler::mode`] says. PyTorch: `torch.amp.GradScaler`.
 ///
 /// ```
 /// use ascend_tensor::train::GradScaler;
@@ -44,7 +36,7 @@ pub struct GradScaler {
     growth: f64,
     backoff: f64,
     interval: u64,
-    mode: OverflowMode,
+    mode: Option<OverflowMode>,
     precision: DType,
 }
 
@@ -62,7 +54,7 @@ impl GradScaler {
             growth: 2.0,
             backoff: 0.5,
             interval: 2000,
-            mode: OverflowMode::Infinite,
+            mode: None,
             precision: DType::F16,
         }
     }
@@ -73,10 +65,14 @@ impl GradScaler {
         self
     }
 
-    /// What the device makes of overflows.
+    /// What the device makes of overflows, where it is not to be asked.
     pub fn mode(mut self, mode: OverflowMode) -> Self {
-        self.mode = mode;
+        self.mode = Some(mode);
         self
+    }
+
+    pub(super) fn own_mode(&self) -> Option<OverflowMode> {
+        self.mode
     }
 
     /// The low precision that gradients pass through.
@@ -93,8 +89,8 @@ impl GradScaler {
     /// The size of a gradient that counts as an overflow, where no infinity tells of it.
     pub fn limit(&self) -> Option<f64> {
         match self.mode {
-            OverflowMode::Infinite => None,
-            OverflowMode::Saturate => Some(self.precision.largest()),
+            Some(OverflowMode::Saturate) => Some(self.precision.largest()),
+            _ => None,
         }
     }
 

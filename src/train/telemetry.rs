@@ -30,13 +30,15 @@ pub struct Report {
     pub tokens: usize,
     /// The duration in seconds, repetitions and recovery included.
     pub seconds: f64,
-    /// The largest memory in use on the NPU so far, in bytes; 0 on the CPU.
+    /// The most bytes that tensors had in use on the trainer's device so far: on the CPU in blocks above 128 KiB
+    /// ([`cpu_memory`](crate::cpu_memory)), on an NPU with the kernels' workspaces
+    /// ([`statistics`](crate::ascend::statistics)).
     pub peak_memory: usize,
     /// Kernels started on the NPU.
     pub launches: u64,
     /// Calls of CANN's C functions.
     pub calls: u64,
-    /// Reads from the device that waited for it.
+    /// Waits of the host for the NPU: one per step, more where a snapshot is taken or a step is repeated.
     pub syncs: u64,
     /// How often the step or those before it had to be repeated.
     pub retries: u32,

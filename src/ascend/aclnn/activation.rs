@@ -13,6 +13,10 @@ aclnn! {
     elu = aclnnEluGetWorkspaceSize, aclnnElu(self_: In, alpha: Scalar, scale: Scalar, input_scale: Scalar, out: Out);
     elu_backward = aclnnEluBackwardGetWorkspaceSize, aclnnEluBackward(grad_output: In, alpha: Scalar, scale: Scalar, input_scale: Scalar, is_result: Bool, self_or_result: In, grad_input: Out);
     selu = aclnnSeluGetWorkspaceSize, aclnnSelu(self_: In, out: Out);
+    hardshrink = aclnnHardshrinkGetWorkspaceSize, aclnnHardshrink(self_: In, lambd: Scalar, out: Out);
+    hardshrink_backward = aclnnHardshrinkBackwardGetWorkspaceSize, aclnnHardshrinkBackward(grad_output: In, self_: In, lambd: Scalar, grad_input: Out);
+    softshrink = aclnnSoftshrinkGetWorkspaceSize, aclnnSoftshrink(self_: In, lambd: Scalar, out: Out);
+    softshrink_backward = aclnnSoftshrinkBackwardGetWorkspaceSize, aclnnSoftshrinkBackward(grad_output: In, self_: In, lambda: Scalar, grad_input: Out);
     celu = aclnnCeluGetWorkspaceSize, aclnnCelu(self_: In, alpha: Scalar, out: Out);
     gelu = aclnnGeluGetWorkspaceSize, aclnnGelu(self_: In, out: Out);
     gelu_v2 = aclnnGeluV2GetWorkspaceSize, aclnnGeluV2(x: In, approximate: Int, y: Out);
@@ -37,7 +41,7 @@ aclnn! {
     softplus = aclnnSoftplusGetWorkspaceSize, aclnnSoftplus(self_: In, beta: Scalar, threshold: Scalar, out: Out);
     softplus_backward = aclnnSoftplusBackwardGetWorkspaceSize, aclnnSoftplusBackward(grad_output: In, self_: In, beta: Scalar, threshold: Scalar, grad_input: Out);
     hardswish = aclnnHardswishGetWorkspaceSize, aclnnHardswish(self_: In, out: Out);
-    hardswish_backward = aclnnHardswishBackwardGetWorkspaceSize, aclnnHardswishBackward(grad_output: In, self_: In, out: Out);
+    hardswish_backward_v2 = aclnnHardswishBackwardV2GetWorkspaceSize, aclnnHardswishBackwardV2(grad_output: In, self_: In, out: Out);
     hardsigmoid = aclnnHardsigmoidGetWorkspaceSize, aclnnHardsigmoid(self_: In, out: Out);
     hardsigmoid_backward = aclnnHardsigmoidBackwardGetWorkspaceSize, aclnnHardsigmoidBackward(grad_output: In, self_: In, out: Out);
     hardtanh = aclnnHardtanhGetWorkspaceSize, aclnnHardtanh(self_: In, clip_value_min: Scalar, clip_value_max: Scalar, out: Out);

@@ -3,7 +3,7 @@
 //! Knows how each kind is lowered. Must not know any operator.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 use ascend_sys::{
     aclBoolArray, aclDataType, aclFloatArray, aclIntArray, aclScalar, aclScalarList, aclTensor,
@@ -209,13 +209,20 @@ impl Kind for Dynamic {
             get(raw, &mut sizes, &mut rank)
         })?;
         let rank = usize::try_from(rank).unwrap_or(MAX_RANK).min(MAX_RANK);
-        // The array is C++'s to free, by an operator that has no name in C: these few bytes are lost.
         let told = (0..rank).filter(|_| !sizes.is_null()).map(|dim| {
             // SAFETY: the call answered an array of `rank` sizes.
             let size: i64 = unsafe { *sizes.add(dim) };
             usize::try_from(size).unwrap_or(0)
         });
         shape.set(told.collect());
+        // SAFETY: the array was made by C++'s `new[]` for the caller to release, or is null. Its default operators are `malloc` and
+        // `free` on Linux, and allocators that replace the one replace the other; `delete[]` itself has no name in C.
+        unsafe { free(sizes.cast()) };
         Ok(())
     }
+}
+
+unsafe extern "C" {
+    /// The C library's own, which every Linux program is linked with.
+    fn free(block: *mut c_void);
 }

@@ -184,6 +184,15 @@ fn large_class(len: usize) -> Option<usize> {
     len.checked_next_multiple_of(step)
 }
 
+/// The bytes that a block takes which is asked for so many.
+pub(crate) fn rounded(len: usize) -> usize {
+    if len > LARGE / 2 {
+        large_class(len).unwrap_or(len)
+    } else {
+        ALIGNMENT << class_of(len.max(1))
+    }
+}
+
 /// What is known of the large chunks of the process.
 #[derive(Default)]
 struct Cache {

@@ -13,7 +13,8 @@ use crate::cpu::simd::Simd;
 use crate::cpu::view::HostMut;
 use crate::error::Result;
 
-/// What the backward pass starts from: the gradient of the results, the results, and the logarithms of the sums.
+/// What the backward pass starts from: the gradient of the results, the results (before a half rounded them), and the
+/// logarithms of the sums.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     pub dy: Operand<'a>,
@@ -306,7 +307,7 @@ impl<T: Lane + Float> Run<'_, T> {
             slopes,
             Target::Replace,
         );
-        self.weigh(rows.clone(), [first, count]);
+        self.weigh(simd, rows.clone(), [first, count]);
         let space = &mut self.space;
         let over_rows = |columns| Extent {
             rows: count,
@@ -351,7 +352,10 @@ impl<T: Lane + Float> Run<'_, T> {
 
     /// Scores become weights, and gradients of weights those of scores.
     #[inline(always)]
-    fn weigh(&mut self, rows: Range<usize>, [first, count]: [usize; 2]) {
+    fn weigh<S: pulp::Simd>(&mut self, simd: S, rows: Range<usize>, [first, count]: [usize; 2])
+    where
+        T: Vector<S>,
+    {
         let space = &mut self.space;
         let weights = space.weights.chunks_exact_mut(KEYS);
         let slopes = space.slopes.chunks_exact_mut(KEYS);
@@ -359,9 +363,19 @@ impl<T: Lane + Float> Run<'_, T> {
             let (head, row) = self.problem.place(self.head, index);
             let (weights, slopes) = (&mut weights[..count], &mut slopes[..count]);
             self.problem.hide(head, row, first, weights);
-            let (log, delta) = (space.logs[index], space.deltas[index]);
-            for (weight, slope) in weights.iter_mut().zip(slopes) {
+            let log = space.logs[index];
+            for weight in weights.iter_mut() {
                 *weight = Float::exp(weight.minus(log));
+            }
+            // Where the block has all keys of the row, the sum is of the very products that it is subtracted from.
+            let seen = self.problem.visible(row..row + 1);
+            let delta = if first == 0 && seen <= count {
+                scale_to_one(weights);
+                dot(simd, &weights[..seen], &slopes[..seen])
+            } else {
+                space.deltas[index]
+            };
+            for (weight, slope) in weights.iter().zip(slopes) {
                 *slope = weight.times(slope.minus(delta));
             }
         }
@@ -378,6 +392,25 @@ impl<T: Lane + Float> Run<'_, T> {
             self.sinks[1].write(self.head, first + key, dk);
             let dv = &self.space.dv[key * value_width..(key + 1) * value_width];
             self.sinks[2].write(self.head, first + key, dv);
+        }
+    }
+}
+
+/// Weights over their sum: logarithms of large scores are coarse. A row that sees no key stays 0.
+#[inline(always)]
+fn scale_to_one<T: Float>(weights: &mut [T]) {
+    let (chunks, rest) = weights.as_chunks::<16>();
+    let mut sums = [T::ZERO; 16];
+    for chunk in chunks {
+        for lane in 0..16 {
+            sums[lane] = sums[lane].plus(chunk[lane]);
+        }
+    }
+    let sum = sums.iter().chain(rest).fold(T::ZERO, |a, b| a.plus(*b));
+    if sum > T::ZERO {
+        let inverse = T::ONE.over(sum);
+        for weight in weights {
+            *weight = weight.times(inverse);
         }
     }
 }

@@ -13,12 +13,20 @@ use crate::error::Result;
 /// With this many rows or fewer, keys and values are read once and straight from memory.
 const FEW: usize = 4;
 
-/// `y = softmax(scale q k^T + mask) v` for every head; a row that sees no key is 0. `logs` gets the logarithm of each row's
-/// sum of exponentials (0 for a row that sees no key), which the backward pass starts from.
+/// What the backward pass starts from.
+#[derive(Debug)]
+pub(crate) struct Kept<'a, 'b> {
+    /// The logarithm of each row's sum of exponentials; 0 for a row that sees no key.
+    pub logs: &'a mut HostMut<'b>,
+    /// The results before they were rounded, where a half's rounding would spoil sums that cancel.
+    pub exact: Option<&'a mut HostMut<'b>>,
+}
+
+/// `y = softmax(scale q k^T + mask) v` for every head; a row that sees no key is 0.
 pub(crate) fn forward<T>(
     problem: &Problem<'_>,
     y: &mut HostMut<'_>,
-    logs: Option<&mut HostMut<'_>>,
+    kept: Option<Kept<'_, '_>>,
 ) -> Result<()>
 where
     T: Lane + Float,
@@ -26,7 +34,7 @@ where
 {
     let sizes = problem.sizes;
     let (heads, rows) = problem.long();
-    if heads == 0 || rows == 0 || sizes.value_width == 0 && logs.is_none() {
+    if heads == 0 || rows == 0 || sizes.value_width == 0 && kept.is_none() {
         return Ok(());
     }
     let stripe = (HELD / padded(sizes.width.max(sizes.value_width)))
@@ -34,7 +42,12 @@ where
         .min(rows);
     let pieces = rows.div_ceil(stripe);
     let y = Sink::new(y, [sizes.rows, sizes.value_width]);
+    let (logs, exact) = match kept {
+        Some(Kept { logs, exact }) => (Some(logs), exact),
+        None => (None, None),
+    };
     let logs = logs.map(|logs| Sink::new(logs, [sizes.rows, 1]));
+    let exact = exact.map(|exact| Sink::new(exact, [sizes.rows, sizes.value_width]));
     let simd = Simd::best();
     tasks::<T>(
         problem.op,
@@ -49,6 +62,7 @@ where
                 space: Space::new(problem, stripe, room),
                 y: &y,
                 logs: logs.as_ref(),
+                exact: exact.as_ref(),
             });
         },
     )
@@ -116,6 +130,7 @@ pub(crate) struct Run<'s, T> {
     space: Space<'s, T>,
     y: &'s Sink<'s>,
     logs: Option<&'s Sink<'s>>,
+    exact: Option<&'s Sink<'s>>,
 }
 
 macro_rules! run {
@@ -364,6 +379,9 @@ impl<T: Lane + Float> Run<'_, T> {
                 *x = x.times(inverse);
             }
             self.y.write(head, row, line);
+            if let Some(exact) = self.exact {
+                exact.write(head, row, line);
+            }
             if let Some(logs) = self.logs {
                 let log = if blind {
                     T::ZERO

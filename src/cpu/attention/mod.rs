@@ -9,7 +9,7 @@ mod forward;
 mod tile;
 
 pub(crate) use backward::{Given, backward};
-pub(crate) use forward::forward;
+pub(crate) use forward::{Kept, forward};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -12,7 +12,8 @@ struct Celu {
 impl Tensor {
     /// `max(0, x) + min(0, alpha (e^(x / alpha) - 1))`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.celu`. NPU: `aclnnCelu`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.celu`.
+    /// NPU: `aclnnCelu`, `aclnnEluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -44,6 +45,7 @@ impl Formula for Celu {
 impl Unary for Celu {
     const NAME: &'static str = "celu";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn check(&self) -> Result<()> {
         if self.alpha == 0.0 {
@@ -72,19 +74,31 @@ impl Unary for Celu {
             .where_cond(x, &x.mul(1.0 / self.alpha)?.expm1()?.mul(self.alpha)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         // PyTorch's gradient divides by alpha rounded to single precision, for every dtype.
         let inverse = 1.0 / f64::from(self.alpha as f32);
         let slope = x.mul(inverse)?.exp()?.mul(inverse * self.alpha)?;
         x.le(0i64)?.where_cond(&dy.mul(&slope)?, dy)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::elu_backward(
+            cx,
+            dy,
+            AclScalar::of(self.alpha, dx.dtype()),
+            AclScalar::of(1.0, dx.dtype()),
+            AclScalar::of(1.0 / self.alpha, dx.dtype()),
+            false,
+            x,
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "celu",
     family: "activation",
-    kernels: &["aclnnCelu"],
+    kernels: &["aclnnCelu", "aclnnEluBackward"],
     samples,
 };
 

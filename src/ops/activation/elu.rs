@@ -12,7 +12,8 @@ struct Elu {
 impl Tensor {
     /// `x` where positive, else `alpha (e^x - 1)`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.elu`. NPU: `aclnnElu`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.elu`.
+    /// NPU: `aclnnElu`, `aclnnEluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -44,6 +45,7 @@ impl Formula for Elu {
 impl Unary for Elu {
     const NAME: &'static str = "elu";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -67,17 +69,29 @@ impl Unary for Elu {
         x.gt(0i64)?.where_cond(x, &x.expm1()?.mul(self.alpha)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         x.le(0i64)?
             .where_cond(&dy.mul(&x.exp()?.mul(self.alpha)?)?, dy)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::elu_backward(
+            cx,
+            dy,
+            AclScalar::of(self.alpha, dx.dtype()),
+            AclScalar::of(1.0, dx.dtype()),
+            AclScalar::of(1.0, dx.dtype()),
+            false,
+            x,
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "elu",
     family: "activation",
-    kernels: &["aclnnElu"],
+    kernels: &["aclnnElu", "aclnnEluBackward"],
     samples,
 };
 

@@ -12,7 +12,8 @@ struct Hardshrink {
 impl Tensor {
     /// 0 where `-lambd <= x <= lambd`, else `x`; NaN stays.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardshrink`. NPU: composed of simpler ops.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardshrink`.
+    /// NPU: `aclnnHardshrink`, `aclnnHardshrinkBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -45,25 +46,34 @@ impl Formula for Hardshrink {
 impl Unary for Hardshrink {
     const NAME: &'static str = "hardshrink";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
+    }
+
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::hardshrink(cx, x, AclScalar::of(self.lambd, DType::F32), y)
     }
 
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
         x.masked_fill(&x.ge(-self.lambd)?.logical_and(&x.le(self.lambd)?)?, 0i64)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         dy.masked_fill(&x.ge(-self.lambd)?.logical_and(&x.le(self.lambd)?)?, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        let limit = AclScalar::of(self.lambd, DType::F32);
+        aclnn::hardshrink_backward(cx, dy, x, limit, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "hardshrink",
     family: "activation",
-    kernels: &[],
+    kernels: &["aclnnHardshrink", "aclnnHardshrinkBackward"],
     samples,
 };
 

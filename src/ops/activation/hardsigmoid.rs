@@ -10,7 +10,8 @@ struct Hardsigmoid;
 impl Tensor {
     /// `clamp(x / 6 + 1 / 2, 0, 1)`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardsigmoid`. NPU: `aclnnHardsigmoid`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardsigmoid`.
+    /// NPU: `aclnnHardsigmoid`, `aclnnHardsigmoidBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -41,6 +42,7 @@ impl Formula for Hardsigmoid {
 impl Unary for Hardsigmoid {
     const NAME: &'static str = "hardsigmoid";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -57,18 +59,21 @@ impl Unary for Hardsigmoid {
         x.add(3i64)?.clamp(0i64..=6i64)?.div(6i64)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         let inside = x.gt(-3i64)?.logical_and(&x.lt(3i64)?)?;
         // PyTorch's gradient has 1 / 6 in single precision, for every dtype.
         inside.where_cond(&dy.mul(f64::from(1.0f32 / 6.0))?, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::hardsigmoid_backward(cx, dy, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "hardsigmoid",
     family: "activation",
-    kernels: &["aclnnHardsigmoid"],
+    kernels: &["aclnnHardsigmoid", "aclnnHardsigmoidBackward"],
     samples,
 };
 

@@ -10,7 +10,8 @@ struct Hardswish;
 impl Tensor {
     /// `x clamp(x + 3, 0, 6) / 6`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardswish`. NPU: `aclnnHardswish`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardswish`.
+    /// NPU: `aclnnHardswish`, `aclnnHardswishBackwardV2`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -39,6 +40,7 @@ impl Formula for Hardswish {
 impl Unary for Hardswish {
     const NAME: &'static str = "hardswish";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -55,18 +57,21 @@ impl Unary for Hardswish {
         x.mul(&x.add(3i64)?.clamp(0i64..=6i64)?)?.div(6i64)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         let middle = dy.mul(&x.div(3i64)?.add(0.5)?)?;
         x.ge(3i64)?
             .where_cond(dy, &middle.masked_fill(&x.le(-3i64)?, 0i64)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::hardswish_backward_v2(cx, dy, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "hardswish",
     family: "activation",
-    kernels: &["aclnnHardswish"],
+    kernels: &["aclnnHardswish", "aclnnHardswishBackwardV2"],
     samples,
 };
 

@@ -13,7 +13,8 @@ struct Hardtanh {
 impl Tensor {
     /// `min(max(x, start), end)` for limits `start..=end`; NaN stays. The gradient is 0 at the limits and beyond.
     ///
-    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.hardtanh`. NPU: `aclnnHardtanh`.
+    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.hardtanh`.
+    /// NPU: `aclnnHardtanh`, `aclnnHardtanhBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -38,6 +39,7 @@ impl Tensor {
 impl Unary for Hardtanh {
     const NAME: &'static str = "hardtanh";
     const RULE: Rule = Rule::Numbers;
+    const FUSED_SLOPE: bool = true;
 
     fn check(&self) -> Result<()> {
         if self.low > self.high {
@@ -82,16 +84,27 @@ impl Unary for Hardtanh {
         )
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
-        dy.masked_fill(&x.le(self.low)?.logical_or(&x.ge(self.high)?)?, 0i64)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let inside = x.gt(self.low)?.logical_and(&x.lt(self.high)?)?;
+        inside.where_cond(dy, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::hardtanh_backward(
+            cx,
+            dy,
+            x,
+            AclScalar::of(self.low, dx.dtype()),
+            AclScalar::of(self.high, dx.dtype()),
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "hardtanh",
     family: "activation",
-    kernels: &["aclnnHardtanh"],
+    kernels: &["aclnnHardtanh", "aclnnHardtanhBackward"],
     samples,
 };
 

@@ -12,7 +12,8 @@ struct LeakyRelu {
 impl Tensor {
     /// `x` where positive, else `negative_slope x`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.leaky_relu`. NPU: `aclnnLeakyRelu`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.leaky_relu`.
+    /// NPU: `aclnnLeakyRelu`, `aclnnLeakyReluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -44,6 +45,7 @@ impl Formula for LeakyRelu {
 impl Unary for LeakyRelu {
     const NAME: &'static str = "leaky_relu";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -60,16 +62,26 @@ impl Unary for LeakyRelu {
         x.gt(0i64)?.where_cond(x, &x.mul(self.negative_slope)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         x.gt(0i64)?.where_cond(dy, &dy.mul(self.negative_slope)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::leaky_relu_backward(
+            cx,
+            dy,
+            x,
+            AclScalar::of(self.negative_slope, dx.dtype()),
+            false,
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "leaky_relu",
     family: "activation",
-    kernels: &["aclnnLeakyRelu"],
+    kernels: &["aclnnLeakyRelu", "aclnnLeakyReluBackward"],
     samples,
 };
 

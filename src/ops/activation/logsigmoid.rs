@@ -10,7 +10,8 @@ struct Logsigmoid;
 impl Tensor {
     /// `-ln(1 + e^-x)`, without overflow.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.logsigmoid`. NPU: `aclnnLogSigmoid`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.logsigmoid`.
+    /// NPU: `aclnnLogSigmoid`, `aclnnLogSigmoidBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -39,6 +40,7 @@ impl Formula for Logsigmoid {
 impl Unary for Logsigmoid {
     const NAME: &'static str = "logsigmoid";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -55,15 +57,20 @@ impl Unary for Logsigmoid {
         x.clamp(..=0i64)?.sub(&x.abs()?.neg()?.exp()?.log1p()?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        dy.mul(&cx.input(0)?.neg()?.sigmoid()?)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        dy.mul(&x.neg()?.sigmoid()?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        let unused = cx.temporary([0], x.dtype())?;
+        aclnn::log_sigmoid_backward(cx, dy, x, &unused.dev(), dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "logsigmoid",
     family: "activation",
-    kernels: &["aclnnLogSigmoid"],
+    kernels: &["aclnnLogSigmoid", "aclnnLogSigmoidBackward"],
     samples,
 };
 

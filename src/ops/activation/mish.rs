@@ -10,7 +10,8 @@ struct Mish;
 impl Tensor {
     /// `x tanh(ln(1 + e^x))`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.mish`. NPU: `aclnnMish`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.mish`.
+    /// NPU: `aclnnMish`, `aclnnMishBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -41,6 +42,7 @@ impl Formula for Mish {
 impl Unary for Mish {
     const NAME: &'static str = "mish";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -57,18 +59,21 @@ impl Unary for Mish {
         x.mul(&x.softplus(())?.tanh()?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         let t = x.softplus(())?.tanh()?;
         let right = x.mul(&x.sigmoid()?)?.mul(&t.square()?.neg()?.add(1i64)?)?;
         dy.mul(&t.add(&right)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::mish_backward(cx, dy, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "mish",
     family: "activation",
-    kernels: &["aclnnMish"],
+    kernels: &["aclnnMish", "aclnnMishBackward"],
     samples,
 };
 

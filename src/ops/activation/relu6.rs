@@ -9,7 +9,8 @@ struct Relu6;
 impl Tensor {
     /// `min(max(x, 0), 6)`; NaN stays. The gradient is 0 at both ends.
     ///
-    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.relu6`. NPU: `aclnnHardtanh`.
+    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.relu6`.
+    /// NPU: `aclnnHardtanh`, `aclnnHardtanhBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -30,6 +31,7 @@ impl Tensor {
 impl Unary for Relu6 {
     const NAME: &'static str = "relu6";
     const RULE: Rule = Rule::Numbers;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         with_lane!(x.dtype(), T => map::map1::<T, T>(x, y, |x| x.larger(T::ZERO).smaller(T::from_i64(6))));
@@ -49,16 +51,27 @@ impl Unary for Relu6 {
         x.clamp(0i64..=6i64)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
-        dy.masked_fill(&x.le(0i64)?.logical_or(&x.ge(6i64)?)?, 0i64)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let inside = x.gt(0i64)?.logical_and(&x.lt(6i64)?)?;
+        inside.where_cond(dy, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::hardtanh_backward(
+            cx,
+            dy,
+            x,
+            AclScalar::of(0i64, dx.dtype()),
+            AclScalar::of(6i64, dx.dtype()),
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "relu6",
     family: "activation",
-    kernels: &["aclnnHardtanh"],
+    kernels: &["aclnnHardtanh", "aclnnHardtanhBackward"],
     samples,
 };
 

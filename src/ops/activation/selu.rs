@@ -10,7 +10,8 @@ struct Selu;
 impl Tensor {
     /// `1.0507009873554805 x` where positive, else `1.0507009873554805 * 1.6732632423543772 (e^x - 1)`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.selu`. NPU: `aclnnSelu`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.selu`.
+    /// NPU: `aclnnSelu`, `aclnnEluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -45,6 +46,7 @@ const ALPHA: f64 = 1.673_263_242_354_377_2;
 impl Unary for Selu {
     const NAME: &'static str = "selu";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         float(x, y, self);
@@ -62,17 +64,22 @@ impl Unary for Selu {
             .where_cond(&x.mul(SCALE)?, &x.expm1()?.mul(SCALE * ALPHA)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         x.le(0i64)?
             .where_cond(&dy.mul(&x.exp()?.mul(SCALE * ALPHA)?)?, &dy.mul(SCALE)?)
+    }
+
+    /// By the kernel that reads the input: the result of a half has lost what the slope is made of.
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        let [alpha, scale, one] = [ALPHA, SCALE, 1.0].map(|value| AclScalar::of(value, DType::F32));
+        aclnn::elu_backward(cx, dy, alpha, scale, one, false, x, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "selu",
     family: "activation",
-    kernels: &["aclnnSelu"],
+    kernels: &["aclnnSelu", "aclnnEluBackward"],
     samples,
 };
 

@@ -54,7 +54,8 @@ struct Softplus {
 impl Tensor {
     /// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x > threshold`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softplus`. NPU: `aclnnSoftplus`.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softplus`.
+    /// NPU: `aclnnSoftplus`, `aclnnSoftplusBackward`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::activation::SoftplusOptions};
@@ -89,9 +90,21 @@ impl Formula for Softplus {
     }
 }
 
+impl Softplus {
+    /// The kernels divide by beta.
+    fn demand_factor(&self, cx: &Launch, x: &Dev<'_>) -> Result<()> {
+        if self.options.beta == 0.0 {
+            let (device, why) = (Device::Ascend(cx.device()), "the kernel takes no beta of 0");
+            return Err(Error::unsupported(Self::NAME, device, x.dtype(), why));
+        }
+        Ok(())
+    }
+}
+
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
     const CAST: CastRule = CastRule::Full;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
@@ -99,6 +112,7 @@ impl Unary for Softplus {
     }
 
     fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        self.demand_factor(cx, x)?;
         let number = |value: f64| AclScalar::of(value, y.dtype());
         aclnn::softplus(
             cx,
@@ -120,17 +134,29 @@ impl Unary for Softplus {
     }
 
     /// `sigmoid(beta x) dy`, and `dy` where `beta x > threshold`.
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let z = cx.input(0)?.mul(self.options.beta)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let z = x.mul(self.options.beta)?;
         z.gt(self.options.threshold)?
             .where_cond(dy, &dy.mul(&z.sigmoid()?)?)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        self.demand_factor(cx, x)?;
+        aclnn::softplus_backward(
+            cx,
+            dy,
+            x,
+            AclScalar::of(self.options.beta, dx.dtype()),
+            AclScalar::of(self.options.threshold, dx.dtype()),
+            dx,
+        )
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "softplus",
     family: "activation",
-    kernels: &["aclnnSoftplus"],
+    kernels: &["aclnnSoftplus", "aclnnSoftplusBackward"],
     samples,
 };
 

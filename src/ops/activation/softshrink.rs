@@ -12,7 +12,8 @@ struct Softshrink {
 impl Tensor {
     /// `sign(x) max(|x| - lambd, 0)`.
     ///
-    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softshrink`. NPU: composed of simpler ops.
+    /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softshrink`.
+    /// NPU: `aclnnSoftshrink`, `aclnnSoftshrinkBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -41,6 +42,7 @@ impl Formula for Softshrink {
 impl Unary for Softshrink {
     const NAME: &'static str = "softshrink";
     const RULE: Rule = Rule::FloatOnly;
+    const FUSED_SLOPE: bool = true;
 
     fn check(&self) -> Result<()> {
         if self.lambd < 0.0 {
@@ -57,6 +59,10 @@ impl Unary for Softshrink {
         float(x, y, self);
     }
 
+    fn ascend(&self, cx: &Launch, x: &Dev<'_>, y: &Dev<'_>) -> Result<()> {
+        aclnn::softshrink(cx, x, AclScalar::of(self.lambd, DType::F32), y)
+    }
+
     fn compose(&self, x: &Tensor) -> Result<Tensor> {
         if x.dtype().is_half() {
             return Apply(*self).widened(x);
@@ -64,16 +70,20 @@ impl Unary for Softshrink {
         x.sub(&x.clamp(-self.lambd..=self.lambd)?)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        let x = cx.input(0)?;
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         dy.masked_fill(&x.ge(-self.lambd)?.logical_and(&x.le(self.lambd)?)?, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        let limit = AclScalar::of(self.lambd, DType::F32);
+        aclnn::softshrink_backward(cx, dy, x, limit, dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "softshrink",
     family: "activation",
-    kernels: &[],
+    kernels: &["aclnnSoftshrink", "aclnnSoftshrinkBackward"],
     samples,
 };
 

@@ -12,7 +12,8 @@ struct Threshold {
 impl Tensor {
     /// `value` where `x <= threshold`, else `x`; NaN stays.
     ///
-    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.threshold`. NPU: `aclnnThreshold`.
+    /// Shapes: any. Dtypes: all but bool. PyTorch: `torch.nn.functional.threshold`.
+    /// NPU: `aclnnThreshold`, `aclnnThresholdBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -31,16 +32,45 @@ impl Tensor {
         value: impl Into<Scalar>,
     ) -> Result<Tensor> {
         Apply(Threshold {
-            threshold: threshold.into(),
+            threshold: lowered(threshold.into(), self.dtype()),
             value: value.into(),
         })
         .run(self)
     }
 }
 
+/// The largest half up to a threshold, which all halves compare with as with the threshold itself: kernels round it.
+fn lowered(threshold: Scalar, dtype: DType) -> Scalar {
+    let exact = f64::from(threshold.to_f64() as f32);
+    let (near, bits): (f64, u16) = match dtype {
+        DType::F16 => {
+            let half = half::f16::from_f64(exact);
+            (half.to_f64(), half.to_bits())
+        }
+        DType::BF16 => {
+            let half = half::bf16::from_f64(exact);
+            (half.to_f64(), half.to_bits())
+        }
+        _ => return threshold,
+    };
+    if near <= exact || exact.is_nan() {
+        return Scalar::Float(near);
+    }
+    let below = match near {
+        near if near > 0.0 => bits - 1,
+        near if near < 0.0 => bits + 1,
+        _ => 0x8001,
+    };
+    Scalar::Float(match dtype {
+        DType::F16 => half::f16::from_bits(below).to_f64(),
+        _ => half::bf16::from_bits(below).to_f64(),
+    })
+}
+
 impl Unary for Threshold {
     const NAME: &'static str = "threshold";
     const RULE: Rule = Rule::Numbers;
+    const FUSED_SLOPE: bool = true;
 
     fn cpu(&self, x: &Host<'_>, y: &mut HostMut<'_>) {
         with_lane!(x.dtype(), T => {
@@ -68,15 +98,19 @@ impl Unary for Threshold {
         x.masked_fill(&x.le(threshold)?, self.value)
     }
 
-    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        dy.masked_fill(&cx.input(0)?.le(self.threshold)?, 0i64)
+    fn slope(&self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        dy.masked_fill(&x.le(self.threshold)?, 0i64)
+    }
+
+    fn ascend_slope(&self, cx: &Launch, dy: &Dev<'_>, x: &Dev<'_>, dx: &Dev<'_>) -> Result<()> {
+        aclnn::threshold_backward(cx, dy, x, AclScalar::of(self.threshold, dx.dtype()), dx)
     }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "threshold",
     family: "activation",
-    kernels: &["aclnnThreshold"],
+    kernels: &["aclnnThreshold", "aclnnThresholdBackward"],
     samples,
 };
 

@@ -3,7 +3,7 @@
 use super::flash;
 use super::frame::{Frame, NAME};
 use super::scaled_dot_product_attention_backward::AttentionBackward;
-use crate::cpu::attention::{Mask, Problem, forward};
+use crate::cpu::attention::{Kept, Mask, Problem, forward};
 use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
 use crate::ops::reduce::ReduceOptions;
@@ -234,6 +234,9 @@ impl Op for Attention {
             plan.auxiliary(statistics, DType::F32);
         } else if plan.is_taped() {
             plan.auxiliary(frame.shape(frame.rows, 1), dtype.compute());
+            if dtype.is_half() {
+                plan.auxiliary(frame.result(), dtype.compute());
+            }
         }
         Ok(())
     }
@@ -241,7 +244,14 @@ impl Op for Attention {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (problem, _) = self.problem(x)?;
         if let [y, rest @ ..] = y {
-            with_float!(x[0].dtype(), T => forward::<T>(&problem, y, rest.first_mut())?);
+            let kept = match rest {
+                [logs, exact @ ..] => Some(Kept {
+                    logs,
+                    exact: exact.first_mut(),
+                }),
+                [] => None,
+            };
+            with_float!(x[0].dtype(), T => forward::<T>(&problem, y, kept)?);
         }
         Ok(Counts::EXACT)
     }
@@ -274,7 +284,8 @@ impl Op for Attention {
             inputs.push(cx.input(3)?);
         }
         inputs.push(cx.gradient()?);
-        inputs.push(cx.output(0)?);
+        let rounded = cx.device().is_ascend() || !cx.meta(0)?.dtype.is_half();
+        inputs.push(cx.output(if rounded { 0 } else { 2 })?);
         if may_fuse() && !cx.needs(3) {
             inputs.push(cx.output(1)?);
             if cx.device().is_ascend() {

@@ -7,8 +7,8 @@ use crate::cpu::attention::{Given, backward};
 use crate::ops::prelude::*;
 use crate::ops::reduce::ReduceOptions;
 
-/// Inputs: queries, keys, values, the mask if there is one, the gradient of the results, the results, and either the
-/// logarithms of the sums (host) or the maxima and sums (NPU). Outputs: the gradients of queries, keys and values.
+/// Inputs: queries, keys, values, the mask if there is one, the gradient of the results, the results (on the host those before
+/// a half rounded them), and either the logarithms of the sums (host) or the maxima and sums (NPU). Outputs: the gradients of queries, keys and values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionBackward(pub Attention);
 

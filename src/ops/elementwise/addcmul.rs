@@ -1,5 +1,6 @@
 //! `addcmul`: an operand plus a scaled product.
 
+use super::unary::wide;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +99,8 @@ impl Op for Addcmul {
         let (dy, a, b) = (cx.gradient()?, cx.input(1)?, cx.input(2)?);
         Ok(smallvec![
             cx.want(0, || Ok(dy.clone()))?,
-            cx.want(1, || dy.mul(&b.mul(self.value)?))?,
-            cx.want(2, || dy.mul(&a.mul(self.value)?))?
+            cx.want(1, || wide(dy)?.mul(&wide(b)?.mul(self.value)?))?,
+            cx.want(2, || wide(dy)?.mul(&wide(a)?.mul(self.value)?))?
         ])
     }
 

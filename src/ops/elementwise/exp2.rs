@@ -1,6 +1,6 @@
 //! `exp2`: two to the power of the elements.
 
-use super::unary::{Apply, Rule, Unary, sample};
+use super::unary::{Apply, Rule, Unary, sample, wide};
 use crate::cpu::real::Real;
 use crate::ops::prelude::*;
 
@@ -46,7 +46,8 @@ impl Unary for Exp2 {
     }
 
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
-        dy.mul(&cx.output(0)?.mul(std::f64::consts::LN_2)?)
+        let (dy, y) = (wide(dy)?, wide(cx.output(0)?)?);
+        dy.mul(&y.mul(std::f64::consts::LN_2)?)
     }
 }
 

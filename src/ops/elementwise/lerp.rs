@@ -122,18 +122,19 @@ impl Op for Lerp {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let dy = cx.gradient()?;
-        let weight = match self.weight {
-            Some(weight) => Tensor::full_of((), weight, cx.meta(0)?.dtype, cx.device())?,
-            None => cx.input(2)?.clone(),
-        };
-        let mut grads: Grads = smallvec![
-            cx.want(0, || dy.mul(&weight.neg()?.add(1i64)?))?,
-            cx.want(1, || dy.mul(&weight))?
-        ];
-        if self.weight.is_none() {
-            grads.push(cx.want(2, || dy.mul(&cx.input(1)?.sub(cx.input(0)?)?))?);
+        if let Some(weight) = self.weight {
+            let weight = weight.to_f64();
+            return Ok(smallvec![
+                cx.want(0, || dy.mul(1.0 - weight))?,
+                cx.want(1, || dy.mul(weight))?
+            ]);
         }
-        Ok(grads)
+        let weight = cx.input(2)?;
+        Ok(smallvec![
+            cx.want(0, || dy.mul(&weight.neg()?.add(1i64)?))?,
+            cx.want(1, || dy.mul(weight))?,
+            cx.want(2, || dy.mul(&cx.input(1)?.sub(cx.input(0)?)?))?
+        ])
     }
 
     fn cast(&self) -> CastRule {

@@ -52,6 +52,8 @@ pub(crate) trait Unary: Debug + Clone + Copy + Send + Sync + 'static {
     const GRADIENT: Gradient = Gradient::Backward;
     /// How autocast treats the op.
     const CAST: CastRule = CastRule::Keep;
+    /// Whether CANN has a kernel for the gradient.
+    const FUSED_SLOPE: bool = false;
 
     /// Refuses attributes outside their domain.
     fn check(&self) -> Result<()> {
@@ -71,9 +73,62 @@ pub(crate) trait Unary: Debug + Clone + Copy + Send + Sync + 'static {
         Apply(*self).widened(x)
     }
 
-    /// The gradient of the input from `dy`, that of the output.
-    fn backward(&self, cx: &GradCx<'_>, _dy: &Tensor) -> Result<Tensor> {
-        Err(Error::NoGradient { op: cx.op })
+    /// The gradient of the input from `dy`, that of the output: by default the slope at what is saved, one kernel on the NPU
+    /// where CANN has one.
+    fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
+        let saved = if Self::SAVES.output(0) {
+            cx.output(0)?
+        } else {
+            cx.input(0)?
+        };
+        if Self::FUSED_SLOPE && may_fuse() && cx.device().is_ascend() {
+            return run_one(&Slope(*self), &[dy, saved]);
+        }
+        self.slope(dy, saved)
+    }
+
+    /// `dy` times the slope at the input, or at the output if that is what `SAVES` names, in differentiable ops.
+    fn slope(&self, _dy: &Tensor, _saved: &Tensor) -> Result<Tensor> {
+        Err(Error::NoGradient { op: Self::NAME })
+    }
+
+    /// Queues CANN's kernel for the same.
+    fn ascend_slope(&self, cx: &Launch, _dy: &Dev<'_>, x: &Dev<'_>, _dx: &Dev<'_>) -> Result<()> {
+        Err(no_kernel(Self::NAME, cx.device(), x.dtype()))
+    }
+}
+
+/// The gradient of a unary op as an [`Op`] of `dy` and what was saved: one kernel, or the formula.
+#[derive(Debug, Clone, Copy)]
+struct Slope<U>(U);
+
+impl<U: Unary> Op for Slope<U> {
+    fn name(&self) -> &'static str {
+        U::NAME
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(x[1].shape, x[1].dtype);
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        self.0.ascend_slope(cx, &x[0], &x[1], &y[0])?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        Ok(smallvec![
+            self.0.slope(&x[0], &x[1])?.to_dtype(x[1].dtype())?
+        ])
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Missing
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(*self)
     }
 }
 

@@ -53,7 +53,8 @@ impl Tensor {
     /// `-w (p t ln s(x) + (1 - t) ln(1 - s(x)))` with the sigmoid `s`, without overflow; halves compute in f32.
     ///
     /// Shapes: input and target alike, the weights broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.binary_cross_entropy_with_logits`. NPU: elementwise kernels.
+    /// PyTorch: `torch.nn.functional.binary_cross_entropy_with_logits`.
+    /// NPU: `aclnnBinaryCrossEntropyWithLogits`, `aclnnBinaryCrossEntropyWithLogitsBackward`; elementwise for other shapes.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::loss::Reduction};
@@ -88,6 +89,14 @@ impl Tensor {
     }
 }
 
+impl Logits {
+    /// The weights of the elements and of the positive ones, where they are given.
+    fn factors<'a, 'd>(&self, x: &'a [Dev<'d>]) -> (Option<&'a Dev<'d>>, Option<&'a Dev<'d>>) {
+        let weight = x.get(2).filter(|_| self.weight);
+        (weight, x.last().filter(|_| self.positive))
+    }
+}
+
 impl Formula for Logits {
     const NAME: &'static str = "binary_cross_entropy_with_logits";
 
@@ -108,12 +117,36 @@ impl Formula for Logits {
             _ => Ok(losses),
         }
     }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
+        let (weight, positive) = self.factors(x);
+        let code = reduction.code();
+        aclnn::binary_cross_entropy_with_logits(cx, &x[0], &x[1], weight, positive, code, y)
+    }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        let (weight, positive) = self.factors(x);
+        let code = reduction.code();
+        aclnn::binary_cross_entropy_with_logits_backward(
+            cx, dy, &x[0], &x[1], weight, positive, code, dx,
+        )
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "binary_cross_entropy_with_logits",
     family: "loss",
-    kernels: &[],
+    kernels: &[
+        "aclnnBinaryCrossEntropyWithLogits",
+        "aclnnBinaryCrossEntropyWithLogitsBackward",
+    ],
     samples,
 };
 

@@ -1,7 +1,7 @@
 //! `cross_entropy`: minus the log-likelihood of classes under logits; labels without weights in one kernel, and its gradient.
 
 use super::Reduction;
-use super::nll_loss::{Labelled, check_labels, check_weight, class_dim, label};
+use super::nll_loss::{Labelled, NllLossOptions, check_labels, check_weight, class_dim, label};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::ops::elementwise::unary::may_fuse;
@@ -81,7 +81,7 @@ impl Tensor {
     /// all classes, where the mean divides by the number of positions. Label smoothing `e` makes it `t (1 - e) + e / c`.
     /// Shapes: `[c]` or `[n, c, ..]`, labels without the class dim or probabilities with it; a single number unless nothing is
     /// reduced. Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.cross_entropy`.
-    /// NPU: `aclnnLogSoftmax`, `aclnnGather` and elementwise kernels.
+    /// NPU: `aclnnLogSoftmax` and `aclnnNLLLoss` or `aclnnNLLLoss2d`; smoothed labels and probabilities elementwise.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -222,6 +222,16 @@ impl Op for CrossEntropy {
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let dim = class_dim(x[0].shape()) as i64;
         let logarithms = x[0].to_dtype(widened(x[0].dtype()))?.log_softmax(dim)?;
+        if !x[1].dtype().is_float() && self.smoothing == 0.0 {
+            let mut options = NllLossOptions::new()
+                .reduction(self.reduction)
+                .ignore_index(self.ignore);
+            if let Some(weight) = x.get(2) {
+                options = options.weight(weight);
+            }
+            let loss = logarithms.nll_loss(&x[1], options)?;
+            return Ok(smallvec![loss.to_dtype(x[0].dtype())?]);
+        }
         let loss = if x[1].dtype().is_float() {
             let losses = self.probabilities(&logarithms, &x[1], x.get(2))?;
             self.reduction.apply(&losses)?
@@ -234,6 +244,10 @@ impl Op for CrossEntropy {
             }
         };
         Ok(smallvec![loss.to_dtype(x[0].dtype())?])
+    }
+
+    fn is_composed(&self, x: &[Meta], device: Device) -> bool {
+        device.is_ascend() || !self.is_fused(x)
     }
 
     fn gradient(&self) -> Gradient {
@@ -447,7 +461,7 @@ impl Op for CrossEntropyBackward {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "cross_entropy",
     family: "loss",
-    kernels: &["aclnnLogSoftmax", "aclnnGather"],
+    kernels: &["aclnnLogSoftmax", "aclnnNLLLoss", "aclnnNLLLoss2d"],
     samples,
 };
 

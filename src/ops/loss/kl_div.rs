@@ -65,7 +65,7 @@ impl Tensor {
     /// `t (ln t - x)`, 0 where `t` is 0; with a logarithmic target `e^t (t - x)`; halves compute in f32.
     ///
     /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.kl_div`. NPU: `aclnnKlDiv`.
+    /// PyTorch: `torch.nn.functional.kl_div`. NPU: `aclnnKlDiv`, `aclnnKlDivBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -128,12 +128,24 @@ impl Formula for Divergence {
         }
         aclnn::kl_div(cx, &x[0], &x[1], reduction.code(), true, y)
     }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        let (code, logarithmic) = (reduction.code(), self.logarithmic);
+        aclnn::kl_div_backward(cx, dy, &x[0], &x[1], code, logarithmic, dx)
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "kl_div",
     family: "loss",
-    kernels: &["aclnnKlDiv"],
+    kernels: &["aclnnKlDiv", "aclnnKlDivBackward"],
     samples,
 };
 

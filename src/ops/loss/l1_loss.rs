@@ -10,7 +10,7 @@ impl Tensor {
     /// `|x - target|`, averaged, summed or as it is; halves compute in f32.
     ///
     /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.l1_loss`. NPU: `aclnnL1Loss`.
+    /// PyTorch: `torch.nn.functional.l1_loss`. NPU: `aclnnL1Loss`, `aclnnL1LossBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -44,12 +44,23 @@ impl Formula for Absolute {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
         aclnn::l1_loss(cx, &x[0], &x[1], reduction.code(), y)
     }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        aclnn::l1_loss_backward(cx, dy, &x[0], &x[1], reduction.code(), dx)
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "l1_loss",
     family: "loss",
-    kernels: &["aclnnL1Loss"],
+    kernels: &["aclnnL1Loss", "aclnnL1LossBackward"],
     samples,
 };
 

@@ -14,6 +14,9 @@ rooms! {
     smooth_l1_loss,
 }
 
+mod labelled;
+mod nll_loss_backward;
+
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -92,6 +95,23 @@ trait Formula: std::fmt::Debug + Clone + Send + Sync + 'static {
             "the op is composed of others",
         ))
     }
+
+    /// CANN's kernel for the input's gradient from `dy`, if there is one.
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        _dy: &Dev<'_>,
+        _x: &[Dev<'_>],
+        _reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        Err(Error::unsupported(
+            Self::NAME,
+            Device::Ascend(cx.device()),
+            dx.dtype(),
+            "the gradient is that of a composition",
+        ))
+    }
 }
 
 /// The op of a [`Formula`]: the inputs promote and broadcast.
@@ -150,8 +170,54 @@ impl<F: Formula> Op for Elementwise<F> {
         Gradient::Compose
     }
 
+    /// The input's on the NPU, of inputs of one shape; all else is the composition's.
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        let shape = cx.meta(0)?.shape;
+        let composed = (1..cx.len())
+            .any(|index| cx.needs(index) || cx.meta(index).is_ok_and(|own| own.shape != shape));
+        if composed || cx.device().is_cpu() || shape.elements() == 0 {
+            return Err(Error::NoGradient { op: F::NAME });
+        }
+        let mut inputs = vec![cx.gradient()?];
+        for index in 0..cx.len() {
+            inputs.push(cx.input(index)?);
+        }
+        let mut grads: Grads = smallvec![Some(run_one(&Slope(self.clone()), &inputs)?)];
+        grads.resize(cx.len(), None);
+        Ok(grads)
+    }
+
     fn cast(&self) -> CastRule {
         CastRule::Full
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(self.clone())
+    }
+}
+
+/// The input's gradient in one kernel; the inputs are `dy` and those of the loss.
+#[derive(Debug, Clone)]
+struct Slope<F>(Elementwise<F>);
+
+impl<F: Formula> Op for Slope<F> {
+    fn name(&self) -> &'static str {
+        F::NAME
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(x[1].shape, x[1].dtype);
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        let (formula, reduction) = (&self.0.formula, self.0.reduction);
+        formula.ascend_slope(cx, &x[0], &x[1..], reduction, &y[0])?;
+        Ok(Counts::EXACT)
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Missing
     }
 
     fn boxed(&self) -> Box<dyn Op> {

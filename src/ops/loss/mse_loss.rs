@@ -10,7 +10,7 @@ impl Tensor {
     /// `(x - target)^2`, averaged, summed or as it is; halves compute in f32.
     ///
     /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.mse_loss`. NPU: `aclnnMseLoss`.
+    /// PyTorch: `torch.nn.functional.mse_loss`. NPU: `aclnnMseLoss`, `aclnnMseLossBackward`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::loss::Reduction};
@@ -45,12 +45,23 @@ impl Formula for Squared {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
         aclnn::mse_loss(cx, &x[0], &x[1], reduction.code(), y)
     }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        aclnn::mse_loss_backward(cx, dy, &x[0], &x[1], reduction.code(), dx)
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "mse_loss",
     family: "loss",
-    kernels: &["aclnnMseLoss"],
+    kernels: &["aclnnMseLoss", "aclnnMseLossBackward"],
     samples,
 };
 

@@ -1,6 +1,9 @@
 //! `nll_loss`: minus the log-probabilities of labels.
 
 use super::Reduction;
+use super::labelled::{check, folded, narrowed, ready, refuse_empty, shaped, weights};
+use super::nll_loss_backward::NllLossBackward;
+use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -64,7 +67,8 @@ impl Tensor {
     /// `-weight[t] * x[n, t, ..]` of log-probabilities; ignored labels give 0, the mean divides by the weights of the others.
     ///
     /// Shapes: `[c]` and a single label, or `[n, c, ..]` and labels `[n, ..]`; a single number unless nothing is reduced.
-    /// Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.nll_loss`. NPU: `aclnnGather` and elementwise kernels.
+    /// Dtypes: floats, labels integers. PyTorch: `torch.nn.functional.nll_loss`.
+    /// NPU: `aclnnNLLLoss`, `aclnnNLLLoss2d` and their gradients.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -172,6 +176,29 @@ pub(super) fn label(
     })
 }
 
+impl NllLoss {
+    /// `dw[t] = -dy x[n, t]`, for the mean `-dy (x[n, t] + loss) / total`, summed over the positions with the label.
+    fn weight_slope(&self, cx: &GradCx<'_>) -> Result<Tensor> {
+        let (x, target, weight) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+        let wide = x.to_dtype(widened(x.dtype()))?;
+        let Labelled { picked, factor } = label(&wide, target, Some(weight), self.ignore)?;
+        let mut each = picked.neg()?;
+        if self.reduction == Reduction::Mean {
+            let total = factor.sum(())?;
+            let loss = each.mul(&factor)?.sum(())?.div(&total)?;
+            each = each.sub(&loss)?.div(&total)?;
+        }
+        let each = each.mul(&cx.gradient()?.to_dtype(wide.dtype())?)?;
+        let ignored = target.eq(self.ignore)?;
+        let safe = ignored.where_cond(0i64, &target.to_dtype(DType::I64)?)?;
+        let each = ignored.where_cond(0.0, &each)?.reshape([safe.elements()])?;
+        let zeros = weight.detach().to_dtype(wide.dtype())?.zeros_like()?;
+        zeros
+            .index_add(0, &safe.reshape([safe.elements()])?, &each, ())?
+            .to_dtype(weight.dtype())
+    }
+}
+
 impl Op for NllLoss {
     fn name(&self) -> &'static str {
         "nll_loss"
@@ -180,7 +207,34 @@ impl Op for NllLoss {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         check_labels("nll_loss", x)?;
         plan.output(self.reduction.shape(&x[1].shape), x[0].dtype);
+        if plan.is_on_ascend() {
+            plan.auxiliary([1].into(), x[0].dtype.compute());
+        }
         Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        refuse_empty(cx, &x[0])?;
+        let dtype = x[0].dtype().compute();
+        let [input, labels] = folded(x[0].shape());
+        check(cx, &x[1], input.size(1), self.ignore)?;
+        let (own, target) = (ready(cx, &x[0], dtype)?, ready(cx, &x[1], DType::I64)?);
+        let weight = weights(cx, x.get(2), input.size(1), dtype)?;
+        let (own, target) = (shaped(&own.dev(), &input), shaped(&target.dev(), &labels));
+        let run = if input.rank() == 2 {
+            aclnn::nll_loss
+        } else {
+            aclnn::nll_loss2d
+        };
+        let to = match self.reduction {
+            Reduction::None => shaped(&y[0], &labels),
+            _ => y[0],
+        };
+        let (code, ignore) = (self.reduction.code(), self.ignore);
+        narrowed(cx, &to, dtype, |loss| {
+            run(cx, &own, &target, &weight.dev(), code, ignore, loss, &y[1])
+        })?;
+        Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
@@ -197,7 +251,39 @@ impl Op for NllLoss {
     }
 
     fn gradient(&self) -> Gradient {
-        Gradient::Compose
+        Gradient::Backward
+    }
+
+    fn saves(&self) -> Saves {
+        Saves::INPUTS.and_output(1)
+    }
+
+    /// After a kernel: a composition has a history of its own.
+    fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
+        let op = NllLossBackward {
+            reduction: self.reduction,
+            ignore: self.ignore,
+        };
+        let mut inputs = vec![cx.gradient()?, cx.input(0)?, cx.input(1)?, cx.output(1)?];
+        let weighted = cx.len() > 2;
+        if weighted {
+            inputs.push(cx.input(2)?);
+        }
+        let dx = if may_fuse() {
+            run_one(&op, &inputs)?
+        } else {
+            let inputs: Vec<Tensor> = inputs.into_iter().cloned().collect();
+            op.compose(&inputs)?.remove(0)
+        };
+        let mut grads: Grads = smallvec![Some(dx), None];
+        if weighted {
+            grads.push(if cx.needs(2) {
+                Some(self.weight_slope(cx)?)
+            } else {
+                None
+            });
+        }
+        Ok(grads)
     }
 
     fn cast(&self) -> CastRule {
@@ -212,7 +298,12 @@ impl Op for NllLoss {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "nll_loss",
     family: "loss",
-    kernels: &["aclnnGather"],
+    kernels: &[
+        "aclnnNLLLoss",
+        "aclnnNLLLossBackward",
+        "aclnnNLLLoss2d",
+        "aclnnNLLLoss2dBackward",
+    ],
     samples,
 };
 

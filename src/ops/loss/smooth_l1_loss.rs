@@ -54,7 +54,8 @@ impl Tensor {
     /// With `d = |x - target|`: `d^2 / (2 beta)` where `d < beta`, else `d - beta / 2`; halves compute in f32.
     ///
     /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.smooth_l1_loss`. NPU: `aclnnSmoothL1Loss`.
+    /// PyTorch: `torch.nn.functional.smooth_l1_loss`. NPU: `aclnnSmoothL1Loss`,
+    /// `aclnnSmoothL1LossBackward`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::loss::Reduction};
@@ -112,12 +113,24 @@ impl Formula for Smooth {
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
         aclnn::smooth_l1_loss(cx, &x[0], &x[1], reduction.code(), self.beta as f32, y)
     }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        let (code, beta) = (reduction.code(), self.beta as f32);
+        aclnn::smooth_l1_loss_backward(cx, dy, &x[0], &x[1], code, beta, dx)
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "smooth_l1_loss",
     family: "loss",
-    kernels: &["aclnnSmoothL1Loss"],
+    kernels: &["aclnnSmoothL1Loss", "aclnnSmoothL1LossBackward"],
     samples,
 };
 

@@ -3,7 +3,7 @@
 use super::{AffineOptions, affine, channels, float_only, plan_affine};
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
-use crate::ops::reduce::{ReduceOptions, widened};
+use crate::ops::reduce::{ReduceOptions, VarOptions, widened};
 
 #[derive(Debug, Clone, Copy)]
 struct GroupNorm {
@@ -75,13 +75,10 @@ impl GroupNorm {
         let shape = *x.shape();
         let mean = ReduceOptions::new().dim(-1).keepdim();
         let lines = self.lines(x)?;
-        let deviation = lines.sub(&lines.mean(mean.clone())?)?;
-        let rstd = deviation
-            .square()?
-            .mean(mean.clone())?
-            .add(self.epsilon)?
-            .rsqrt()?;
-        let unit = deviation.mul(&rstd)?;
+        let population = VarOptions::new().dim(-1).keepdim().correction(0.0);
+        let (variance, center) = lines.var_mean(population)?;
+        let rstd = variance.add(self.epsilon)?.rsqrt()?;
+        let unit = lines.sub(&center)?.mul(&rstd)?;
         let dy = dy.to_dtype(unit.dtype())?;
         let g = match weight {
             Some(weight) => dy.mul(&channels(weight, &shape)?)?,

@@ -8,7 +8,7 @@ use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
-use crate::ops::reduce::{ReduceOptions, widened};
+use crate::ops::reduce::{ReduceOptions, VarOptions, widened};
 use crate::shape::MAX_RANK;
 
 /// Which of the two norms.
@@ -87,16 +87,16 @@ impl LineNorm {
 
     fn parts(&self, x: &Tensor) -> Result<Parts> {
         let x = x.to_dtype(widened(x.dtype()))?;
-        let deviation = if self.form == Form::Layer {
-            x.sub(&x.mean(self.dims())?)?
+        let (deviation, square) = if self.form == Form::Layer {
+            let rank = self.shape.rank() as i64;
+            let dims: Vec<i64> = (-rank..0).collect();
+            let (square, mean) =
+                x.var_mean(VarOptions::new().dim(dims).keepdim().correction(0.0))?;
+            (x.sub(&mean)?, square)
         } else {
-            x.clone()
+            (x.clone(), x.square()?.mean(self.dims())?)
         };
-        let rstd = deviation
-            .square()?
-            .mean(self.dims())?
-            .add(self.epsilon(x.dtype()))?
-            .rsqrt()?;
+        let rstd = square.add(self.epsilon(x.dtype()))?.rsqrt()?;
         Ok(Parts { x, deviation, rstd })
     }
 

@@ -20,13 +20,17 @@ fn normalise<E: Copy, T: Float>(
     narrow: impl Fn(T) -> E,
 ) -> (T, T) {
     let count = T::from_i64(x.len() as i64);
-    let mean = if form == Form::Layer {
-        total(x, &wide).over(count)
-    } else {
-        T::ZERO
-    };
+    let (mut mean, mut off) = (T::ZERO, T::ZERO);
+    if form == Form::Layer {
+        // The second sum takes the first's rounding off, so that equal elements deviate by nothing.
+        mean = total(x, &wide).over(count);
+        off = total(x, |x| wide(x).minus(mean)).over(count);
+    }
     let deviation = |x: E| wide(x).minus(mean);
     let square = total(x, |x| deviation(x).times(deviation(x))).over(count);
+    let square = square.minus(off.times(off)).larger(T::ZERO);
+    mean = mean.plus(off);
+    let deviation = |x: E| wide(x).minus(mean);
     let rstd = T::ONE.over(Float::sqrt(square.plus(epsilon)));
     let scaled = |x: E, w: E| deviation(x).times(rstd).times(wide(w));
     let inputs = x.iter().zip(w);

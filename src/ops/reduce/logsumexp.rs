@@ -1,6 +1,6 @@
 //! `logsumexp`: the logarithm of a sum of exponentials.
 
-use super::ReduceOptions;
+use super::{ReduceOptions, widened};
 use crate::cpu::rows;
 use crate::ops::norm::{largest, total};
 use crate::ops::prelude::*;
@@ -104,9 +104,17 @@ impl Op for LogSumExp {
     /// `dx = dy e^(x - y)`: the softmax; nothing where all elements are minus infinity.
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let kept = self.options.kept("logsumexp", &cx.meta(0)?.shape)?;
-        let y = cx.output(0)?.reshape(kept)?;
+        let x = cx.input(0)?;
+        // A half's result is too coarse: its rounding would be an error of the exponential.
+        let wide = x.to_dtype(widened(x.dtype()))?;
+        let y = match x.dtype().is_half() {
+            true => wide
+                .logsumexp(self.options.clone().dtype(wide.dtype()))?
+                .reshape(kept)?,
+            false => cx.output(0)?.reshape(kept)?,
+        };
         let y = y.eq(f64::NEG_INFINITY)?.where_cond(0.0, &y)?;
-        let share = cx.input(0)?.sub(&y)?.exp()?;
+        let share = wide.sub(&y)?.exp()?;
         Ok(smallvec![Some(cx.gradient()?.reshape(kept)?.mul(&share)?)])
     }
 

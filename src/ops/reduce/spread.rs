@@ -260,6 +260,45 @@ impl<T: Lane> Fold for Mean<T> {
     }
 }
 
+impl Spread {
+    /// An infinity among others makes the running mean NaN, unless all before the last element are finite. CANN's is the sum
+    /// over the count.
+    fn undo_infinities(&self, cx: &Launch, x: &Dev<'_>, y: &[Dev<'_>]) -> Result<()> {
+        let dims = self.options.reduce.dims(self.name(), x.shape())?;
+        let layout = x.layout();
+        let line = match dims.as_slice() {
+            [dim] => Some((*layout, *dim)),
+            _ if layout.is_contiguous() && dims.len() == layout.shape().rank() => {
+                let line = Layout::contiguous([layout.elements()]);
+                Some((line.with_offset(layout.offset()), 0))
+            }
+            _ => None,
+        };
+        let truth = || cx.temporary(*y[0].shape(), DType::Bool);
+        let (mut mask, finite, other) = (truth()?, truth()?, truth()?);
+        aclnn::ne_tensor(cx, &y[0], &y[0], &mask.dev())?;
+        if let Some((line, dim)) = line {
+            let count = line.shape().size(dim as usize);
+            if count == 1 {
+                return Ok(());
+            }
+            let others = x.with_layout(line.slice(dim as usize, 0, count - 1, 1));
+            let mean = cx.temporary(others.shape().without(dim as usize), y[1].dtype())?;
+            aclnn::mean(cx, &others, &[dim], false, y[1].dtype(), &mean.dev())?;
+            let mean = mean.dev().with_layout(Layout::contiguous(*y[1].shape()));
+            aclnn::is_finite(cx, &mean, &finite.dev())?;
+            aclnn::gt_tensor(cx, &mask.dev(), &finite.dev(), &other.dev())?;
+            mask = other;
+        }
+        aclnn::inplace_masked_fill_scalar(
+            cx,
+            &y[1],
+            &mask.dev(),
+            AclScalar::of(Scalar::Float(f64::NAN), y[1].dtype()),
+        )
+    }
+}
+
 impl Op for Spread {
     fn name(&self) -> &'static str {
         match self.form {
@@ -315,15 +354,7 @@ impl Op for Spread {
             Form::Std => aclnn::std(cx, &x[0], &dims, correction, keep, &y[0])?,
             Form::VarMean => {
                 aclnn::var_mean(cx, &x[0], &dims, correction, keep, &y[0], &y[1])?;
-                // An infinity among others: the mean is NaN as the variance is.
-                let mask = cx.temporary(*y[0].shape(), DType::Bool)?;
-                aclnn::ne_tensor(cx, &y[0], &y[0], &mask.dev())?;
-                aclnn::inplace_masked_fill_scalar(
-                    cx,
-                    &y[1],
-                    &mask.dev(),
-                    AclScalar::of(Scalar::Float(f64::NAN), y[1].dtype()),
-                )?;
+                self.undo_infinities(cx, &x[0], y)?;
             }
         }
         Ok(Counts::EXACT)
@@ -377,10 +408,13 @@ impl Op for Spread {
         let wide = x.to_dtype(widened(x.dtype()))?;
         let spread = |dy: &Tensor| -> Result<Tensor> {
             let deviation = wide.sub(&wide.mean(options.keeping())?)?;
-            deviation.mul(
-                &dy.reshape(kept)?
-                    .mul(2.0 / (count - self.options.correction))?,
-            )
+            let divisor = self.divisor(count as usize);
+            if divisor == 0.0 {
+                // The deviation over nothing: infinite, and NaN where it is 0.
+                let steep = deviation.eq(0i64)?.where_cond(f64::NAN, f64::INFINITY)?;
+                return dy.reshape(kept)?.mul(&steep.to_dtype(wide.dtype())?);
+            }
+            deviation.mul(&dy.reshape(kept)?.mul(2.0 / divisor)?)
         };
         let mut dx = match (self.form, cx.gradient_of(0)) {
             (_, None) => None,

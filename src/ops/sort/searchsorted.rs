@@ -48,7 +48,7 @@ impl Tensor {
     /// last).
     ///
     /// Shapes: rows `[n]` and values of any shape, or rows `[.., n]` and values `[.., m]` with equal leading dims; the result
-    /// has the values' shape. Dtypes: all, equal -> `i64` (or `i32`). PyTorch: `torch.searchsorted`. NPU: `aclnnSearchSorted`.
+    /// has the values' shape. Dtypes: all, promoted -> `i64` (or `i32`). PyTorch: `torch.searchsorted`. NPU: `aclnnSearchSorted`.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::sort::SearchOptions};
@@ -61,7 +61,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// `Shape` if the shapes do not fit, `DType` if the dtypes differ.
+    /// `Shape` if the shapes do not fit.
     pub fn searchsorted(
         &self,
         values: &Tensor,
@@ -109,13 +109,9 @@ impl Op for SearchSorted {
                 "one row, or equal leading dims",
             ));
         }
-        if x[0].dtype != x[1].dtype {
-            return Err(Error::dtype(
-                self.name(),
-                format!("rows of {} for values of {}", x[0].dtype, x[1].dtype),
-                "equal dtypes",
-            ));
-        }
+        let dtype = x[0].dtype.promote(x[1].dtype);
+        plan.cast(0, dtype);
+        plan.cast(1, dtype);
         plan.output(
             *values,
             if self.options.narrow {

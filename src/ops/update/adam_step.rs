@@ -324,8 +324,10 @@ impl AdamStep {
             number(self.options.eps),
         );
         let (rate, inverse, amsgrad) = (number(rate), number(1.0 / root), self.amsgrad);
+        let plain = self.decoupled || self.weight_decay() == 0.0;
         move |[p, g, m, v, most]| {
-            let g = sign.times(g).plus(decay.times(p));
+            let g = sign.times(g);
+            let g = if plain { g } else { g.plus(decay.times(p)) };
             let m = b1.times(m).plus(c1.times(g));
             let v = b2.times(v).plus(c2.times(g).times(g));
             let most = if amsgrad { most.larger(v) } else { v };

@@ -206,7 +206,11 @@ impl SgdStep {
             number(if options.maximize { -1.0 } else { 1.0 }),
         );
         let (nesterov, first) = (options.nesterov, self.first);
-        let g = move |p: T, g: T| sign.times(g).plus(decay.times(p));
+        let plain = options.weight_decay == 0.0;
+        let g = move |p: T, g: T| {
+            let g = sign.times(g);
+            if plain { g } else { g.plus(decay.times(p)) }
+        };
         let step = move |p: T, g: T, buffer: T| {
             let buffer = if first {
                 g

@@ -36,6 +36,8 @@ pub(crate) struct Schedule {
     calls: HashMap<String, Vec<Planned>>,
     /// Launches after which the device dies, and the code from then on.
     pub death: Option<(u64, i32)>,
+    /// The launch at which the device is lost until a reset, and the code.
+    pub loss: Option<(u64, i32)>,
     pub memory_limit: Option<u64>,
 }
 
@@ -50,7 +52,7 @@ impl Schedule {
             schedule.add(entry).ok_or_else(|| SettingsError {
                 setting: String::from("faults"),
                 got: entry.to_string(),
-                wanted: "name:n=code, name:n+=code, device-dies-after-launches=n[:code] or memory-limit=bytes",
+                wanted: "name:n=code, name:n+=code, device-dies-after-launches=n[:code], device-lost-at-launch=n[:code] or memory-limit=bytes",
             })?;
         }
         Ok(schedule)
@@ -59,9 +61,14 @@ impl Schedule {
     fn add(&mut self, entry: &str) -> Option<()> {
         let (what, value) = entry.split_once('=')?;
         match what {
-            "device-dies-after-launches" => {
+            "device-dies-after-launches" | "device-lost-at-launch" => {
                 let (count, code) = value.split_once(':').unwrap_or((value, "507010"));
-                self.death = Some((count.parse().ok()?, code.parse().ok()?));
+                let planned = Some((count.parse().ok()?, code.parse().ok()?));
+                if what == "device-lost-at-launch" {
+                    self.loss = planned;
+                } else {
+                    self.death = planned;
+                }
             }
             "memory-limit" => self.memory_limit = Some(bytes(value)?),
             _ => {
@@ -181,7 +188,7 @@ pub(crate) fn book(name: &'static str) -> (Site, Option<Failure>) {
     })
 }
 
-/// Books one kernel launch: the fault that its task meets on the device, and whether the device dies after it.
+/// Books one kernel launch: the fault that its task meets on the device, and whether the device dies or is lost with it.
 pub(crate) fn book_kernel(name: &str) -> (Option<Failure>, Option<i32>) {
     with(|ledger| {
         ledger.kernels += 1;
@@ -194,7 +201,9 @@ pub(crate) fn book_kernel(name: &str) -> (Option<Failure>, Option<i32>) {
             .schedule
             .death
             .and_then(|(limit, code)| (count > limit).then_some(code));
-        (fault, death)
+        let loss = ledger.schedule.loss;
+        let loss = loss.and_then(|(at, code)| (count == at).then_some(code));
+        (fault, death.or(loss))
     })
 }
 

@@ -161,10 +161,11 @@ mod num_limits {
         ($($kind:ty, $zero:expr;)*) => {$(
             impl Limits for $kind {
                 fn clip(self) -> Self {
+                    if self.is_finite() { return self; }
+                    crate::tensor::note_clipping();
                     if self.is_nan() { $zero }
-                    else if self > <$kind>::MAX { <$kind>::MAX }
-                    else if self < <$kind>::MIN { <$kind>::MIN }
-                    else { self }
+                    else if self > $zero { <$kind>::MAX }
+                    else { <$kind>::MIN }
                 }
             }
         )*};

@@ -74,7 +74,8 @@ pub struct Settings {
     /// Faults to inject, separated by `;`:
     /// `aclrtMalloc:3=207001` (the third call of a function returns a code), `aclrtMalloc:3+=207001` (each from the third on),
     /// `kernel:17=507015` (the 17th kernel fails on the device), `device-dies-after-launches=40` (then every call but destroy and
-    /// reset fails with 507010; `=40:507015` for another code), `memory-limit=1048576`.
+    /// reset fails with 507010; `=40:507015` for another code), `device-lost-at-launch=40` (likewise, until the device is reset),
+    /// `memory-limit=1048576`.
     pub faults: String,
     /// Where calls are logged.
     pub log: Log,
@@ -146,7 +147,7 @@ const KEYS: [(&str, &str); 11] = [
     ("strict", "report, protect or abort"),
     (
         "faults",
-        "name:n=code, name:n+=code, kernel:n=code, device-dies-after-launches=n[:code] or memory-limit=bytes, separated by ;",
+        "name:n=code, name:n+=code, kernel:n=code, device-dies-after-launches=n[:code], device-lost-at-launch=n[:code] or memory-limit=bytes, separated by ;",
     ),
     ("log", "0, 1, stderr or a path"),
     ("trace", "a path"),

@@ -245,7 +245,13 @@ impl Stream {
                 )));
             }
         }
-        run_body(&task.body, task.site)
+        crate::tensor::take_clipping();
+        let done = run_body(&task.body, task.site);
+        // An infinity that a fill was asked for is none that arithmetic made.
+        if crate::tensor::take_clipping() && !task.site.name.contains("Fill") {
+            self.device.overflow.store(true, Ordering::Release);
+        }
+        done
     }
 
     /// Keeps a task's failure until somebody synchronises; a fatal one takes the device with it.

@@ -14,6 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 thread_local! {
     static SATURATION: Cell<bool> = const { Cell::new(false) };
+    static CLIPPED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that a store of this thread had to saturate.
+pub(crate) fn note_clipping() {
+    CLIPPED.with(|cell| cell.set(true));
+}
+
+/// Whether a store of this thread had to saturate since the last question.
+pub(crate) fn take_clipping() -> bool {
+    CLIPPED.with(|cell| cell.replace(false))
 }
 
 /// Whether stores on this thread replace infinities and NaN; a stream's worker sets it before each task.

@@ -91,7 +91,7 @@ enum Mode {
 }
 
 /// For each output index its taps: input index and weight.
-type AxisTaps = Vec<Vec<(usize, f32)>>;
+type AxisTaps = Vec<Vec<(usize, f64)>>;
 
 /// Taps of one axis.
 fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option<f32>) -> AxisTaps {
@@ -117,7 +117,10 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
                     let center = center.max(0.0);
                     let low = (center.floor() as usize).min(last);
                     let part = (center - low as f32).clamp(0.0, 1.0);
-                    vec![(low, 1.0 - part), ((low + 1).min(last), part)]
+                    vec![
+                        (low, f64::from(1.0 - part)),
+                        ((low + 1).min(last), f64::from(part)),
+                    ]
                 }
                 Mode::Cubic => cubic_taps(center, last),
             }
@@ -126,13 +129,13 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
 }
 
 /// Four taps of the cubic kernel with a = −3/4; taps beyond the edge repeat the edge.
-fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f32)> {
-    const A: f32 = -0.75;
+fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f64)> {
+    const A: f64 = -0.75;
     let base = center.floor();
-    let part = center - base;
+    let part = f64::from(center - base);
     (-1i64..=2)
         .map(|step| {
-            let distance = (part - step as f32).abs();
+            let distance = (part - step as f64).abs();
             let weight = if distance <= 1.0 {
                 ((A + 2.0) * distance - (A + 3.0)) * distance * distance + 1.0
             } else {
@@ -145,8 +148,8 @@ fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f32)> {
 }
 
 /// Taps of all axes of a resize from `input` to `output`, each as the flat offset and the product of the weights.
-fn all_taps(axes: &[AxisTaps], input: &[usize]) -> Vec<Vec<(usize, f32)>> {
-    let mut all = vec![vec![(0usize, 1f32)]];
+fn all_taps(axes: &[AxisTaps], input: &[usize]) -> AxisTaps {
+    let mut all = vec![vec![(0usize, 1f64)]];
     for (taps, &size) in axes.iter().zip(input) {
         all = all
             .iter()
@@ -169,7 +172,7 @@ fn all_taps(axes: &[AxisTaps], input: &[usize]) -> Vec<Vec<(usize, f32)>> {
 struct Plan {
     planes: usize,
     input: usize,
-    taps: Vec<Vec<(usize, f32)>>,
+    taps: AxisTaps,
 }
 
 impl Plan {
@@ -249,14 +252,9 @@ fn forward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         let values = x.load_vec::<f64>();
         let mut result = Vec::with_capacity(out.count());
         for plane in values.chunks_exact(plan.input).take(plan.planes) {
-            result.extend(plan.taps.iter().map(|taps| {
-                match taps.as_slice() {
-                    [(at, _)] => plane[*at],
-                    taps => taps
-                        .iter()
-                        .map(|&(at, weight)| plane[at] * f64::from(weight))
-                        .sum(),
-                }
+            result.extend(plan.taps.iter().map(|taps| match taps.as_slice() {
+                [(at, _)] => plane[*at],
+                taps => taps.iter().map(|&(at, weight)| plane[at] * weight).sum(),
             }));
         }
         out.store_slice(&result)
@@ -280,7 +278,7 @@ fn backward(call: &Call, mode: Mode, rank: usize) -> Result<Work, Refusal> {
         for (plane, grads) in planes.zip(grads.chunks_exact(plan.taps.len())) {
             for (taps, &g) in plan.taps.iter().zip(grads) {
                 for &(at, weight) in taps {
-                    plane[at] += g * f64::from(weight);
+                    plane[at] += g * weight;
                 }
             }
         }

@@ -1,24 +1,31 @@
-//! Trains a small DeepSeek-style language model on the bytes of a folder of text, by default this repository's own sources.
+//! Trains a small DeepSeek-style language model on a folder of text, by default this repository's own sources.
 //!
 //! `cargo run --release --example train_deepseek -- [--text FOLDER] [--out FOLDER] [--device cpu|ascend:0|emulator]
-//! [--precision f32|bf16|f16] [--steps N] [--batch N] [--length N] [--rate R] [--seed N] [--save-every N] [--resume]`
+//! [--precision f32|bf16|f16] [--steps N] [--batch N] [--length N] [--rate R] [--seed N] [--save-every N] [--resume]
+//! [--bpe TOKENS] [--run-to-run] [--dry-run]`
+//!
+//! Tokens are bytes, or with `--bpe` (and `--features tokenizers`) so many byte pairs learnt from the text. `--run-to-run` asks an
+//! NPU for the same bits in each run. `--dry-run` computes nothing and tells the memory that a step will take.
 //!
 //! Writes into the out folder: `checkpoints` (go on from the last with `--resume`), `model` (Hugging Face's layout, for the
 //! example `generate`), `telemetry.jsonl` and `loss.svg`.
+
+mod text;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use ascend_tensor::models::deepseek::{Config, DeepSeek, LossOptions, Sampling};
 use ascend_tensor::nn::{Module, Place};
-use ascend_tensor::optim::{Adam, AdamOptions, Schedule};
+use ascend_tensor::optim::{Adam, AdamOptions, Optimizer, Schedule, clip_grad_norm};
 use ascend_tensor::train::{
     BatchLoader, Checkpoints, LoaderOptions, Saver, Snapshot, StepLoss, Telemetry, Tokens, Trainer,
     TrainerOptions,
 };
-use ascend_tensor::{DType, Device, Generator, Tensor, ascend, manual_seed};
+use ascend_tensor::{DType, Device, Generator, Tensor, ascend, autocast, dry_run, manual_seed};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
+use text::Alphabet;
 
 type Failure = Box<dyn Error>;
 
@@ -35,29 +42,95 @@ struct Arguments {
     seed: u64,
     save_every: u64,
     resume: bool,
+    pairs: Option<usize>,
+    run_to_run: bool,
+    dry: bool,
 }
 
 fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
-    let text = read_text(&arguments.text)?;
-    let entropy = unigram_entropy(&text);
-    println!(
-        "{} bytes of text, unigram entropy {entropy:.3} nats per byte",
-        text.len()
-    );
+    if arguments.run_to_run {
+        ascend::set_determinism(ascend::Determinism::RunToRun)?;
+    }
     std::fs::create_dir_all(&arguments.out)?;
+    let text = read_text(&arguments.text)?;
+    let alphabet = alphabet(&text, &arguments)?;
+    let config = config(alphabet.size())?;
+    if arguments.dry {
+        return tell_memory(&config, &arguments);
+    }
+    let tokens = alphabet.encode(&text)?;
+    let (entropy, unit) = (unigram_entropy(&tokens), alphabet.unit());
+    println!(
+        "{} bytes of text, {} tokens, unigram entropy {entropy:.3} nats per {unit}",
+        text.len(),
+        tokens.len()
+    );
     manual_seed(arguments.seed);
     let place = Place::new(arguments.device).generator(&Generator::new(arguments.seed));
-    let model = DeepSeek::new(&config()?, &place)?;
+    let model = DeepSeek::new(&config, &place)?;
     println!(
         "training {:.1} M parameters on {} in {}",
         model.parameter_count() as f64 / 1e6,
         arguments.device,
         arguments.precision
     );
-    let losses = train(&model, &text, &arguments)?;
-    model.save_pretrained(arguments.out.join("model"), ())?;
-    finish(&model, &losses, entropy, &text, &arguments)
+    let losses = train(&model, &tokens, &arguments)?;
+    let folder = arguments.out.join("model");
+    model.save_pretrained(&folder, ())?;
+    alphabet.save(&folder)?;
+    finish(&losses, entropy, &arguments)?;
+    let prompt = alphabet.encode(&text[..text.len().min(48)])?;
+    let written = write(&model, &prompt, &arguments)?;
+    println!("a sample:\n{}", alphabet.decode(&written)?);
+    Ok(())
+}
+
+/// The tokens' alphabet: bytes, the pairs of the run that goes on, or new ones.
+fn alphabet(text: &[u8], arguments: &Arguments) -> Result<Alphabet, Failure> {
+    let alphabet = match arguments.pairs {
+        None => Alphabet::Bytes,
+        Some(_) if arguments.resume => Alphabet::of_model(&arguments.out)?,
+        Some(count) => Alphabet::learn(text, count)?,
+    };
+    alphabet.save(&arguments.out)?;
+    Ok(alphabet)
+}
+
+/// The memory of a step, without taking it: two steps are run dry, since the optimiser's state is there from the first on.
+fn tell_memory(config: &Config, arguments: &Arguments) -> Result<(), Failure> {
+    let device = arguments.device;
+    let steps = || -> ascend_tensor::Result<(DeepSeek, Adam)> {
+        let model = DeepSeek::new(config, &Place::new(device))?;
+        let mut adam = Adam::w(model.parameters(), AdamOptions::new());
+        let shape = [arguments.batch, arguments.length + 1];
+        let tokens = Tensor::zeros(shape, DType::I64, device)?;
+        for _ in 0..2 {
+            let loss = match arguments.precision {
+                DType::F32 => model.loss(&tokens, LossOptions::new())?,
+                dtype => autocast(dtype, || model.loss(&tokens, LossOptions::new()))?,
+            };
+            let mut gradients = loss.total.backward()?;
+            clip_grad_norm(&mut gradients, &model.parameters(), 1.0)?;
+            adam.step(&gradients)?;
+        }
+        Ok((model, adam))
+    };
+    let run = dry_run(steps)?;
+    let (model, _) = &run.value;
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{:.1} M parameters, {:.1} MiB with the optimiser's state",
+        model.parameter_count() as f64 / 1e6,
+        mib(run.kept(device))
+    );
+    // The rows of all experts lie in one tensor, whoever gets them: the sizes do not depend on the routing.
+    let peak = mib(run.peak(device));
+    println!(
+        "peak of a step on {device}: {peak:.1} MiB with tokens spread evenly over the experts"
+    );
+    println!("peak of a step on {device}: {peak:.1} MiB with all tokens at the same experts");
+    Ok(())
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -73,11 +146,20 @@ fn arguments() -> Result<Arguments, Failure> {
         seed: 0,
         save_every: 50,
         resume: false,
+        pairs: None,
+        run_to_run: false,
+        dry: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--resume" {
-            arguments.resume = true;
+        let flag = match word.as_str() {
+            "--resume" => Some(&mut arguments.resume),
+            "--run-to-run" => Some(&mut arguments.run_to_run),
+            "--dry-run" => Some(&mut arguments.dry),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = words.next().ok_or(format!("{word} wants a value"))?;
@@ -92,6 +174,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--rate" => arguments.rate = value.parse()?,
             "--seed" => arguments.seed = value.parse()?,
             "--save-every" => arguments.save_every = value.parse()?,
+            "--bpe" => arguments.pairs = Some(value.parse()?),
             _ => return Err(format!("unknown argument {word:?}").into()),
         }
     }
@@ -117,8 +200,8 @@ fn device(name: &str) -> Result<Device, Failure> {
 }
 
 /// Four layers of 256 dims, eight heads, the first layer dense, then eight experts of which two and a shared one.
-fn config() -> Result<Config, Failure> {
-    Ok(Config::parse(
+fn config(tokens: usize) -> Result<Config, Failure> {
+    let mut config = Config::parse(
         r#"{
             "vocab_size": 256, "hidden_size": 256, "intermediate_size": 1024, "moe_intermediate_size": 256,
             "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8, "n_shared_experts": 1,
@@ -127,7 +210,9 @@ fn config() -> Result<Config, Failure> {
             "topk_group": 1, "first_k_dense_replace": 1, "norm_topk_prob": true, "scoring_func": "sigmoid",
             "rope_interleave": false, "max_position_embeddings": 1024, "num_nextn_predict_layers": 0
         }"#,
-    )?)
+    )?;
+    config.vocab_size = tokens;
+    Ok(config)
 }
 
 /// The text files below a folder, one after the other, in the order of their names.
@@ -166,18 +251,19 @@ fn read_text(folder: &Path) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-/// The loss of a model that knows the frequency of each byte and nothing else.
-fn unigram_entropy(text: &[u8]) -> f64 {
-    let mut counts = [0u64; 256];
-    text.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    let share = |count: &u64| *count as f64 / text.len() as f64;
-    let shares = counts.iter().filter(|count| **count > 0).map(share);
-    -shares.map(|p| p * p.ln()).sum::<f64>()
+/// The loss of a model that knows the frequency of each token and nothing else.
+fn unigram_entropy(tokens: &[i64]) -> f64 {
+    let mut counts = std::collections::HashMap::new();
+    for token in tokens {
+        *counts.entry(token).or_insert(0u64) += 1;
+    }
+    let share = |count: &u64| *count as f64 / tokens.len() as f64;
+    -counts.values().map(share).map(|p| p * p.ln()).sum::<f64>()
 }
 
 /// Trains to the last step and gives the losses of all steps, those before a resumption too.
-fn train(model: &DeepSeek, text: &[u8], arguments: &Arguments) -> Result<Vec<f64>, Failure> {
-    let tokens = Tokens::new(text.iter().map(|byte| i64::from(*byte)).collect());
+fn train(model: &DeepSeek, tokens: &[i64], arguments: &Arguments) -> Result<Vec<f64>, Failure> {
+    let tokens = Tokens::new(tokens.to_vec());
     let options = LoaderOptions::new(arguments.length).batch(arguments.batch);
     let mut loader = BatchLoader::new(tokens, options.seed(arguments.seed))?;
     let adam = AdamOptions::new().betas([0.9, 0.95]).weight_decay(0.01);
@@ -254,14 +340,8 @@ fn noted_losses(snapshot: &Snapshot) -> Vec<f64> {
     noted.unwrap_or_default()
 }
 
-/// Prints what was reached, draws the curve, and lets the model write.
-fn finish(
-    model: &DeepSeek,
-    losses: &[f64],
-    entropy: f64,
-    text: &[u8],
-    arguments: &Arguments,
-) -> Result<(), Failure> {
+/// Prints what was reached and draws the curve.
+fn finish(losses: &[f64], entropy: f64, arguments: &Arguments) -> Result<(), Failure> {
     let last = &losses[losses.len().saturating_sub(20)..];
     let reached = last.iter().sum::<f64>() / last.len().max(1) as f64;
     println!(
@@ -271,17 +351,15 @@ fn finish(
     let path = arguments.out.join("loss.svg");
     draw(&path, losses, entropy)?;
     println!("loss curve: {}", path.display());
-    let prompt: Vec<i64> = text.iter().take(48).map(|byte| i64::from(*byte)).collect();
+    Ok(())
+}
+
+/// A prompt and what the model writes after it.
+fn write(model: &DeepSeek, prompt: &[i64], arguments: &Arguments) -> Result<Vec<i64>, Failure> {
     let sampling = Sampling::greedy().temperature(0.7).top_k(40);
     let generator = Generator::new(arguments.seed);
-    let written = model.generate(&prompt, 200, sampling, &generator)?;
-    let all: Vec<u8> = prompt
-        .iter()
-        .chain(&written)
-        .map(|token| *token as u8)
-        .collect();
-    println!("a sample:\n{}", String::from_utf8_lossy(&all));
-    Ok(())
+    let written = model.generate(prompt, 200, sampling, &generator)?;
+    Ok(prompt.iter().chain(&written).copied().collect())
 }
 
 fn draw(path: &Path, losses: &[f64], entropy: f64) -> Result<(), Failure> {
@@ -297,7 +375,7 @@ fn draw(path: &Path, losses: &[f64], entropy: f64) -> Result<(), Failure> {
     chart
         .configure_mesh()
         .x_desc("step")
-        .y_desc("nats per byte")
+        .y_desc("nats per token")
         .draw()?;
     let points = losses
         .iter()

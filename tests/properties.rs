@@ -87,7 +87,7 @@ fn attempt(file: &File, case: &Case, device: Device, words: &[u64]) -> Result<()
     let Some(call) = calls::find(&file.op) else {
         return Ok(());
     };
-    let attrs = mutate::attributes(&mut choices, case);
+    let attrs = mutate::attributes(&mut choices, file, case);
     let shown = std::cell::RefCell::new(String::new());
     let run = || {
         // Inputs that cannot even be made are no call of the op.
@@ -157,7 +157,7 @@ fn every_op(device: Device, trials: u32) {
         }
         count += 1;
         tried_calls += runner(trials).config().cases as usize;
-        let words = proptest::collection::vec(proptest::num::u64::ANY, 40);
+        let words = proptest::collection::vec(proptest::num::u64::ANY, 60);
         let which = proptest::prelude::any::<proptest::sample::Index>();
         let tried = runner(trials).run(&(which, words), |(which, words)| {
             attempt(&file, which.get(&file.cases), device, &words)

@@ -255,6 +255,8 @@ fn wrong_weights_name_the_tensor() -> Result<()> {
     assert!(refused(norm, None)?.contains(norm));
     assert!(refused(expert, None)?.contains(expert));
     assert!(refused(norm, Some(Tensor::new([1.0f32, 2.0])))?.contains("[2]"));
+    let told = refused(expert, Some(Tensor::new([[1.0f32, 2.0]])))?;
+    assert!(told.contains(expert) && told.contains("[1, 2]"), "{told}");
     let mut values = sound[norm].to_vec::<f32>()?;
     values[5] = f32::NAN;
     let told = refused(norm, Some(Tensor::new(values)))?;

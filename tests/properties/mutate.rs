@@ -187,7 +187,7 @@ pub fn inputs(
             }
         }))
     };
-    let mut inputs = Vec::new();
+    let mut inputs: Vec<Input> = Vec::new();
     for entry in &case.inputs {
         inputs.push(match entry.get("list").and_then(Value::as_array) {
             Some(list) => Input::List(
@@ -198,11 +198,29 @@ pub fn inputs(
             None => Input::One(one(entry)?),
         });
     }
+    // Now and then one tensor stands for two.
+    let first = match inputs.first() {
+        Some(Input::One(first)) => first.clone(),
+        _ => None,
+    };
+    if let (11, Some(Input::One(last))) = (choices.below(12), inputs.last_mut()) {
+        *last = first;
+    }
     Ok(inputs)
 }
 
-/// The attributes of a case, most of them as they are, some changed.
-pub fn attributes(choices: &mut Choices<'_>, case: &Case) -> Map<String, Value> {
+/// The attributes of a case, most of them as they are, some changed, some taken from another case of the op.
+pub fn attributes(choices: &mut Choices<'_>, file: &File, case: &Case) -> Map<String, Value> {
+    let mut given = case.attrs.clone();
+    if choices.below(3) == 2 {
+        let other = choices.below(file.cases.len());
+        let others = file.cases.get(other).map(|other| &other.attrs);
+        for (key, value) in others.into_iter().flatten() {
+            if choices.below(2) == 1 {
+                given.insert(key.clone(), value.clone());
+            }
+        }
+    }
     let changed = |(key, value): (&String, &Value)| {
         let value = match choices.below(10) {
             5 => json!(choices.of(&INTS)),
@@ -218,7 +236,7 @@ pub fn attributes(choices: &mut Choices<'_>, case: &Case) -> Map<String, Value> 
         };
         (key.clone(), value)
     };
-    case.attrs.iter().map(changed).collect()
+    given.iter().map(changed).collect()
 }
 
 fn float(choices: &mut Choices<'_>) -> Value {

@@ -22,4 +22,6 @@ aclnn! {
     linalg_qr = aclnnLinalgQrGetWorkspaceSize, aclnnLinalgQr(self_: In, mode: Int, q: Out, r: Out);
     inverse = aclnnInverseGetWorkspaceSize, aclnnInverse(self_: In, out: Out);
     triangular_solve = aclnnTriangularSolveGetWorkspaceSize, aclnnTriangularSolve(self_: In, a: In, upper: Bool, transpose: Bool, unitriangular: Bool, x_out: Out, m_out: Out);
+    thnn_fused_lstm_cell = aclnnThnnFusedLstmCellGetWorkspaceSize, aclnnThnnFusedLstmCell(input_gates: In, hidden_gates: In, cx_: In, input_bias_optional: OptionalIn, hidden_bias_optional: OptionalIn, hy_out: Out, cy_out: Out, storage_out: Out);
+    thnn_fused_lstm_cell_backward = aclnnThnnFusedLstmCellBackwardGetWorkspaceSize, aclnnThnnFusedLstmCellBackward(grad_hy_optional: OptionalIn, grad_c_optional: OptionalIn, cx_: In, cy: In, storage: In, has_bias: Bool, grad_gates_out: Out, grad_cx_out: Out, grad_bias_out: Out);
 }

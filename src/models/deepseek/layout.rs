@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::Config;
 use crate::error::{Error, Result};
 use crate::nn::StateDict;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 pub(super) const OP: &str = "load_pretrained";
@@ -32,68 +33,43 @@ impl Source<'_> {
         }
     }
 
-    /// The value of one entry of the model's state, whose shape is known.
-    pub fn entry(&mut self, name: &str, want: &Tensor) -> Result<Tensor> {
-        let experts = want.dims().first().copied().unwrap_or(0);
-        let found = if let Some(prefix) = name.strip_suffix(GATE_UP) {
-            match self.stacked(&format!("{prefix}experts.gate_up_proj"))? {
-                Some(stacked) => stacked,
-                None => self.stack(experts, want, |this, expert| {
-                    let part = |this: &mut Self, part: &str| {
-                        this.take(&format!("{prefix}experts.{expert}.{part}_proj.weight"))
-                    };
-                    let (gate, up) = (part(this, "gate")?, part(this, "up")?);
-                    Tensor::cat(&[&gate, &up], 0)
-                })?,
-            }
-        } else if let Some(prefix) = name.strip_suffix(DOWN) {
-            match self.stacked(&format!("{prefix}experts.down_proj"))? {
-                Some(stacked) => stacked,
-                None => self.stack(experts, want, |this, expert| {
-                    this.take(&format!("{prefix}experts.{expert}.down_proj.weight"))
-                })?,
-            }
-        } else {
-            self.take(name)?
-        };
-        if found.shape() != want.shape() {
-            let why = format!("got shape {}, wanted {}", found.shape(), want.shape());
+    /// A tensor by name, of this shape.
+    fn take_shaped(&mut self, name: &str, want: &[usize]) -> Result<Tensor> {
+        let found = self.take(name)?;
+        if found.dims() != want {
+            let why = format!("got shape {}, wanted {}", found.shape(), Shape::from(want));
             return Err(Error::entry(OP, name, why));
         }
         Ok(found)
     }
 
-    /// Experts that are one tensor in the file, `[experts, outputs, inputs]`.
-    fn stacked(&mut self, name: &str) -> Result<Option<Tensor>> {
-        let stacked = self.tensors.remove(name);
-        stacked
-            .map(|stacked| stacked.transpose(-2, -1)?.contiguous())
-            .transpose()
-    }
-
-    /// Experts that are a tensor each, `[outputs, inputs]`, side by side and transposed.
-    fn stack(
-        &mut self,
-        experts: usize,
-        want: &Tensor,
-        mut one: impl FnMut(&mut Self, usize) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let mut parts = Vec::with_capacity(experts);
-        for expert in 0..experts {
-            let part = one(self, expert)?;
-            let part = part.transpose(-2, -1)?;
-            if part.dims() != &want.dims()[1..] {
-                let name = format!("of expert {expert}");
-                let why = format!(
-                    "got shape {} transposed, wanted {}",
-                    part.shape(),
-                    want.shape()
-                );
-                return Err(Error::entry(OP, &name, why));
+    /// The value of one entry of the model's state, whose shape is known.
+    pub fn entry(&mut self, name: &str, want: &Tensor) -> Result<Tensor> {
+        let (prefix, parts, stacked) = match (name.strip_suffix(GATE_UP), name.strip_suffix(DOWN)) {
+            (Some(prefix), _) => (prefix, &["gate", "up"][..], "gate_up_proj"),
+            (_, Some(prefix)) => (prefix, &["down"][..], "down_proj"),
+            _ => return self.take_shaped(name, want.dims()),
+        };
+        let [experts, inputs, outputs] = want.dims() else {
+            return Err(Error::entry(OP, name, "wanted a stack of matrices"));
+        };
+        let whole = format!("{prefix}experts.{stacked}");
+        let stack = if self.tensors.contains_key(&whole) {
+            self.take_shaped(&whole, &[*experts, *outputs, *inputs])?
+        } else {
+            let each = [outputs / parts.len(), *inputs];
+            let mut all = Vec::with_capacity(*experts);
+            for expert in 0..*experts {
+                let name = |part: &str| format!("{prefix}experts.{expert}.{part}_proj.weight");
+                let own = parts
+                    .iter()
+                    .map(|part| self.take_shaped(&name(part), &each));
+                let own: Vec<Tensor> = own.collect::<Result<_>>()?;
+                all.push(Tensor::cat(&own.iter().collect::<Vec<_>>(), 0)?);
             }
-            parts.push(part);
-        }
-        Tensor::stack(&parts.iter().collect::<Vec<_>>(), 0)
+            Tensor::stack(&all.iter().collect::<Vec<_>>(), 0)?
+        };
+        stack.transpose(-2, -1)?.contiguous()
     }
 
     /// Refuses tensors that nothing took, but for those that a model of this configuration may carry beside its own.

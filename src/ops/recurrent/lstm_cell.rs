@@ -1,5 +1,6 @@
 //! `lstm_cell`: one step of a long short-term memory.
 
+use super::lstm_gates::LstmGates;
 use super::{CellWeights, cell_samples, parts, plan};
 use crate::ops::prelude::*;
 
@@ -24,7 +25,8 @@ impl Tensor {
     /// `(i, f, g, o)` are the four blocks of `x w_ih^T + b_ih + h w_hh^T + b_hh`. Halves compute in f32.
     ///
     /// Shapes: input `[b, i]`, states `[b, h]`, weights `[4 h, i]` and `[4 h, h]`, biases `[4 h]`. Dtypes: floats, equal ones.
-    /// PyTorch: `torch.lstm_cell` (Hochreiter & Schmidhuber 1997). NPU: matrix products and elementwise kernels.
+    /// PyTorch: `torch.lstm_cell` (Hochreiter & Schmidhuber 1997). NPU: matrix products and
+    /// `aclnnThnnFusedLstmCell`, `aclnnThnnFusedLstmCellBackward`.
     ///
     /// ```
     /// use ascend_tensor::{DType, Device, Tensor};
@@ -64,14 +66,8 @@ impl Op for LstmCell {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let [own, from_state] = parts(2, self.biases, x)?;
-        let gates = own.add(&from_state)?;
-        let size = x[1].shape().size(1) as i64;
-        let gate = |index: i64| gates.narrow(1, index * size, size);
-        let (i, f) = (gate(0)?.sigmoid()?, gate(1)?.sigmoid()?);
-        let (g, o) = (gate(2)?.tanh()?, gate(3)?.sigmoid()?);
-        let cell = x[2].to_dtype(gates.dtype())?;
-        let next = f.mul(&cell)?.add(&i.mul(&g)?)?;
-        let hidden = o.mul(&next.tanh()?)?;
+        let cell = x[2].to_dtype(own.dtype())?;
+        let (hidden, next) = crate::ops::reduce::run_two(&LstmGates, &[&own, &from_state, &cell])?;
         let dtype = x[0].dtype();
         Ok(smallvec![hidden.to_dtype(dtype)?, next.to_dtype(dtype)?])
     }
@@ -95,9 +91,8 @@ pub(super) const INFO: OpInfo = OpInfo {
     kernels: &[
         "aclnnMm",
         "aclnnAddmm",
-        "aclnnSigmoid",
-        "aclnnTanh",
-        "aclnnMul",
+        "aclnnThnnFusedLstmCell",
+        "aclnnThnnFusedLstmCellBackward",
     ],
     samples,
 };

@@ -7,6 +7,8 @@ rooms! {
     lstm_cell,
 }
 
+mod lstm_gates;
+
 use crate::ops::prelude::*;
 
 /// The weights of a cell, as in PyTorch: a row of blocks for each gate.

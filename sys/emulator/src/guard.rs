@@ -5,6 +5,7 @@
 use crate::failure::{Failure, code};
 use crate::hccl::result::wrong;
 use crate::ledger::{self, Site};
+use crate::settings::Strictness;
 use crate::trace;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char};
@@ -99,6 +100,7 @@ fn keep(site: Site, failure: &Failure) {
     if matches!(failure.code, code::REPEAT_INITIALIZE | code::SUCCESS) {
         return;
     }
+    ledger::book_failure(site, failure);
     let of_runtime = failure.code >= code::INVALID_PARAM;
     if of_runtime {
         LAST.with(|cell| cell.set(failure.code));
@@ -153,7 +155,7 @@ pub(crate) fn violation(code: i32, text: impl Into<String>) -> Failure {
     } else {
         format!("{site}: {text}")
     };
-    if crate::state::strictness() == crate::settings::Strictness::Abort {
+    if crate::state::strictness() == Strictness::Abort {
         let trace = std::backtrace::Backtrace::force_capture();
         eprintln!("ascend-emulator: violation: {line}\n{trace}");
         crate::trace::flush();
@@ -161,6 +163,15 @@ pub(crate) fn violation(code: i32, text: impl Into<String>) -> Failure {
     }
     ledger::violation(line);
     Failure::new(code, text)
+}
+
+/// Whether a violation that real hardware does not notice may pass at one of these levels; then it is kept.
+pub(crate) fn tolerates(levels: &[Strictness], text: impl FnOnce() -> String) -> bool {
+    let passes = levels.contains(&crate::state::strictness());
+    if passes {
+        ledger::violation(format!("{}: {}", current(), text()));
+    }
+    passes
 }
 
 /// Refuses a null pointer of a runtime function.

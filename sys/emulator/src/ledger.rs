@@ -115,6 +115,23 @@ struct Ledger {
     violations: Vec<String>,
 }
 
+impl Ledger {
+    fn log(&mut self, line: &str) {
+        if let Some(log) = &mut self.log {
+            if log.len() == LOG_LIMIT {
+                log.pop_front();
+            }
+            log.push_back(line.to_string());
+        }
+        if let Some(file) = &mut self.log_file {
+            let _ = writeln!(file, "{line}");
+        }
+        if self.log_prints {
+            eprintln!("ascend-emulator: {line}");
+        }
+    }
+}
+
 const LOG_LIMIT: usize = 100_000;
 
 static LEDGER: Mutex<Option<Ledger>> = Mutex::new(None);
@@ -172,20 +189,19 @@ pub(crate) fn book(name: &'static str) -> (Site, Option<Failure>) {
             name,
             number: ledger.total,
         };
-        if let Some(log) = &mut ledger.log {
-            if log.len() == LOG_LIMIT {
-                log.pop_front();
-            }
-            log.push_back(site.to_string());
-        }
-        if let Some(file) = &mut ledger.log_file {
-            let _ = writeln!(file, "{site}");
-        }
-        if ledger.log_prints {
-            eprintln!("ascend-emulator: {site}");
-        }
+        ledger.log(&site.to_string());
         (site, fault)
     })
+}
+
+/// Notes in the call log that a call failed.
+pub(crate) fn book_failure(site: Site, failure: &Failure) {
+    with(|ledger| {
+        ledger.log(&format!(
+            "{site} failed with {}: {}",
+            failure.code, failure.text
+        ))
+    });
 }
 
 /// Books one kernel launch: the fault that its task meets on the device, and whether the device dies or is lost with it.
@@ -209,7 +225,11 @@ pub(crate) fn book_kernel(name: &str) -> (Option<Failure>, Option<i32>) {
 
 /// Keeps a violation of the rules.
 pub(crate) fn violation(text: String) {
-    with(|ledger| ledger.violations.push(text));
+    with(|ledger| {
+        if ledger.violations.len() < LOG_LIMIT {
+            ledger.violations.push(text);
+        }
+    });
 }
 
 /// How often a C function was called since the start or the last reset.

@@ -154,8 +154,10 @@ pub(crate) fn allocate(place: Place, size: usize, room: usize) -> Result<Arc<Blo
         ptr::write_bytes(pointer.add(rounded), CANARY, PAD);
     }
     let data = pointer.expose_provenance();
-    let protect =
-        crate::state::strictness() != Strictness::Report && matches!(place, Place::Device(_));
+    let protect = matches!(
+        crate::state::strictness(),
+        Strictness::Protect | Strictness::Abort
+    ) && matches!(place, Place::Device(_));
     let view = if protect {
         protected_view(rounded + PAD)?
     } else {

@@ -34,9 +34,11 @@ pub(crate) enum Kind {
     Description,
     Buffer,
     Attributes,
+    Notify,
+    StreamOptions,
 }
 
-const KINDS: [(Kind, &str); 19] = [
+const KINDS: [(Kind, &str); 21] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -56,6 +58,8 @@ const KINDS: [(Kind, &str); 19] = [
     (Kind::Description, "tensor description"),
     (Kind::Buffer, "data buffer"),
     (Kind::Attributes, "attribute list"),
+    (Kind::Notify, "notify"),
+    (Kind::StreamOptions, "stream configuration"),
 ];
 
 impl Kind {

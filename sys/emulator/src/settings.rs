@@ -39,6 +39,9 @@ pub enum Strictness {
     Protect,
     /// As `Protect`, and a violation prints its text with a backtrace and aborts the process.
     Abort,
+    /// As `Report`, but what real hardware does not notice goes on and is kept as a violation only: views that reach beyond
+    /// the storage that their creator named, outputs that overlap partly. Addresses that are not multiples of 32 pass at both.
+    Lenient,
 }
 
 /// Where calls are logged.
@@ -245,6 +248,7 @@ impl Settings {
                     "report" => Strictness::Report,
                     "protect" => Strictness::Protect,
                     "abort" => Strictness::Abort,
+                    "lenient" => Strictness::Lenient,
                     _ => return None,
                 }
             }

@@ -110,13 +110,13 @@ fn every_known_function_is_exported() {
 #[test]
 fn functions_outside_of_the_emulation_say_so() {
     let address =
-        ascend_emulator::resolve(<f::aclrtCreateNotify as Function>::NAME).expect("exported");
+        ascend_emulator::resolve(<f::aclrtCreateLabel as Function>::NAME).expect("exported");
     // SAFETY: the table pairs each name with a function of its type.
-    let create: <f::aclrtCreateNotify as Function>::Pointer =
+    let create: <f::aclrtCreateLabel as Function>::Pointer =
         unsafe { std::mem::transmute(address) };
-    let mut notify = ptr::null_mut();
+    let mut label = ptr::null_mut();
     // SAFETY: valid arguments.
-    assert_eq!(unsafe { create(&mut notify, 0) }, 207000);
+    assert_eq!(unsafe { create(&mut label) }, 207000);
 }
 
 #[test]

@@ -115,6 +115,23 @@ def collectives_wait_for_their_input():
     assert_close(x + 1, torch.full((256, 256), float(RANKS + 1)), "sum of products")
 
 
+@check
+def batch_norm_over_all_ranks():
+    torch.manual_seed(8)
+    x, weight = torch.randn(4 * RANKS, 3, 5), torch.randn(4 * RANKS, 3, 5)
+    host = nn.BatchNorm1d(3)
+    device = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm1d(3)).to(DEVICE)
+    part = slice(4 * RANK, 4 * RANK + 4)
+    whole, own = x.clone().requires_grad_(), x[part].to(DEVICE).requires_grad_()
+    wanted, got = host(whole), device(own)
+    (wanted * weight).sum().backward()
+    (got * weight[part].to(DEVICE)).sum().backward()
+    assert_close(got, wanted[part], "output")
+    assert_close(own.grad, whole.grad[part], "gradient", 4)
+    assert_close(device.running_mean, host.running_mean, "running mean")
+    assert_close(device.running_var, host.running_var, "running variance")
+
+
 def network():
     torch.manual_seed(5)
     return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 1))

@@ -1,6 +1,8 @@
 """Operators one by one: the same call on the NPU and on the CPU gives the same values, in f32, f16, bf16 and integers, on
 contiguous and on transposed inputs, and the same gradients."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 
@@ -258,6 +260,26 @@ def attention():
     for dtype in FLOATS[1:]:
         halves = [one.to(dtype) for one in (q, k, v)]
         compare(f"causal {dtype}", lambda q, k, v: attend(q, k, v, is_causal=True), *halves)
+
+
+@check
+def recurrent():
+    for directions, layers, batch_first in [(1, 1, False), (2, 2, True)]:
+        torch.manual_seed(3)
+        host = torch.nn.LSTM(5, 7, layers, bidirectional=directions == 2, batch_first=batch_first)
+        device = copy.deepcopy(host).npu()
+        state = [data(layers * directions, 4 if batch_first else 3, 7, seed=seed) for seed in (1, 2)]
+
+        def run(network, x, h, c):
+            y, (h, c) = network(x, (h, c))
+            return torch.cat([y.flatten(), h.flatten(), 2 * c.flatten()])
+
+        inputs = [data(4, 3, 5), *state]
+        compare("lstm", lambda *a: run(device if a[0].is_npu else host, *a), *inputs, gradients=True)
+        for one, other in zip(device.parameters(), host.parameters()):
+            assert_close(one.grad, other.grad, "gradient of a parameter", 4)
+    x, targets = data(6, 2, 5).log_softmax(2), torch.tensor([[1, 2, 2], [3, 1, 0]])
+    compare("ctc_loss", lambda x, t: F.ctc_loss(x, t, (6, 5), (3, 2)), x, targets, gradients=True)
 
 
 @check

@@ -5,6 +5,7 @@
 #
 # The first run downloads about a gigabyte from PyPI into target/clients. What it needs: python3.11 (or PYTHON), gcc, cargo.
 #   TORCH_NPU_VENV   a virtual environment that has torch and torch_npu already, or is to get them
+#   TORCH_NPU_SWEEP  1 runs the sweep over PyTorch's table of operators too
 #   ASCEND_INSTALLED an installed folder to run on, instead of a fresh one
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -46,11 +47,19 @@ run() {
 }
 run "$python" runtime.py "$@"
 run "$python" ops.py "$@"
+run "$python" attention.py "$@"
 run "$python" training.py "$@"
 run "$python" distributed.py "$@"
 # Ways to launch: phase 2 on the caller's thread, on the queue's thread (the default), both phases there, and synchronously.
 for mode in TASK_QUEUE_ENABLE=0 TASK_QUEUE_ENABLE=1 TASK_QUEUE_ENABLE=2 ASCEND_LAUNCH_BLOCKING=1; do
-  run "$mode" "$python" runtime.py tensors_travel streams_and_events errors_of_shapes
+  run "$mode" "$python" runtime.py tensors_travel streams_and_events
   run "$mode" "$python" training.py gradients_of_a_transformer mlp_by_adam
 done
+for mode in TASK_QUEUE_ENABLE=0 ASCEND_LAUNCH_BLOCKING=1; do
+  run "$mode" "$python" runtime.py errors_of_shapes
+done
+# PyTorch's own table of operators: half an hour.
+if [ "${TORCH_NPU_SWEEP:-0}" = 1 ]; then
+  run "$python" opinfo.py
+fi
 exit "$failed"

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import tempfile
 
 import torch
@@ -140,6 +142,15 @@ def errors_of_shapes():
     refused(lambda: x.view(7))
     # After an error the device goes on.
     assert (x + 1).sum().item() == 12
+
+
+@check
+def errors_on_the_queue_thread():
+    """Both phases on the queue's thread: the client names the operator, prints CANN's text, and refuses all that follows."""
+    script = "import torch\nx = torch.ones(2, 3, device='npu')\nx @ x\ntorch.npu.synchronize()"
+    environment = dict(os.environ, TASK_QUEUE_ENABLE="2")
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "RuntimeError" in done.stderr and "aclnnMatmul" in done.stderr, done
 
 
 @check

@@ -3,6 +3,7 @@
 //! Knows signatures, counts and buffers; it must not know how ranks exchange bytes.
 
 use super::communicator::{hccl, not_null};
+use super::group;
 use super::site::{Buffer, Site, check_overlap};
 use crate::failure::Failure;
 use crate::guard::violation;
@@ -462,7 +463,7 @@ pub unsafe extern "C" fn HcclSend(
         let place = Site::find(comm, stream, dataType)?;
         let buffer = place.buffer(sendBuf, count, "sendBuf")?;
         let message = place.message(destRank, Direction::Out, count, place.dtype)?;
-        place.post("HcclSend", vec![message], vec![buffer])
+        group::post(place, "HcclSend", message, buffer)
     })
 }
 
@@ -482,7 +483,7 @@ pub unsafe extern "C" fn HcclRecv(
         let place = Site::find(comm, stream, dataType)?;
         let buffer = place.buffer(recvBuf, count, "recvBuf")?;
         let message = place.message(srcRank, Direction::In, count, place.dtype)?;
-        place.post("HcclRecv", vec![message], vec![buffer])
+        group::post(place, "HcclRecv", message, buffer)
     })
 }
 

@@ -184,14 +184,32 @@ pub unsafe extern "C" fn aclrtMemcpy(
     count: usize,
     kind: aclrtMemcpyKind,
 ) -> aclError {
-    call("aclrtMemcpy", || {
-        let context = context()?;
-        refuse_in_capture(&context.device)?;
-        if let Some(copy) = Copy::check(dst, destMax, src, count, kind)? {
-            copy.run();
-        }
-        Ok(())
-    })
+    call("aclrtMemcpy", || copy_sync(dst, destMax, src, count, kind))
+}
+
+fn copy_sync(
+    dst: *mut c_void,
+    room: usize,
+    src: *const c_void,
+    count: usize,
+    kind: aclrtMemcpyKind,
+) -> Result<(), Failure> {
+    let context = context()?;
+    refuse_in_capture(&context.device)?;
+    if let Some(copy) = Copy::check(dst, room, src, count, kind)? {
+        copy.run();
+    }
+    Ok(())
+}
+
+/// A synchronous copy whose direction the addresses tell.
+pub(super) fn copy_now(
+    dst: *mut c_void,
+    room: usize,
+    src: *const c_void,
+    count: usize,
+) -> Result<(), Failure> {
+    copy_sync(dst, room, src, count, ACL_MEMCPY_DEFAULT)
 }
 
 fn submit_copy(stream: &Arc<Stream>, copy: Copy) -> Result<(), Failure> {
@@ -205,7 +223,7 @@ fn submit_copy(stream: &Arc<Stream>, copy: Copy) -> Result<(), Failure> {
     )
 }
 
-fn copy_async(
+pub(super) fn copy_async(
     dst: *mut c_void,
     room: usize,
     src: *const c_void,

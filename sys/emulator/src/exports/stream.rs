@@ -62,7 +62,11 @@ fn limit(soc: &str) -> usize {
     }
 }
 
-unsafe fn create(stream: *mut aclrtStream, priority: u32, flags: u32) -> Result<(), Failure> {
+pub(super) unsafe fn create(
+    stream: *mut aclrtStream,
+    priority: u32,
+    flags: u32,
+) -> Result<(), Failure> {
     let context = context()?;
     crate::guard::not_null(stream, "stream")?;
     if flags & !0x3f != 0 {

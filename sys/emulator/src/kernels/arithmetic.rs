@@ -192,7 +192,10 @@ fn rsub(call: &Call) -> Result<Work, Refusal> {
 fn linear(call: &Call, x: Operand, y: Operand, minus: bool) -> Result<Work, Refusal> {
     let (alpha, out) = (call.scalar(2)?, output(call, 3)?);
     let dtype = common(call, &x, &y)?;
-    if !castable(alpha.dtype(), dtype) {
+    // Bools take a whole alpha, as PyTorch's client passes it.
+    let whole =
+        dtype == DType::Bool && matches!(alpha.dtype().class(), Class::Integer | Class::Boolean);
+    if !whole && !castable(alpha.dtype(), dtype) {
         return Err(call.invalid(format!("alpha is {}, wanted {dtype}", alpha.dtype())));
     }
     if dtype == DType::Bool && minus {

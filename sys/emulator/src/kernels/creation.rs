@@ -117,7 +117,16 @@ fn range(call: &Call) -> Result<Work, Refusal> {
 fn sequence(call: &Call, length: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
     let (start, end, step) = (call.scalar(0)?, call.scalar(1)?, call.scalar(2)?);
     let out = call.tensor(3)?;
-    let (first, last, stride) = (start.f64(), end.f64(), step.f64());
+    // Whole numbers are asked for: the bounds are cut to such first, as PyTorch's client relies on.
+    let whole = !out.dtype().is_float()
+        || [start, end, step]
+            .iter()
+            .all(|scalar| !scalar.dtype().is_float());
+    let value = |scalar: crate::kernel::Scalar| match whole {
+        true => scalar.i64() as f64,
+        false => scalar.f64(),
+    };
+    let (first, last, stride) = (value(start), value(end), value(step));
     if stride == 0.0 || (last - first) * stride.signum() < 0.0 {
         return Err(call.invalid(format!(
             "step {stride} does not lead from {first} to {last}"
@@ -130,9 +139,6 @@ fn sequence(call: &Call, length: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let whole = [start, end, step]
-        .iter()
-        .all(|scalar| !scalar.dtype().is_float());
     if whole {
         let (first, stride) = (start.i64(), step.i64());
         return Ok(Work::new(move || {

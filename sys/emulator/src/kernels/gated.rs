@@ -20,6 +20,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnGeGluBackward", geglu_gradient),
     ("aclnnGeGluV3Backward", geglu_gradient),
     ("aclnnGeluMul", gelu_mul),
+    ("aclnnFatreluMul", fatrelu_mul),
 ];
 
 /// An activation, its derivative, and whether it acts on the first half.
@@ -188,5 +189,25 @@ fn gelu_mul(call: &Call) -> Result<Work, Refusal> {
         out.store(&halved(&x, axis, gate.first, |g, o| {
             (gate.activation)(g) * o
         }))
+    }))
+}
+/// The first half where it is at least the threshold, else 0, times the second half.
+fn fatrelu_mul(call: &Call) -> Result<Work, Refusal> {
+    let (x, threshold, out) = (call.tensor(0)?, call.scalar(1)?.f32(), call.tensor(2)?);
+    let axis = Axis(x.rank().saturating_sub(1));
+    call.expect_shape("out", &out, &half_shape(&x, axis))?;
+    let width = x.shape().last().copied().unwrap_or(0);
+    if width == 0 || !width.is_multiple_of(2) {
+        return Err(call.invalid(format!("shape {:?} has no halves", x.shape())));
+    }
+    Ok(Work::new(move || {
+        let values = x.load_vec::<f32>();
+        let mut result = Vec::with_capacity(out.count());
+        for line in values.chunks(width) {
+            let (gate, other) = line.split_at(width / 2);
+            let pairs = gate.iter().zip(other);
+            result.extend(pairs.map(|(&a, &b)| if a < threshold { 0.0 } else { a } * b));
+        }
+        out.store_slice(&result)
     }))
 }

@@ -1,20 +1,156 @@
-//! Attention for inference: grouped heads, masks, position shifts, real lengths of each sample; no gradient, no quantisation.
+//! Attention for inference: grouped heads, masks, position shifts, real lengths of each sample, packed samples, pages of keys and
+//! values, rotary parts; no gradient, no quantisation.
 //!
 //! Knows the kernel interface and ndarray's product; it must not know streams, handles or device memory.
 
-use super::attention::Heads;
 use super::common::broadcast_positions;
+use super::rows::{Part, Side};
 use crate::failure::Refusal;
-use crate::kernel::{Call, Prepare, Work};
+use crate::kernel::{Arg, Call, Prepare, Work};
 use crate::tensor::Tensor;
+use ndarray::Array2;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnFusedInferAttentionScore", |call| attend(call, 17, 28)),
+    ("aclnnFusedInferAttentionScore", |call| {
+        attend(call, &Form::fused(17, 11))
+    }),
     ("aclnnFusedInferAttentionScoreV2", |call| {
-        attend(call, 24, 37)
+        attend(call, &Form::fused(24, 13))
+    }),
+    ("aclnnFusedInferAttentionScoreV3", |call| {
+        attend(call, &Form::fused(27, 13))
+    }),
+    ("aclnnFusedInferAttentionScoreV4", |call| {
+        attend(call, &Form::fused(29, 14))
+    }),
+    ("aclnnPromptFlashAttention", |call| {
+        attend(call, &Form::prompt(6, 6))
+    }),
+    ("aclnnPromptFlashAttentionV2", |call| {
+        attend(call, &Form::prompt(12, 7))
+    }),
+    ("aclnnPromptFlashAttentionV3", |call| {
+        attend(call, &Form::prompt(12, 8))
+    }),
+    ("aclnnIncreFlashAttention", |call| {
+        attend(call, &Form::incremental(6, None))
+    }),
+    ("aclnnIncreFlashAttentionV2", |call| {
+        attend(call, &Form::incremental(11, None))
+    }),
+    ("aclnnIncreFlashAttentionV3", |call| {
+        attend(call, &Form::incremental(14, Some(13)))
+    }),
+    ("aclnnIncreFlashAttentionV4", |call| {
+        attend(call, &Form::incremental(15, Some(13)))
     }),
 ];
+
+/// Where a function's parameters stand; query, key, value, shift and mask are the first five in all of them.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    query_lengths: Option<usize>,
+    key_lengths: Option<usize>,
+    /// Tensors that stand before the number of heads and have no emulated meaning, but for the next three.
+    extras: usize,
+    pages: Option<usize>,
+    /// The query's rotary part; the key's follows.
+    rope: Option<usize>,
+    /// Number of heads; the scale follows.
+    heads: usize,
+    /// Keys before, then after the diagonal.
+    band: Option<usize>,
+    layout: usize,
+    groups: usize,
+    sparse: Option<usize>,
+    page_size: Option<usize>,
+    with_sums: Option<usize>,
+    out: usize,
+}
+
+impl Form {
+    fn fused(heads: usize, attributes: usize) -> Form {
+        Form {
+            query_lengths: Some(5),
+            key_lengths: Some(6),
+            extras: 7,
+            pages: Some(14),
+            rope: (heads > 24).then_some(24),
+            heads,
+            band: Some(heads + 2),
+            layout: heads + 4,
+            groups: heads + 5,
+            sparse: Some(heads + 6),
+            page_size: Some(heads + 8),
+            with_sums: Some(heads + 10),
+            out: heads + attributes,
+        }
+    }
+
+    /// The first form gives one list of lengths for both sides.
+    fn prompt(heads: usize, attributes: usize) -> Form {
+        Form {
+            query_lengths: Some(5),
+            key_lengths: Some(if heads == 6 { 5 } else { 6 }),
+            extras: if heads == 6 { 6 } else { 7 },
+            pages: None,
+            rope: None,
+            heads,
+            band: Some(heads + 2),
+            layout: heads + 4,
+            groups: heads + 5,
+            sparse: (heads > 6).then_some(heads + 6),
+            page_size: None,
+            with_sums: None,
+            out: heads + attributes,
+        }
+    }
+
+    /// One query row for each sample; the lengths are those of the keys.
+    fn incremental(heads: usize, pages: Option<usize>) -> Form {
+        Form {
+            query_lengths: None,
+            key_lengths: Some(5),
+            extras: 6,
+            pages,
+            rope: None,
+            heads,
+            band: None,
+            layout: heads + 2,
+            groups: heads + 3,
+            sparse: None,
+            page_size: pages.map(|_| heads + 4),
+            with_sums: None,
+            out: if pages.is_some() {
+                heads + 6
+            } else {
+                heads + 4
+            },
+        }
+    }
+
+    /// Quantised inputs, paddings on the left, shared prefixes and sinks have no emulated kernel.
+    fn refuse_extras(&self, call: &Call) -> Result<(), Refusal> {
+        for index in self.extras..self.heads {
+            let rope = self
+                .rope
+                .is_some_and(|rope| index == rope || index == rope + 1);
+            if self.pages == Some(index) || rope {
+                continue;
+            }
+            if call
+                .optional_tensor(index)
+                .is_some_and(|tensor| !tensor.is_empty())
+            {
+                return Err(call.unsupported(format!(
+                    "parameter {index} is given: quantisation, paddings, prefixes and sinks are not emulated"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Which keys a query may see besides the mask: a diagonal, and how far before and after it.
 #[derive(Debug, Clone, Copy)]
@@ -26,68 +162,108 @@ struct Band {
 
 /// Everything that a run needs.
 struct Setup {
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    out: Heads,
+    q: Side,
+    k: Side,
+    v: Side,
+    out: Side,
     scale: f32,
     shift: Option<Tensor>,
     mask: Option<Tensor>,
     band: Option<Band>,
-    /// How many rows of each sample are real; all where nothing is said.
-    lengths: [Vec<usize>; 2],
 }
 
 impl Setup {
-    /// `first` is the position of the number of heads, after which the attributes follow.
-    fn new(call: &Call, first: usize, last: usize) -> Result<Setup, Refusal> {
-        refuse_quantised(call, first)?;
-        let (q, out) = (call.tensor(0)?, call.tensor(last)?);
-        let (k, v) = (only(call, 1)?, only(call, 2)?);
-        let heads = usize::try_from(call.int(first)?).unwrap_or(0);
-        let groups = match usize::try_from(call.int(first + 5)?).unwrap_or(0) {
+    fn new(call: &Call, form: &Form) -> Result<Setup, Refusal> {
+        form.refuse_extras(call)?;
+        let heads = usize::try_from(call.int(form.heads)?).unwrap_or(0);
+        let groups = match usize::try_from(call.int(form.groups)?).unwrap_or(0) {
             0 => heads,
             groups => groups,
         };
-        let layout = call.text(first + 4)?;
-        let (inner, outer) = match layout {
-            "BNSD_BSND" => ("BNSD", "BSND"),
-            other => (other, other),
+        let layout = call.text(form.layout)?;
+        let (inner, outer) = match layout.split_once('_') {
+            Some(pair) => pair,
+            None => (layout, layout),
         };
-        let q = Heads::new(call, q.shape(), inner, None, heads)?;
-        let k = Heads::new(call, k.shape(), inner, Some(q.width), groups)?;
-        let v_width = v.shape().get(2).filter(|_| inner == "BSH");
-        let v_width = v_width.map(|joint| joint / groups.max(1));
-        let v = Heads::new(call, v.shape(), inner, v_width, groups)?;
-        let target = Heads::new(call, out.shape(), outer, Some(v.width), heads)?;
-        let fits = (q.heads, k.heads, v.heads, target.heads) == (heads, groups, groups, heads)
-            && groups > 0
+        let rope = |index: usize| {
+            form.rope
+                .and_then(|rope| call.optional_tensor(rope + index))
+                .filter(|tensor| !tensor.is_empty())
+        };
+        let lengths = |index: Option<usize>| {
+            index
+                .and_then(|index| call.optional_ints(index))
+                .unwrap_or_default()
+        };
+        let query = [Some(vec![call.tensor(0)?]), rope(0).map(|rope| vec![rope])];
+        let q = Side::new(
+            call,
+            inner,
+            heads,
+            parts(query),
+            lengths(form.query_lengths),
+        )?;
+        let key = [Some(listed(call, 1)?), rope(1).map(|rope| vec![rope])];
+        let (k, v) = match pages(call, form)? {
+            Some((table, size)) => (
+                Side::paged(
+                    call,
+                    groups,
+                    parts(key),
+                    &table,
+                    size,
+                    lengths(form.key_lengths),
+                )?,
+                Side::paged(
+                    call,
+                    groups,
+                    vec![listed(call, 2)?],
+                    &table,
+                    size,
+                    lengths(form.key_lengths),
+                )?,
+            ),
+            None => (
+                Side::new(call, inner, groups, parts(key), lengths(form.key_lengths))?,
+                Side::new(
+                    call,
+                    inner,
+                    groups,
+                    vec![listed(call, 2)?],
+                    lengths(form.key_lengths),
+                )?,
+            ),
+        };
+        let out = vec![vec![call.tensor(form.out)?]];
+        let out = Side::new(call, outer, heads, out, lengths(form.query_lengths))?;
+        let fits = groups > 0
             && heads.is_multiple_of(groups)
-            && (k.batch, v.batch, target.batch) == (q.batch, q.batch, q.batch)
-            && (k.rows, k.width, target.rows, target.width) == (v.rows, q.width, q.rows, v.width);
+            && k.samples() == q.samples()
+            && (v.lengths(), v.samples()) == (k.lengths(), k.samples())
+            && (out.lengths(), out.width()) == (q.lengths(), v.width())
+            && k.width() == q.width();
         if !fits {
             return Err(call.invalid(format!(
-                "query {q:?}, key {k:?}, value {v:?} and output {target:?} do not fit"
+                "query {q:?}, key {k:?}, value {v:?} and output {out:?} do not fit"
             )));
         }
-        let mode = call.int(first + 6)?;
+        let mode = form.sparse.map_or(Ok(0), |sparse| call.int(sparse))?;
         let given = call.optional_tensor(4).filter(|mask| !mask.is_empty());
         let mut setup = Setup {
-            lengths: [
-                lengths(call, 5, q.batch, q.rows)?,
-                lengths(call, 6, q.batch, k.rows)?,
-            ],
             q,
             k,
             v,
-            out: target,
-            scale: call.float(first + 1)? as f32,
+            out,
+            scale: call.float(form.heads + 1)? as f32,
             shift: call.optional_tensor(3).filter(|shift| !shift.is_empty()),
             mask: None,
             band: None,
         };
-        let (before, after) = (call.int(first + 2)?, call.int(first + 3)?);
-        setup.set_mask(call, given, mode, before, after)?;
+        let band = match form.band {
+            Some(band) => Some((call.int(band)?, call.int(band + 1)?)),
+            None => None,
+        };
+        setup.set_mask(call, given, mode, band)?;
         if let Some(shift) = &setup.shift {
             setup.check_spread(call, "pseShift", shift)?;
         }
@@ -100,8 +276,7 @@ impl Setup {
         call: &Call,
         given: Option<Tensor>,
         mode: i64,
-        before: i64,
-        after: i64,
+        tokens: Option<(i64, i64)>,
     ) -> Result<(), Refusal> {
         const FAR: i64 = i64::MAX / 4;
         let band = |from_end, before: i64, after: i64| Band {
@@ -109,6 +284,7 @@ impl Setup {
             before: before.clamp(-FAR, FAR),
             after: after.clamp(-FAR, FAR),
         };
+        let (before, after) = tokens.unwrap_or((FAR, FAR));
         match (mode, given) {
             (0 | 1, None) => {}
             (0 | 1, Some(mask)) => {
@@ -128,25 +304,39 @@ impl Setup {
         Ok(())
     }
 
-    /// A mask or shift has the scores' shape, with 1 allowed for samples and heads; a mask may leave out heads or both.
+    /// The largest extents of a sample's scores.
+    fn extents(&self) -> [usize; 4] {
+        [
+            self.q.samples(),
+            self.q.heads(),
+            self.q.extent(),
+            self.k.extent(),
+        ]
+    }
+
+    /// A mask or shift has the scores' shape, with 1 allowed for samples and heads; a mask may leave out heads or both. It may
+    /// be larger than the scores.
     fn check_spread(&self, call: &Call, what: &str, tensor: &Tensor) -> Result<(), Refusal> {
         let [batch, heads, rows, columns] = self.spread(tensor);
-        let fits = (batch == 1 || batch == self.q.batch)
-            && (heads == 1 || heads == self.q.heads)
-            && (rows, columns) == (self.q.rows, self.k.rows);
+        let wanted = self.extents();
+        let fits = (batch == 1 || batch == wanted[0])
+            && (heads == 1 || heads == wanted[1])
+            && (rows == 1 || rows >= wanted[2])
+            && columns >= wanted[3];
         if fits {
             return Ok(());
         }
         Err(call.invalid(format!(
-            "{what} has shape {:?} for {} queries and {} keys",
-            tensor.shape(),
-            self.q.rows,
-            self.k.rows
+            "{what} has shape {:?}, wanted {wanted:?}",
+            tensor.shape()
         )))
     }
 
+    /// A mask of two dims counts rows and columns; where a query has one row, samples and columns.
     fn spread(&self, tensor: &Tensor) -> [usize; 4] {
+        let single = self.q.extent() == 1 && tensor.shape().first() == Some(&self.q.samples());
         match *tensor.shape() {
+            [batch, columns] if single => [batch, 1, 1, columns],
             [rows, columns] => [1, 1, rows, columns],
             [batch, rows, columns] => [batch, 1, rows, columns],
             [batch, heads, rows, columns] => [batch, heads, rows, columns],
@@ -154,130 +344,155 @@ impl Setup {
         }
     }
 
-    /// A tensor's values, and for each score in [B, N, Sq, Skv] order where its value lies.
-    fn spread_values(&self, tensor: &Tensor) -> (Vec<f32>, Vec<usize>) {
-        let scores = [self.q.batch, self.q.heads, self.q.rows, self.k.rows];
-        (
-            tensor.load_vec(),
-            broadcast_positions(&self.spread(tensor), &scores),
-        )
+    /// A tensor's values, and for each score in [B, N, Sq, Skv] order of the tensor's own extents where its value lies.
+    fn spread_values(&self, tensor: &Tensor) -> Spread {
+        let own = self.spread(tensor);
+        let [samples, heads, rows, _] = self.extents();
+        let whole = [samples, heads, own[2].max(rows), own[3]];
+        Spread {
+            values: tensor.load_vec(),
+            places: broadcast_positions(&own, &whole),
+            whole,
+        }
     }
 
     /// Whether the band hides a key; diagonals from the end count the real rows of the sample.
-    fn outside(&self, batch: usize, row: usize, column: usize) -> bool {
+    fn outside(&self, sample: usize, row: usize, column: usize) -> bool {
         let Some(band) = self.band else { return false };
-        let real = |side: usize| self.lengths[side][batch] as i64;
-        let corner = if band.from_end { real(1) - real(0) } else { 0 };
+        let real = |side: &Side| side.lengths()[sample] as i64;
+        let corner = if band.from_end {
+            real(&self.k) - real(&self.q)
+        } else {
+            0
+        };
         let distance = column as i64 - (row as i64 + corner);
         distance < -band.before || distance > band.after
     }
 }
 
-/// The only tensor of a list: keys and values of samples of their own in a list each are not emulated.
-fn only(call: &Call, index: usize) -> Result<Tensor, Refusal> {
-    match call.tensors(index)?.as_slice() {
-        [tensor] => Ok(tensor.clone()),
-        list => Err(call.unsupported(format!(
-            "parameter {index} lists {} tensors, emulated is one",
-            list.len()
-        ))),
+/// A mask's or shift's values for each score.
+struct Spread {
+    values: Vec<f32>,
+    places: Vec<usize>,
+    whole: [usize; 4],
+}
+
+impl Spread {
+    fn at(&self, [sample, head, row, column]: [usize; 4]) -> f32 {
+        let [_, heads, rows, columns] = self.whole;
+        self.values[self.places[((sample * heads + head) * rows + row) * columns + column]]
     }
 }
 
-/// Quantised inputs, pages, paddings on the left and shared prefixes have no emulated kernel.
-fn refuse_quantised(call: &Call, first: usize) -> Result<(), Refusal> {
-    for index in 7..first {
-        if call
-            .optional_tensor(index)
-            .is_some_and(|tensor| !tensor.is_empty())
-        {
-            return Err(call.unsupported(format!(
-                "parameter {index} is given: quantisation, pages, paddings and prefixes are not emulated"
-            )));
+/// Plain and rotary parts that are given.
+fn parts(given: [Option<Part>; 2]) -> Vec<Part> {
+    given.into_iter().flatten().collect()
+}
+
+/// A tensor, or a list with one for all samples or one for each.
+fn listed(call: &Call, index: usize) -> Result<Part, Refusal> {
+    match call.arg(index) {
+        Some(Arg::Tensor(_)) => Ok(vec![call.tensor(index)?]),
+        _ => call.tensors(index),
+    }
+}
+
+/// The table of pages and the rows of a page.
+fn pages(call: &Call, form: &Form) -> Result<Option<(Tensor, usize)>, Refusal> {
+    let table = form
+        .pages
+        .and_then(|pages| call.optional_tensor(pages))
+        .filter(|table| !table.is_empty());
+    match (table, form.page_size) {
+        (Some(table), Some(size)) => {
+            let size = call.int(size)?;
+            let size = usize::try_from(size)
+                .ok()
+                .filter(|&size| size > 0)
+                .ok_or_else(|| call.invalid(format!("blockSize is {size} with pages")))?;
+            Ok(Some((table, size)))
         }
+        _ => Ok(None),
     }
-    Ok(())
-}
-
-fn lengths(call: &Call, index: usize, batch: usize, rows: usize) -> Result<Vec<usize>, Refusal> {
-    let given = call.optional_ints(index).unwrap_or_default();
-    let all: Vec<usize> = match given {
-        [] => vec![rows; batch],
-        [one] => vec![usize::try_from(*one).unwrap_or(usize::MAX); batch],
-        list => list
-            .iter()
-            .map(|&length| usize::try_from(length).unwrap_or(usize::MAX))
-            .collect(),
-    };
-    if all.len() < batch || all.iter().take(batch).any(|&length| length > rows) {
-        return Err(call.invalid(format!(
-            "parameter {index} says lengths {given:?} for {batch} samples of {rows} rows"
-        )));
-    }
-    Ok(all)
 }
 
 /// `softmax(scale q kᵀ + shift) v` over the visible keys; a query that sees none gives 0.
-fn attend(call: &Call, first: usize, last: usize) -> Result<Work, Refusal> {
-    let setup = Setup::new(call, first, last)?;
-    let (q, k, v) = (call.tensor(0)?, only(call, 1)?, only(call, 2)?);
-    let out = call.tensor(last)?;
-    let with_sums = call.bool(first + 10)?;
-    let sums = call.optional_tensor(last + 1).filter(|_| with_sums);
+fn attend(call: &Call, form: &Form) -> Result<Work, Refusal> {
+    let setup = Setup::new(call, form)?;
+    let with_sums = match form.with_sums {
+        Some(index) => call.bool(index)?,
+        None => false,
+    };
+    let sums = match with_sums {
+        true => Some(call.tensor(form.out + 1)?),
+        false => None,
+    };
+    let packed = setup.q.is_packed();
     if let Some(sums) = &sums {
-        let shape = [setup.q.batch, setup.q.heads, setup.q.rows, 1];
+        let (rows, heads) = (setup.q.extent(), setup.q.heads());
+        let shape = match packed {
+            true => vec![setup.q.lengths().iter().sum(), heads, 1],
+            false => vec![setup.q.samples(), heads, rows, 1],
+        };
         call.expect_shape("softmaxLse", sums, &shape)?;
     }
     Ok(Work::new(move || {
-        let (q, k, v) = (
-            q.load_vec::<f32>(),
-            k.load_vec::<f32>(),
-            v.load_vec::<f32>(),
-        );
+        let (q, k, v) = (setup.q.load()?, setup.k.load()?, setup.v.load()?);
         let shift = setup.shift.as_ref().map(|shift| setup.spread_values(shift));
         let mask = setup.mask.as_ref().map(|mask| setup.spread_values(mask));
-        let mut result = vec![0f32; out.count()];
-        let mut logs = Vec::new();
-        let group = setup.q.heads / setup.k.heads;
-        for block in 0..setup.q.batch * setup.q.heads {
-            let (batch, head) = (block / setup.q.heads, block % setup.q.heads);
-            let keys = setup.k.gather(&k, batch, head / group);
-            let mut scores = setup.q.gather(&q, batch, head).dot(&keys.t());
-            for (row, mut line) in scores.outer_iter_mut().enumerate() {
-                for (column, score) in line.iter_mut().enumerate() {
-                    let at = (block * setup.q.rows + row) * setup.k.rows + column;
-                    let masked = |(values, places): &(Vec<f32>, Vec<usize>)| values[places[at]];
-                    let hidden = column >= setup.lengths[1][batch]
-                        || row >= setup.lengths[0][batch]
-                        || setup.outside(batch, row, column)
-                        || mask.as_ref().is_some_and(|mask| masked(mask) != 0.0);
-                    *score = if hidden {
-                        f32::NEG_INFINITY
-                    } else {
-                        *score * setup.scale + shift.as_ref().map_or(0.0, masked)
-                    };
-                }
-                let highest = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                if highest == f32::NEG_INFINITY {
-                    line.fill(0.0);
-                    logs.push(f32::INFINITY);
-                    continue;
-                }
-                line.mapv_inplace(|score| (score - highest).exp());
-                let sum = line.sum();
-                line.mapv_inplace(|share| share / sum);
-                logs.push(highest + sum.ln());
+        let mut result = setup.out.zeros();
+        let mut logs = vec![f32::INFINITY; sums.as_ref().map_or(0, Tensor::count)];
+        let (heads, group) = (setup.q.heads(), setup.q.heads() / setup.k.heads());
+        for (sample, head) in (0..setup.q.samples()).flat_map(|s| (0..heads).map(move |h| (s, h))) {
+            let keys = k.gather(&setup.k, sample, head / group)?;
+            let mut scores = q.gather(&setup.q, sample, head)?.dot(&keys.t());
+            for ((row, column), score) in scores.indexed_iter_mut() {
+                let at = [sample, head, row, column];
+                let hidden = setup.outside(sample, row, column)
+                    || mask.as_ref().is_some_and(|mask| mask.at(at) != 0.0);
+                *score = if hidden {
+                    f32::NEG_INFINITY
+                } else {
+                    *score * setup.scale + shift.as_ref().map_or(0.0, |shift| shift.at(at))
+                };
             }
-            let values = setup.v.gather(&v, batch, head / group);
+            for (row, log) in softmax(&mut scores).into_iter().enumerate() {
+                let place = match packed {
+                    true => (setup.q.start(sample) + row) * heads + head,
+                    false => (sample * heads + head) * setup.q.extent() + row,
+                };
+                if let Some(target) = logs.get_mut(place) {
+                    *target = log;
+                }
+            }
+            let values = v.gather(&setup.v, sample, head / group)?;
             setup
                 .out
-                .add(&mut result, batch, head, &scores.dot(&values));
+                .put(&mut result, sample, head, &scores.dot(&values))?;
         }
         if let Some(sums) = &sums {
             sums.store_slice(&logs)?;
         }
-        out.store_slice(&result)
+        setup.out.store(&result)
     }))
+}
+
+/// Turns each row into shares and gives the logarithms of the sums; a row that sees nothing becomes zeros.
+fn softmax(scores: &mut Array2<f32>) -> Vec<f32> {
+    scores
+        .outer_iter_mut()
+        .map(|mut line| {
+            let highest = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if highest == f32::NEG_INFINITY {
+                line.fill(0.0);
+                return f32::INFINITY;
+            }
+            line.mapv_inplace(|score| (score - highest).exp());
+            let sum = line.sum();
+            line.mapv_inplace(|share| share / sum);
+            highest + sum.ln()
+        })
+        .collect()
 }
 
 #[cfg(test)]

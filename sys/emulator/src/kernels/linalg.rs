@@ -12,6 +12,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnTriangularSolve", triangular_solve as Prepare),
     ("aclnnInverse", inverse as Prepare),
     ("aclnnLinalgCholesky", cholesky as Prepare),
+    ("aclnnGer", outer as Prepare),
 ];
 
 /// The side of the square matrices in the last two dims.
@@ -162,6 +163,34 @@ fn cholesky(call: &Call) -> Result<Work, Refusal> {
             }
         }
         out.store_slice(&result)
+    }))
+}
+
+/// out = self vec2ᵀ of two vectors.
+fn outer(call: &Call) -> Result<Work, Refusal> {
+    let (x, y, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    if x.rank() != 1 || y.rank() != 1 {
+        return Err(call.invalid(format!(
+            "{:?} and {:?} are not vectors",
+            x.shape(),
+            y.shape()
+        )));
+    }
+    call.expect_shape("out", &out, &[x.count(), y.count()])?;
+    if out.dtype().is_complex() {
+        return Err(call.unsupported("complex vectors"));
+    }
+    Ok(Work::new(move || {
+        if out.dtype().is_float() {
+            let (x, y) = (x.load_vec::<f64>(), y.load_vec::<f64>());
+            let products = x.iter().flat_map(|a| y.iter().map(move |b| a * b));
+            return out.store_slice(&products.collect::<Vec<f64>>());
+        }
+        let (x, y) = (x.load_vec::<i64>(), y.load_vec::<i64>());
+        let products = x
+            .iter()
+            .flat_map(|a| y.iter().map(move |b| a.wrapping_mul(*b)));
+        out.store_slice(&products.collect::<Vec<i64>>())
     }))
 }
 

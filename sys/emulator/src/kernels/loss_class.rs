@@ -20,6 +20,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
         "aclnnSoftmaxCrossEntropyWithLogits",
         cross_entropy_of_shares as Prepare,
     ),
+    ("aclnnMultilabelMarginLoss", multilabel_margin as Prepare),
 ];
 
 /// Per row: loss = -Σ label log softmax(x), backprop = softmax(x) - label.
@@ -52,6 +53,57 @@ fn cross_entropy_of_shares(call: &Call) -> Result<Work, Refusal> {
         }
         loss.store_slice(&losses)?;
         gradient.store_slice(&gradients)
+    }))
+}
+
+/// Σ max(0, 1 − x[label] + x[other]) / C over the labels before the first −1 and all classes that are not among them.
+fn multilabel_margin(call: &Call) -> Result<Work, Refusal> {
+    let (x, target) = (call.tensor(0)?, call.tensor(1)?);
+    let reduction = Reduction::of(call, 2)?;
+    let (out, flags) = (call.tensor(3)?, call.tensor(4)?);
+    call.expect_shape("target", &target, x.shape())?;
+    call.expect_shape("isTarget", &flags, x.shape())?;
+    let (batch, classes) = match *x.shape() {
+        [batch, classes] => (Some(batch), classes),
+        [classes] => (None, classes),
+        ref shape => return Err(call.invalid(format!("self has shape {shape:?}"))),
+    };
+    let wanted = if reduction == Reduction::None {
+        batch
+    } else {
+        None
+    };
+    call.expect_shape("out", &out, &wanted.map_or(vec![], |batch| vec![batch]))?;
+    if x.is_empty() {
+        return Err(call.invalid(format!("self has shape {:?}, which is empty", x.shape())));
+    }
+    Ok(Work::new(move || {
+        let (x, target) = (x.load_vec::<f32>(), target.load_vec::<i64>());
+        let mut losses = Vec::new();
+        let mut marks = vec![0f32; x.len()];
+        let rows = x.chunks(classes).zip(target.chunks(classes));
+        for ((x, target), marks) in rows.zip(marks.chunks_mut(classes)) {
+            let mut labels = Vec::new();
+            for &label in target.iter().take_while(|&&label| label >= 0) {
+                let label = checked_index("MultilabelMarginLoss", label, classes)?;
+                marks[label] = 1.0;
+                labels.push(label);
+            }
+            let mut loss = 0f32;
+            for &label in &labels {
+                for other in (0..classes).filter(|&other| marks[other] == 0.0) {
+                    loss += (1.0 - x[label] + x[other]).max(0.0);
+                }
+            }
+            losses.push(loss / classes as f32);
+        }
+        flags.store_slice(&marks)?;
+        let total: f32 = losses.iter().sum();
+        match reduction {
+            Reduction::None => out.store_slice(&losses),
+            Reduction::Sum => out.store_slice(&[total]),
+            Reduction::Mean => out.store_slice(&[total / losses.len() as f32]),
+        }
     }))
 }
 

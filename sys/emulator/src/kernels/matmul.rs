@@ -3,6 +3,7 @@
 //! Knows the kernel interface and ndarray's product; it must not know streams, handles or device memory.
 
 use super::common::{Arithmetic, by_class, expect_broadcast, load_broadcast};
+use super::weight_format::{is_blocked, unblocked};
 use crate::dtype::{Class, DType};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Family, Prepare, Scalar, Work};
@@ -88,6 +89,8 @@ struct Product {
     y: Tensor,
     precision: Precision,
     shape: Vec<usize>,
+    /// The second operand lies in blocks.
+    blocked: bool,
 }
 
 impl Product {
@@ -97,6 +100,7 @@ impl Product {
         let precision = Precision::of(call, mode, dtype)?;
         let shape = product_shape(call, x.shape(), y.shape())?;
         Ok(Product {
+            blocked: is_blocked(call, &y)?,
             x,
             y,
             precision,
@@ -105,8 +109,17 @@ impl Product {
     }
 
     fn run(&self) -> Result<Vec<f32>, Fault> {
-        let (x, y) = (self.operand(&self.x), self.operand(&self.y));
+        let (x, y) = (self.operand(&self.x), self.second());
         multiply(x.view(), y.view())
+    }
+
+    fn second(&self) -> CowArray<'_, f32, IxDyn> {
+        if !self.blocked {
+            return self.operand(&self.y);
+        }
+        let mut values = unblocked(&self.y);
+        self.precision.round(&mut values);
+        CowArray::from(values)
     }
 
     fn operand<'a>(&self, tensor: &'a Tensor) -> CowArray<'a, f32, IxDyn> {
@@ -121,7 +134,11 @@ impl Product {
 
 fn product_dtype(call: &Call, x: &Tensor, y: &Tensor) -> Result<DType, Refusal> {
     let (a, b) = (x.dtype(), y.dtype());
-    if a != b && (a == DType::Bf16 || b == DType::Bf16) && call.family() != Family::A950 {
+    let halves = matches!(
+        (a, b),
+        (DType::F16, DType::Bf16) | (DType::Bf16, DType::F16)
+    );
+    if halves && call.family() != Family::A950 {
         return Err(call.invalid(format!("{a} with {b} is not promoted")));
     }
     promote(a, b).ok_or_else(|| call.invalid(format!("{a} and {b} do not promote")))
@@ -292,13 +309,14 @@ fn gemm(call: &Call) -> Result<Work, Refusal> {
         alpha,
     };
     let product = Product {
+        blocked: is_blocked(call, &y)?,
         x,
         y,
         precision,
         shape,
     };
     Ok(Work::new(move || {
-        let (a, b) = (product.operand(&product.x), product.operand(&product.y));
+        let (a, b) = (product.operand(&product.x), product.second());
         let a = if flip_x { a.t() } else { a.view() };
         let b = if flip_y { b.t() } else { b.view() };
         addend.combine(multiply(a, b)?, &out)

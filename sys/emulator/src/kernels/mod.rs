@@ -9,8 +9,10 @@ mod activation_backward;
 mod advanced_index;
 mod arithmetic;
 mod attention;
+mod attention_varlen;
 #[cfg(test)]
 mod checks;
+mod chunks;
 mod common;
 mod comparison;
 mod convolution;
@@ -18,6 +20,7 @@ mod copying;
 mod creation;
 mod distance;
 mod dropout;
+mod einsum;
 mod element;
 mod embedding_bag;
 mod foreach;
@@ -28,12 +31,17 @@ mod grid;
 mod grouped_matmul;
 mod inference_attention;
 mod linalg;
+mod linalg_factor;
+mod linalg_svd;
 mod loss;
 mod loss_class;
+mod loss_sequence;
 mod matmul;
 mod moe;
 mod norm;
 mod norm_channel;
+mod norm_quant;
+mod norm_sync;
 mod optimizer;
 mod ordering;
 mod padding;
@@ -42,10 +50,13 @@ mod placement;
 mod pooling;
 mod quant;
 mod random;
+mod recurrent;
+mod recurrent_sequence;
 mod reduction;
 mod repetition;
 mod resize;
 mod rotary;
+mod rows;
 mod scan;
 mod scatter;
 mod selection;
@@ -54,6 +65,7 @@ mod ternary;
 #[cfg(test)]
 mod testing;
 mod unary;
+mod weight_format;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
@@ -76,11 +88,14 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     softmax::KERNELS,
     norm::KERNELS,
     norm_channel::KERNELS,
+    norm_sync::KERNELS,
+    norm_quant::KERNELS,
     gather::KERNELS,
     scatter::KERNELS,
     advanced_index::KERNELS,
     loss::KERNELS,
     loss_class::KERNELS,
+    loss_sequence::KERNELS,
     random::KERNELS,
     dropout::KERNELS,
     optimizer::KERNELS,
@@ -89,7 +104,9 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     pooling::KERNELS,
     resize::KERNELS,
     attention::KERNELS,
+    attention_varlen::KERNELS,
     inference_attention::KERNELS,
+    recurrent::KERNELS,
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,
@@ -99,4 +116,10 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     grid::KERNELS,
     patches::KERNELS,
     linalg::KERNELS,
+    linalg_factor::KERNELS,
+    linalg_svd::KERNELS,
+    recurrent_sequence::KERNELS,
+    einsum::KERNELS,
+    chunks::KERNELS,
+    weight_format::KERNELS,
 ];

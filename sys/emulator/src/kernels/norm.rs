@@ -36,7 +36,12 @@ pub(crate) fn moments(row: &[f32]) -> (f32, f32) {
 }
 
 /// A tensor as `rows` rows of `width` elements, where the trailing dims are those of `trailing`.
-fn rows_of(call: &Call, what: &str, x: &Tensor, trailing: &[usize]) -> Result<usize, Refusal> {
+pub(super) fn rows_of(
+    call: &Call,
+    what: &str,
+    x: &Tensor,
+    trailing: &[usize],
+) -> Result<usize, Refusal> {
     if trailing.is_empty() || !x.shape().ends_with(trailing) {
         return Err(call.invalid(format!(
             "{what} has shape {:?}, whose trailing dims are not {trailing:?}",
@@ -289,7 +294,7 @@ fn expect_rows(call: &Call, what: &str, tensor: &Tensor, rows: usize) -> Result<
 }
 
 /// x1 + scale x2 in f32, rounded to the dtype of `x1`.
-fn sum_of(x1: &Tensor, scale: f32, x2: &Tensor) -> Vec<f32> {
+pub(super) fn sum_of(x1: &Tensor, scale: f32, x2: &Tensor) -> Vec<f32> {
     let other = x2.load_vec::<f32>();
     let mut sum = x1.load_vec::<f32>();
     for (value, &b) in sum.iter_mut().zip(&other) {
@@ -464,7 +469,12 @@ fn deep_norm_grad(call: &Call) -> Result<Work, Refusal> {
 }
 
 /// y = x rstd γ with rstd = 1 / sqrt(mean x² + eps); γ is taken as 1 + γ where `shifted`.
-fn root_normalize(x: &[f32], gamma: &[f32], eps: f32, shifted: bool) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn root_normalize(
+    x: &[f32],
+    gamma: &[f32],
+    eps: f32,
+    shifted: bool,
+) -> (Vec<f32>, Vec<f32>) {
     let width = gamma.len();
     let mut y = Vec::with_capacity(x.len());
     let mut rstds = Vec::with_capacity(x.len() / width.max(1));
@@ -486,7 +496,11 @@ fn rms_norm(call: &Call) -> Result<Work, Refusal> {
     let (y, rstd) = (call.tensor(3)?, call.tensor(4)?);
     rows_of(call, "x", &x, gamma.shape())?;
     call.expect_shape("yOut", &y, x.shape())?;
-    call.expect_shape("rstdOut", &rstd, &statistics_shape(x.shape(), gamma.rank()))?;
+    // The manual wants 1 for each normalised dim; llama.cpp leaves these dims out, and CANN takes it.
+    let wanted = statistics_shape(x.shape(), gamma.rank());
+    if rstd.shape() != &wanted[..x.rank() - gamma.rank()] {
+        call.expect_shape("rstdOut", &rstd, &wanted)?;
+    }
     if x.is_empty() {
         return Ok(Work::nothing());
     }

@@ -20,7 +20,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
 ];
 
 /// The channel axis: 1, or the last where the format says so (NHWC, NDHWC).
-fn channels(call: &Call, x: &Tensor) -> Result<Lanes, Refusal> {
+pub(super) fn channels(call: &Call, x: &Tensor) -> Result<Lanes, Refusal> {
     if x.rank() < 2 {
         return Err(call.invalid(format!(
             "input has shape {:?}, wanted 2 to 8 dims",
@@ -36,7 +36,7 @@ fn channels(call: &Call, x: &Tensor) -> Result<Lanes, Refusal> {
 }
 
 /// Positions of the elements of one channel.
-fn positions(lanes: Lanes, channel: usize) -> impl Iterator<Item = usize> {
+pub(super) fn positions(lanes: Lanes, channel: usize) -> impl Iterator<Item = usize> {
     let block = lanes.length * lanes.inner;
     (0..lanes.outer).flat_map(move |outer| {
         let start = outer * block + channel * lanes.inner;
@@ -45,7 +45,7 @@ fn positions(lanes: Lanes, channel: usize) -> impl Iterator<Item = usize> {
 }
 
 /// An optional operand of one value per channel.
-fn per_channel(
+pub(super) fn per_channel(
     call: &Call,
     what: &str,
     index: usize,
@@ -58,7 +58,7 @@ fn per_channel(
     Ok(tensor)
 }
 
-fn values_or(tensor: &Option<Tensor>, count: usize, otherwise: f32) -> Vec<f32> {
+pub(super) fn values_or(tensor: &Option<Tensor>, count: usize, otherwise: f32) -> Vec<f32> {
     tensor
         .as_ref()
         .map_or_else(|| vec![otherwise; count], |tensor| tensor.load_vec())

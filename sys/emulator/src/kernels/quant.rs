@@ -23,7 +23,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
 ];
 
 /// Lowest and highest value of a quantised type.
-fn limits(call: &Call, dtype: DType) -> Result<(f32, f32), Refusal> {
+pub(super) fn limits(call: &Call, dtype: DType) -> Result<(f32, f32), Refusal> {
     match dtype {
         DType::I8 => Ok((-128.0, 127.0)),
         DType::I4 | DType::I32 => Ok((-8.0, 7.0)),
@@ -45,7 +45,7 @@ fn rounding(call: &Call, mode: &str) -> Result<fn(f32) -> f32, Refusal> {
 }
 
 /// Stores four-bit values: plainly, or eight to an i32 with the first in the lowest bits.
-fn store_small(out: &Tensor, values: &[i64]) -> Result<(), Fault> {
+pub(super) fn store_small(out: &Tensor, values: &[i64]) -> Result<(), Fault> {
     if out.dtype() != DType::I32 {
         return out.store_slice(values);
     }
@@ -74,7 +74,7 @@ fn load_small(x: &Tensor) -> Vec<f32> {
 }
 
 /// The shape of the small integers that a tensor holds.
-fn small_shape(x: &Tensor) -> Vec<usize> {
+pub(super) fn small_shape(x: &Tensor) -> Vec<usize> {
     let mut shape = x.shape().to_vec();
     if let Some(last) = shape.last_mut().filter(|_| x.dtype() == DType::I32) {
         *last *= 8;

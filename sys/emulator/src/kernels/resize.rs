@@ -46,6 +46,18 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnUpsampleBicubic2d", |call| {
         forward(call, Mode::Cubic, 2)
     }),
+    ("aclnnUpsampleBilinear2dAA", |call| {
+        forward(call, Mode::SmoothLinear, 2)
+    }),
+    ("aclnnUpsampleBicubic2dAA", |call| {
+        forward(call, Mode::SmoothCubic, 2)
+    }),
+    ("aclnnUpsampleBilinear2dAABackward", |call| {
+        backward(call, Mode::SmoothLinear, 2)
+    }),
+    ("aclnnUpsampleBicubic2dAAGrad", |call| {
+        backward(call, Mode::SmoothCubic, 2)
+    }),
     ("aclnnUpsampleNearest1dBackward", |call| {
         backward(call, Mode::Nearest, 1)
     }),
@@ -88,6 +100,9 @@ enum Mode {
     Exact,
     Linear,
     Cubic,
+    /// The kernel is as wide as the shrinking asks for.
+    SmoothLinear,
+    SmoothCubic,
 }
 
 /// For each output index its taps: input index and weight.
@@ -123,28 +138,54 @@ fn axis_taps(mode: Mode, input: usize, output: usize, align: bool, scale: Option
                     ]
                 }
                 Mode::Cubic => cubic_taps(center, last),
+                Mode::SmoothLinear => smooth_taps((index + 0.5) * ratio, ratio, input, 1.0, |x| {
+                    (1.0 - x).max(0.0)
+                }),
+                Mode::SmoothCubic => {
+                    smooth_taps((index + 0.5) * ratio, ratio, input, 2.0, |x| cubic(x, -0.5))
+                }
             }
         })
         .collect()
 }
 
+/// The cubic kernel at a distance.
+fn cubic(distance: f64, a: f64) -> f64 {
+    if distance <= 1.0 {
+        ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
+    } else if distance < 2.0 {
+        ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
+    } else {
+        0.0
+    }
+}
+
 /// Four taps of the cubic kernel with a = −3/4; taps beyond the edge repeat the edge.
 fn cubic_taps(center: f32, last: usize) -> Vec<(usize, f64)> {
-    const A: f64 = -0.75;
     let base = center.floor();
     let part = f64::from(center - base);
     (-1i64..=2)
         .map(|step| {
-            let distance = (part - step as f64).abs();
-            let weight = if distance <= 1.0 {
-                ((A + 2.0) * distance - (A + 3.0)) * distance * distance + 1.0
-            } else {
-                ((A * distance - 5.0 * A) * distance + 8.0 * A) * distance - 4.0 * A
-            };
             let at = (base as i64 + step).clamp(0, last as i64);
-            (at as usize, weight)
+            (at as usize, cubic((part - step as f64).abs(), -0.75))
         })
         .collect()
+}
+
+/// Taps of a kernel of `reach` to each side, stretched by the ratio where the axis shrinks, with weights that sum to 1.
+fn smooth_taps(
+    center: f32,
+    ratio: f32,
+    input: usize,
+    reach: f32,
+    kernel: impl Fn(f64) -> f64,
+) -> Vec<(usize, f64)> {
+    let stretch = ratio.max(1.0);
+    let from = (center - reach * stretch + 0.5).max(0.0) as usize;
+    let to = ((center + reach * stretch + 0.5).max(0.0) as usize).min(input);
+    let weight = |at: usize| kernel(f64::from(((at as f32 - center + 0.5) / stretch).abs()));
+    let total: f64 = (from..to).map(&weight).sum();
+    (from..to).map(|at| (at, weight(at) / total)).collect()
 }
 
 /// Taps of all axes of a resize from `input` to `output`, each as the flat offset and the product of the weights.

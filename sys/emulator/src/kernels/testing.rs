@@ -12,10 +12,12 @@ use std::sync::Arc;
 mod attention;
 mod index;
 mod loss;
+mod matrix;
 mod moe;
 mod norm;
 mod quant;
 mod random;
+mod sequence;
 mod spatial;
 mod update;
 

@@ -54,21 +54,6 @@ pub unsafe extern "C" fn HcclConfigGetInfo(_: HcclComm, _: HcclConfigType, _: u3
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGroupEnd() -> HcclResult {
-    absent("HcclGroupEnd", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGroupStart() -> HcclResult {
-    absent("HcclGroupStart", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn HcclGroupStatusGet(_: *mut bool) -> HcclResult {
-    absent("HcclGroupStatusGet", 5) as HcclResult
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclCreateGraphDumpOpt() -> *mut aclGraphDumpOption {
     absent("aclCreateGraphDumpOpt", 200001);
     core::ptr::null_mut()
@@ -538,11 +523,6 @@ pub unsafe extern "C" fn aclrtCheckMemType(_: *mut *mut core::ffi::c_void, _: u3
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtCmoAsync(_: *mut core::ffi::c_void, _: usize, _: aclrtCmoType, _: aclrtStream) -> aclError {
-    absent("aclrtCmoAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtCmoAsyncWithBarrier(_: *mut core::ffi::c_void, _: usize, _: aclrtCmoType, _: u32, _: aclrtStream) -> aclError {
     absent("aclrtCmoAsyncWithBarrier", 207000)
 }
@@ -625,22 +605,6 @@ pub unsafe extern "C" fn aclrtCreateLabelList(_: *mut aclrtLabel, _: usize, _: *
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtCreateNotify(_: *mut aclrtNotify, _: u64) -> aclError {
-    absent("aclrtCreateNotify", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtCreateStreamConfigHandle() -> *mut aclrtStreamConfigHandle {
-    absent("aclrtCreateStreamConfigHandle", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtCreateStreamV2(_: *mut aclrtStream, _: *const aclrtStreamConfigHandle) -> aclError {
-    absent("aclrtCreateStreamV2", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtCtxGetFloatOverflowAddr(_: *mut *mut core::ffi::c_void) -> aclError {
     absent("aclrtCtxGetFloatOverflowAddr", 207000)
 }
@@ -663,16 +627,6 @@ pub unsafe extern "C" fn aclrtDestroyLabel(_: aclrtLabel) -> aclError {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDestroyLabelList(_: aclrtLabelList) -> aclError {
     absent("aclrtDestroyLabelList", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDestroyNotify(_: aclrtNotify) -> aclError {
-    absent("aclrtDestroyNotify", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDestroyStreamConfigHandle(_: *mut aclrtStreamConfigHandle) -> aclError {
-    absent("aclrtDestroyStreamConfigHandle", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -776,18 +730,8 @@ pub unsafe extern "C" fn aclrtGetDeviceCapability(_: i32, _: aclrtDevFeatureType
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetDeviceResLimit(_: i32, _: aclrtDevResLimitType, _: *mut u32) -> aclError {
-    absent("aclrtGetDeviceResLimit", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetDevicesTopo(_: u32, _: u32, _: *mut u64) -> aclError {
     absent("aclrtGetDevicesTopo", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetErrorVerbose(_: i32, _: *mut aclrtErrorInfo) -> aclError {
-    absent("aclrtGetErrorVerbose", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -851,18 +795,8 @@ pub unsafe extern "C" fn aclrtGetLogicDevIdByUserDevId(_: i32, _: *mut i32) -> a
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetMemUceInfo(_: i32, _: *mut aclrtMemUceInfo, _: usize, _: *mut usize) -> aclError {
-    absent("aclrtGetMemUceInfo", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetMemcpyDescSize(_: aclrtMemcpyKind, _: *mut usize) -> aclError {
     absent("aclrtGetMemcpyDescSize", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetNotifyId(_: aclrtNotify, _: *mut u32) -> aclError {
-    absent("aclrtGetNotifyId", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -886,18 +820,8 @@ pub unsafe extern "C" fn aclrtGetPhyDevIdByUserDevId(_: i32, _: *mut i32) -> acl
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetResInCurrentThread(_: aclrtDevResLimitType, _: *mut u32) -> aclError {
-    absent("aclrtGetResInCurrentThread", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetStreamAttribute(_: aclrtStream, _: aclrtStreamAttr, _: *mut aclrtStreamAttrValue) -> aclError {
     absent("aclrtGetStreamAttribute", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetStreamResLimit(_: aclrtStream, _: aclrtDevResLimitType, _: *mut u32) -> aclError {
-    absent("aclrtGetStreamResLimit", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1186,11 +1110,6 @@ pub unsafe extern "C" fn aclrtMemSetPidToShareableHandleV2(_: *mut core::ffi::c_
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemUceRepair(_: i32, _: *mut aclrtMemUceInfo, _: usize) -> aclError {
-    absent("aclrtMemUceRepair", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyAsyncWithDesc(_: *mut core::ffi::c_void, _: aclrtMemcpyKind, _: aclrtStream) -> aclError {
     absent("aclrtMemcpyAsyncWithDesc", 207000)
 }
@@ -1198,16 +1117,6 @@ pub unsafe extern "C" fn aclrtMemcpyAsyncWithDesc(_: *mut core::ffi::c_void, _: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyAsyncWithOffset(_: *mut *mut core::ffi::c_void, _: usize, _: usize, _: *mut *const core::ffi::c_void, _: usize, _: usize, _: aclrtMemcpyKind, _: aclrtStream) -> aclError {
     absent("aclrtMemcpyAsyncWithOffset", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyBatch(_: *mut *mut core::ffi::c_void, _: *mut usize, _: *mut *mut core::ffi::c_void, _: *mut usize, _: usize, _: *mut aclrtMemcpyBatchAttr, _: *mut usize, _: usize, _: *mut usize) -> aclError {
-    absent("aclrtMemcpyBatch", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyBatchAsync(_: *mut *mut core::ffi::c_void, _: *mut usize, _: *mut *mut core::ffi::c_void, _: *mut usize, _: usize, _: *mut aclrtMemcpyBatchAttr, _: *mut usize, _: usize, _: *mut usize, _: aclrtStream) -> aclError {
-    absent("aclrtMemcpyBatchAsync", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1248,11 +1157,6 @@ pub unsafe extern "C" fn aclrtMemsetD32(_: *mut core::ffi::c_void, _: usize, _: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemsetD32Async(_: *mut core::ffi::c_void, _: usize, _: u32, _: usize, _: aclrtStream) -> aclError {
     absent("aclrtMemsetD32Async", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNotifyBatchReset(_: *mut aclrtNotify, _: usize) -> aclError {
-    absent("aclrtNotifyBatchReset", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1311,11 +1215,6 @@ pub unsafe extern "C" fn aclrtRecordEventWithFlag(_: aclrtEvent, _: aclrtStream,
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtRecordNotify(_: aclrtNotify, _: aclrtStream) -> aclError {
-    absent("aclrtRecordNotify", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtReduceAsync(_: *mut core::ffi::c_void, _: *const core::ffi::c_void, _: u64, _: aclrtReduceKind, _: aclDataType, _: aclrtStream, _: *mut core::ffi::c_void) -> aclError {
     absent("aclrtReduceAsync", 207000)
 }
@@ -1336,28 +1235,13 @@ pub unsafe extern "C" fn aclrtRegisterCpuFunc(_: aclrtBinHandle, _: *const core:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtRepairError(_: i32, _: *const aclrtErrorInfo) -> aclError {
-    absent("aclrtRepairError", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtReserveMemAddressNoUCMemory(_: *mut *mut core::ffi::c_void, _: usize, _: usize, _: *mut core::ffi::c_void, _: u64) -> aclError {
     absent("aclrtReserveMemAddressNoUCMemory", 207000)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtResetDeviceResLimit(_: i32) -> aclError {
-    absent("aclrtResetDeviceResLimit", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtResetFloatOverflowStatus(_: aclrtStream) -> aclError {
     absent("aclrtResetFloatOverflowStatus", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtResetStreamResLimit(_: aclrtStream) -> aclError {
-    absent("aclrtResetStreamResLimit", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1368,11 +1252,6 @@ pub unsafe extern "C" fn aclrtSetBufDataLen(_: aclrtMbuf, _: usize) -> aclError 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetBufUserData(_: aclrtMbuf, _: *const core::ffi::c_void, _: usize, _: usize) -> aclError {
     absent("aclrtSetBufUserData", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetDeviceResLimit(_: i32, _: aclrtDevResLimitType, _: u32) -> aclError {
-    absent("aclrtSetDeviceResLimit", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1393,21 +1272,6 @@ pub unsafe extern "C" fn aclrtSetLabel(_: aclrtLabel, _: aclrtStream) -> aclErro
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetMemcpyDesc(_: *mut core::ffi::c_void, _: aclrtMemcpyKind, _: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: usize, _: *mut core::ffi::c_void) -> aclError {
     absent("aclrtSetMemcpyDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetStreamAttribute(_: aclrtStream, _: aclrtStreamAttr, _: *mut aclrtStreamAttrValue) -> aclError {
-    absent("aclrtSetStreamAttribute", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetStreamConfigOpt(_: *mut aclrtStreamConfigHandle, _: aclrtStreamConfigAttr, _: *const core::ffi::c_void, _: usize) -> aclError {
-    absent("aclrtSetStreamConfigOpt", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetStreamResLimit(_: aclrtStream, _: aclrtDevResLimitType, _: u32) -> aclError {
-    absent("aclrtSetStreamResLimit", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1473,29 +1337,4 @@ pub unsafe extern "C" fn aclrtTaskUpdateAsync(_: aclrtStream, _: u32, _: *mut ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtUnSubscribeHostFunc(_: u64, _: aclrtStream) -> aclError {
     absent("aclrtUnSubscribeHostFunc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtUnuseStreamResInCurrentThread(_: aclrtStream) -> aclError {
-    absent("aclrtUnuseStreamResInCurrentThread", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtUseStreamResInCurrentThread(_: aclrtStream) -> aclError {
-    absent("aclrtUseStreamResInCurrentThread", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtValueWait(_: *mut core::ffi::c_void, _: u64, _: u32, _: aclrtStream) -> aclError {
-    absent("aclrtValueWait", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtValueWrite(_: *mut core::ffi::c_void, _: u64, _: u32, _: aclrtStream) -> aclError {
-    absent("aclrtValueWrite", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtWaitAndResetNotify(_: aclrtNotify, _: aclrtStream, _: u32) -> aclError {
-    absent("aclrtWaitAndResetNotify", 207000)
 }

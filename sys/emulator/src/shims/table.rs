@@ -48,6 +48,9 @@ const _: <f::HcclGetErrorString as Function>::Pointer = e::communicator::HcclGet
 const _: <f::HcclGetRankId as Function>::Pointer = e::communicator::HcclGetRankId;
 const _: <f::HcclGetRankSize as Function>::Pointer = e::communicator::HcclGetRankSize;
 const _: <f::HcclGetRootInfo as Function>::Pointer = e::communicator::HcclGetRootInfo;
+const _: <f::HcclGroupEnd as Function>::Pointer = e::group::HcclGroupEnd;
+const _: <f::HcclGroupStart as Function>::Pointer = e::group::HcclGroupStart;
+const _: <f::HcclGroupStatusGet as Function>::Pointer = e::group::HcclGroupStatusGet;
 const _: <f::HcclRecv as Function>::Pointer = e::collective::HcclRecv;
 const _: <f::HcclReduce as Function>::Pointer = e::collective::HcclReduce;
 const _: <f::HcclReduceScatter as Function>::Pointer = e::collective::HcclReduceScatter;
@@ -200,18 +203,24 @@ const _: <f::aclprofSetStampTraceMessage as Function>::Pointer = e::profile::acl
 const _: <f::aclprofStart as Function>::Pointer = e::profile::aclprofStart;
 const _: <f::aclprofStop as Function>::Pointer = e::profile::aclprofStop;
 const _: <f::aclrtCheckArchCompatibility as Function>::Pointer = e::system::aclrtCheckArchCompatibility;
+const _: <f::aclrtCmoAsync as Function>::Pointer = e::limits::aclrtCmoAsync;
 const _: <f::aclrtCreateContext as Function>::Pointer = e::device::aclrtCreateContext;
 const _: <f::aclrtCreateEvent as Function>::Pointer = e::event::aclrtCreateEvent;
 const _: <f::aclrtCreateEventExWithFlag as Function>::Pointer = e::event::aclrtCreateEventExWithFlag;
 const _: <f::aclrtCreateEventWithFlag as Function>::Pointer = e::event::aclrtCreateEventWithFlag;
+const _: <f::aclrtCreateNotify as Function>::Pointer = e::notify::aclrtCreateNotify;
 const _: <f::aclrtCreateStream as Function>::Pointer = e::stream::aclrtCreateStream;
+const _: <f::aclrtCreateStreamConfigHandle as Function>::Pointer = e::stream_config::aclrtCreateStreamConfigHandle;
+const _: <f::aclrtCreateStreamV2 as Function>::Pointer = e::stream_config::aclrtCreateStreamV2;
 const _: <f::aclrtCreateStreamWithConfig as Function>::Pointer = e::stream::aclrtCreateStreamWithConfig;
 const _: <f::aclrtCtxGetCurrentDefaultStream as Function>::Pointer = e::device::aclrtCtxGetCurrentDefaultStream;
 const _: <f::aclrtCtxGetSysParamOpt as Function>::Pointer = e::device::aclrtCtxGetSysParamOpt;
 const _: <f::aclrtCtxSetSysParamOpt as Function>::Pointer = e::device::aclrtCtxSetSysParamOpt;
 const _: <f::aclrtDestroyContext as Function>::Pointer = e::device::aclrtDestroyContext;
 const _: <f::aclrtDestroyEvent as Function>::Pointer = e::event::aclrtDestroyEvent;
+const _: <f::aclrtDestroyNotify as Function>::Pointer = e::notify::aclrtDestroyNotify;
 const _: <f::aclrtDestroyStream as Function>::Pointer = e::stream::aclrtDestroyStream;
+const _: <f::aclrtDestroyStreamConfigHandle as Function>::Pointer = e::stream_config::aclrtDestroyStreamConfigHandle;
 const _: <f::aclrtDestroyStreamForce as Function>::Pointer = e::stream::aclrtDestroyStreamForce;
 const _: <f::aclrtDeviceCanAccessPeer as Function>::Pointer = e::device::aclrtDeviceCanAccessPeer;
 const _: <f::aclrtDeviceDisablePeerAccess as Function>::Pointer = e::device::aclrtDeviceDisablePeerAccess;
@@ -235,21 +244,27 @@ const _: <f::aclrtGetDevice as Function>::Pointer = e::device::aclrtGetDevice;
 const _: <f::aclrtGetDeviceCount as Function>::Pointer = e::device::aclrtGetDeviceCount;
 const _: <f::aclrtGetDeviceIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetDeviceIdFromExceptionInfo;
 const _: <f::aclrtGetDeviceInfo as Function>::Pointer = e::system::aclrtGetDeviceInfo;
+const _: <f::aclrtGetDeviceResLimit as Function>::Pointer = e::limits::aclrtGetDeviceResLimit;
 const _: <f::aclrtGetDeviceSatMode as Function>::Pointer = e::device::aclrtGetDeviceSatMode;
 const _: <f::aclrtGetDeviceUtilizationRate as Function>::Pointer = e::system::aclrtGetDeviceUtilizationRate;
 const _: <f::aclrtGetErrorCodeFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetErrorCodeFromExceptionInfo;
+const _: <f::aclrtGetErrorVerbose as Function>::Pointer = e::limits::aclrtGetErrorVerbose;
 const _: <f::aclrtGetEventAvailNum as Function>::Pointer = e::event::aclrtGetEventAvailNum;
 const _: <f::aclrtGetEventId as Function>::Pointer = e::event::aclrtGetEventId;
 const _: <f::aclrtGetLastError as Function>::Pointer = e::init::aclrtGetLastError;
 const _: <f::aclrtGetMemInfo as Function>::Pointer = e::memory::aclrtGetMemInfo;
+const _: <f::aclrtGetMemUceInfo as Function>::Pointer = e::limits::aclrtGetMemUceInfo;
 const _: <f::aclrtGetMemUsageInfo as Function>::Pointer = e::memory::aclrtGetMemUsageInfo;
+const _: <f::aclrtGetNotifyId as Function>::Pointer = e::notify::aclrtGetNotifyId;
 const _: <f::aclrtGetOverflowStatus as Function>::Pointer = e::copy::aclrtGetOverflowStatus;
 const _: <f::aclrtGetPrimaryCtxState as Function>::Pointer = e::device::aclrtGetPrimaryCtxState;
+const _: <f::aclrtGetResInCurrentThread as Function>::Pointer = e::limits::aclrtGetResInCurrentThread;
 const _: <f::aclrtGetRunMode as Function>::Pointer = e::system::aclrtGetRunMode;
 const _: <f::aclrtGetSocName as Function>::Pointer = e::system::aclrtGetSocName;
 const _: <f::aclrtGetStreamAvailableNum as Function>::Pointer = e::stream::aclrtGetStreamAvailableNum;
 const _: <f::aclrtGetStreamIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetStreamIdFromExceptionInfo;
 const _: <f::aclrtGetStreamOverflowSwitch as Function>::Pointer = e::stream::aclrtGetStreamOverflowSwitch;
+const _: <f::aclrtGetStreamResLimit as Function>::Pointer = e::limits::aclrtGetStreamResLimit;
 const _: <f::aclrtGetSysParamOpt as Function>::Pointer = e::device::aclrtGetSysParamOpt;
 const _: <f::aclrtGetTaskIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetTaskIdFromExceptionInfo;
 const _: <f::aclrtGetThreadIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetThreadIdFromExceptionInfo;
@@ -273,13 +288,17 @@ const _: <f::aclrtMemFlush as Function>::Pointer = e::memory::aclrtMemFlush;
 const _: <f::aclrtMemGetAddressRange as Function>::Pointer = e::memory::aclrtMemGetAddressRange;
 const _: <f::aclrtMemGetAllocationGranularity as Function>::Pointer = e::virtual_memory::aclrtMemGetAllocationGranularity;
 const _: <f::aclrtMemInvalidate as Function>::Pointer = e::memory::aclrtMemInvalidate;
+const _: <f::aclrtMemUceRepair as Function>::Pointer = e::limits::aclrtMemUceRepair;
 const _: <f::aclrtMemcpy as Function>::Pointer = e::copy::aclrtMemcpy;
 const _: <f::aclrtMemcpy2d as Function>::Pointer = e::copy::aclrtMemcpy2d;
 const _: <f::aclrtMemcpy2dAsync as Function>::Pointer = e::copy::aclrtMemcpy2dAsync;
 const _: <f::aclrtMemcpyAsync as Function>::Pointer = e::copy::aclrtMemcpyAsync;
 const _: <f::aclrtMemcpyAsyncWithCondition as Function>::Pointer = e::copy::aclrtMemcpyAsyncWithCondition;
+const _: <f::aclrtMemcpyBatch as Function>::Pointer = e::copy_batch::aclrtMemcpyBatch;
+const _: <f::aclrtMemcpyBatchAsync as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchAsync;
 const _: <f::aclrtMemset as Function>::Pointer = e::copy::aclrtMemset;
 const _: <f::aclrtMemsetAsync as Function>::Pointer = e::copy::aclrtMemsetAsync;
+const _: <f::aclrtNotifyBatchReset as Function>::Pointer = e::notify::aclrtNotifyBatchReset;
 const _: <f::aclrtPeekAtLastError as Function>::Pointer = e::init::aclrtPeekAtLastError;
 const _: <f::aclrtPointerGetAttributes as Function>::Pointer = e::memory::aclrtPointerGetAttributes;
 const _: <f::aclrtProcessReport as Function>::Pointer = e::stream::aclrtProcessReport;
@@ -288,22 +307,30 @@ const _: <f::aclrtQueryEvent as Function>::Pointer = e::event::aclrtQueryEvent;
 const _: <f::aclrtQueryEventStatus as Function>::Pointer = e::event::aclrtQueryEventStatus;
 const _: <f::aclrtQueryEventWaitStatus as Function>::Pointer = e::event::aclrtQueryEventWaitStatus;
 const _: <f::aclrtRecordEvent as Function>::Pointer = e::event::aclrtRecordEvent;
+const _: <f::aclrtRecordNotify as Function>::Pointer = e::notify::aclrtRecordNotify;
 const _: <f::aclrtReleaseMemAddress as Function>::Pointer = e::virtual_memory::aclrtReleaseMemAddress;
+const _: <f::aclrtRepairError as Function>::Pointer = e::limits::aclrtRepairError;
 const _: <f::aclrtReserveMemAddress as Function>::Pointer = e::virtual_memory::aclrtReserveMemAddress;
 const _: <f::aclrtResetDevice as Function>::Pointer = e::device::aclrtResetDevice;
 const _: <f::aclrtResetDeviceForce as Function>::Pointer = e::device::aclrtResetDeviceForce;
+const _: <f::aclrtResetDeviceResLimit as Function>::Pointer = e::limits::aclrtResetDeviceResLimit;
 const _: <f::aclrtResetEvent as Function>::Pointer = e::event::aclrtResetEvent;
 const _: <f::aclrtResetOverflowStatus as Function>::Pointer = e::copy::aclrtResetOverflowStatus;
+const _: <f::aclrtResetStreamResLimit as Function>::Pointer = e::limits::aclrtResetStreamResLimit;
 const _: <f::aclrtSetCurrentContext as Function>::Pointer = e::device::aclrtSetCurrentContext;
 const _: <f::aclrtSetDevice as Function>::Pointer = e::device::aclrtSetDevice;
+const _: <f::aclrtSetDeviceResLimit as Function>::Pointer = e::limits::aclrtSetDeviceResLimit;
 const _: <f::aclrtSetDeviceSatMode as Function>::Pointer = e::device::aclrtSetDeviceSatMode;
 const _: <f::aclrtSetExceptionInfoCallback as Function>::Pointer = e::stream::aclrtSetExceptionInfoCallback;
 const _: <f::aclrtSetOpExecuteTimeOut as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOut;
 const _: <f::aclrtSetOpExecuteTimeOutV2 as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOutV2;
 const _: <f::aclrtSetOpExecuteTimeOutWithMs as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOutWithMs;
 const _: <f::aclrtSetOpWaitTimeout as Function>::Pointer = e::system::aclrtSetOpWaitTimeout;
+const _: <f::aclrtSetStreamAttribute as Function>::Pointer = e::stream_config::aclrtSetStreamAttribute;
+const _: <f::aclrtSetStreamConfigOpt as Function>::Pointer = e::stream_config::aclrtSetStreamConfigOpt;
 const _: <f::aclrtSetStreamFailureMode as Function>::Pointer = e::stream::aclrtSetStreamFailureMode;
 const _: <f::aclrtSetStreamOverflowSwitch as Function>::Pointer = e::stream::aclrtSetStreamOverflowSwitch;
+const _: <f::aclrtSetStreamResLimit as Function>::Pointer = e::limits::aclrtSetStreamResLimit;
 const _: <f::aclrtSetSysParamOpt as Function>::Pointer = e::device::aclrtSetSysParamOpt;
 const _: <f::aclrtSetTsDevice as Function>::Pointer = e::system::aclrtSetTsDevice;
 const _: <f::aclrtStreamAbort as Function>::Pointer = e::stream::aclrtStreamAbort;
@@ -322,6 +349,11 @@ const _: <f::aclrtSynchronizeStream as Function>::Pointer = e::stream::aclrtSync
 const _: <f::aclrtSynchronizeStreamWithTimeout as Function>::Pointer = e::stream::aclrtSynchronizeStreamWithTimeout;
 const _: <f::aclrtUnSubscribeReport as Function>::Pointer = e::stream::aclrtUnSubscribeReport;
 const _: <f::aclrtUnmapMem as Function>::Pointer = e::virtual_memory::aclrtUnmapMem;
+const _: <f::aclrtUnuseStreamResInCurrentThread as Function>::Pointer = e::limits::aclrtUnuseStreamResInCurrentThread;
+const _: <f::aclrtUseStreamResInCurrentThread as Function>::Pointer = e::limits::aclrtUseStreamResInCurrentThread;
+const _: <f::aclrtValueWait as Function>::Pointer = e::notify::aclrtValueWait;
+const _: <f::aclrtValueWrite as Function>::Pointer = e::notify::aclrtValueWrite;
+const _: <f::aclrtWaitAndResetNotify as Function>::Pointer = e::notify::aclrtWaitAndResetNotify;
 const _: <f::aclsysGetCANNVersion as Function>::Pointer = e::system::aclsysGetCANNVersion;
 const _: <f::aclsysGetVersionNum as Function>::Pointer = e::system::aclsysGetVersionNum;
 const _: <f::aclsysGetVersionStr as Function>::Pointer = e::system::aclsysGetVersionStr;
@@ -374,9 +406,9 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"HcclGetRankId", Symbol(e::communicator::HcclGetRankId as *const ())),
     (c"HcclGetRankSize", Symbol(e::communicator::HcclGetRankSize as *const ())),
     (c"HcclGetRootInfo", Symbol(e::communicator::HcclGetRootInfo as *const ())),
-    (c"HcclGroupEnd", Symbol(absent::HcclGroupEnd as *const ())),
-    (c"HcclGroupStart", Symbol(absent::HcclGroupStart as *const ())),
-    (c"HcclGroupStatusGet", Symbol(absent::HcclGroupStatusGet as *const ())),
+    (c"HcclGroupEnd", Symbol(e::group::HcclGroupEnd as *const ())),
+    (c"HcclGroupStart", Symbol(e::group::HcclGroupStart as *const ())),
+    (c"HcclGroupStatusGet", Symbol(e::group::HcclGroupStatusGet as *const ())),
     (c"HcclRecv", Symbol(e::collective::HcclRecv as *const ())),
     (c"HcclReduce", Symbol(e::collective::HcclReduce as *const ())),
     (c"HcclReduceScatter", Symbol(e::collective::HcclReduceScatter as *const ())),
@@ -2633,7 +2665,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtCacheLastTaskOpInfo", Symbol(absent::aclrtCacheLastTaskOpInfo as *const ())),
     (c"aclrtCheckArchCompatibility", Symbol(e::system::aclrtCheckArchCompatibility as *const ())),
     (c"aclrtCheckMemType", Symbol(absent::aclrtCheckMemType as *const ())),
-    (c"aclrtCmoAsync", Symbol(absent::aclrtCmoAsync as *const ())),
+    (c"aclrtCmoAsync", Symbol(e::limits::aclrtCmoAsync as *const ())),
     (c"aclrtCmoAsyncWithBarrier", Symbol(absent::aclrtCmoAsyncWithBarrier as *const ())),
     (c"aclrtCmoAsyncWithDesc", Symbol(absent::aclrtCmoAsyncWithDesc as *const ())),
     (c"aclrtCmoGetDescSize", Symbol(absent::aclrtCmoGetDescSize as *const ())),
@@ -2654,10 +2686,10 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtCreateGroupInfo", Symbol(absent::aclrtCreateGroupInfo as *const ())),
     (c"aclrtCreateLabel", Symbol(absent::aclrtCreateLabel as *const ())),
     (c"aclrtCreateLabelList", Symbol(absent::aclrtCreateLabelList as *const ())),
-    (c"aclrtCreateNotify", Symbol(absent::aclrtCreateNotify as *const ())),
+    (c"aclrtCreateNotify", Symbol(e::notify::aclrtCreateNotify as *const ())),
     (c"aclrtCreateStream", Symbol(e::stream::aclrtCreateStream as *const ())),
-    (c"aclrtCreateStreamConfigHandle", Symbol(absent::aclrtCreateStreamConfigHandle as *const ())),
-    (c"aclrtCreateStreamV2", Symbol(absent::aclrtCreateStreamV2 as *const ())),
+    (c"aclrtCreateStreamConfigHandle", Symbol(e::stream_config::aclrtCreateStreamConfigHandle as *const ())),
+    (c"aclrtCreateStreamV2", Symbol(e::stream_config::aclrtCreateStreamV2 as *const ())),
     (c"aclrtCreateStreamWithConfig", Symbol(e::stream::aclrtCreateStreamWithConfig as *const ())),
     (c"aclrtCtxGetCurrentDefaultStream", Symbol(e::device::aclrtCtxGetCurrentDefaultStream as *const ())),
     (c"aclrtCtxGetFloatOverflowAddr", Symbol(absent::aclrtCtxGetFloatOverflowAddr as *const ())),
@@ -2669,9 +2701,9 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtDestroyGroupInfo", Symbol(absent::aclrtDestroyGroupInfo as *const ())),
     (c"aclrtDestroyLabel", Symbol(absent::aclrtDestroyLabel as *const ())),
     (c"aclrtDestroyLabelList", Symbol(absent::aclrtDestroyLabelList as *const ())),
-    (c"aclrtDestroyNotify", Symbol(absent::aclrtDestroyNotify as *const ())),
+    (c"aclrtDestroyNotify", Symbol(e::notify::aclrtDestroyNotify as *const ())),
     (c"aclrtDestroyStream", Symbol(e::stream::aclrtDestroyStream as *const ())),
-    (c"aclrtDestroyStreamConfigHandle", Symbol(absent::aclrtDestroyStreamConfigHandle as *const ())),
+    (c"aclrtDestroyStreamConfigHandle", Symbol(e::stream_config::aclrtDestroyStreamConfigHandle as *const ())),
     (c"aclrtDestroyStreamForce", Symbol(e::stream::aclrtDestroyStreamForce as *const ())),
     (c"aclrtDeviceCanAccessPeer", Symbol(e::device::aclrtDeviceCanAccessPeer as *const ())),
     (c"aclrtDeviceDisablePeerAccess", Symbol(e::device::aclrtDeviceDisablePeerAccess as *const ())),
@@ -2715,12 +2747,12 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetDeviceCount", Symbol(e::device::aclrtGetDeviceCount as *const ())),
     (c"aclrtGetDeviceIdFromExceptionInfo", Symbol(e::stream::aclrtGetDeviceIdFromExceptionInfo as *const ())),
     (c"aclrtGetDeviceInfo", Symbol(e::system::aclrtGetDeviceInfo as *const ())),
-    (c"aclrtGetDeviceResLimit", Symbol(absent::aclrtGetDeviceResLimit as *const ())),
+    (c"aclrtGetDeviceResLimit", Symbol(e::limits::aclrtGetDeviceResLimit as *const ())),
     (c"aclrtGetDeviceSatMode", Symbol(e::device::aclrtGetDeviceSatMode as *const ())),
     (c"aclrtGetDeviceUtilizationRate", Symbol(e::system::aclrtGetDeviceUtilizationRate as *const ())),
     (c"aclrtGetDevicesTopo", Symbol(absent::aclrtGetDevicesTopo as *const ())),
     (c"aclrtGetErrorCodeFromExceptionInfo", Symbol(e::stream::aclrtGetErrorCodeFromExceptionInfo as *const ())),
-    (c"aclrtGetErrorVerbose", Symbol(absent::aclrtGetErrorVerbose as *const ())),
+    (c"aclrtGetErrorVerbose", Symbol(e::limits::aclrtGetErrorVerbose as *const ())),
     (c"aclrtGetEventAvailNum", Symbol(e::event::aclrtGetEventAvailNum as *const ())),
     (c"aclrtGetEventId", Symbol(e::event::aclrtGetEventId as *const ())),
     (c"aclrtGetFloatOverflowStatus", Symbol(absent::aclrtGetFloatOverflowStatus as *const ())),
@@ -2737,24 +2769,24 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetLogicDevIdByPhyDevId", Symbol(absent::aclrtGetLogicDevIdByPhyDevId as *const ())),
     (c"aclrtGetLogicDevIdByUserDevId", Symbol(absent::aclrtGetLogicDevIdByUserDevId as *const ())),
     (c"aclrtGetMemInfo", Symbol(e::memory::aclrtGetMemInfo as *const ())),
-    (c"aclrtGetMemUceInfo", Symbol(absent::aclrtGetMemUceInfo as *const ())),
+    (c"aclrtGetMemUceInfo", Symbol(e::limits::aclrtGetMemUceInfo as *const ())),
     (c"aclrtGetMemUsageInfo", Symbol(e::memory::aclrtGetMemUsageInfo as *const ())),
     (c"aclrtGetMemcpyDescSize", Symbol(absent::aclrtGetMemcpyDescSize as *const ())),
-    (c"aclrtGetNotifyId", Symbol(absent::aclrtGetNotifyId as *const ())),
+    (c"aclrtGetNotifyId", Symbol(e::notify::aclrtGetNotifyId as *const ())),
     (c"aclrtGetOpExecuteTimeout", Symbol(absent::aclrtGetOpExecuteTimeout as *const ())),
     (c"aclrtGetOpTimeOutInterval", Symbol(absent::aclrtGetOpTimeOutInterval as *const ())),
     (c"aclrtGetOverflowStatus", Symbol(e::copy::aclrtGetOverflowStatus as *const ())),
     (c"aclrtGetPhyDevIdByLogicDevId", Symbol(absent::aclrtGetPhyDevIdByLogicDevId as *const ())),
     (c"aclrtGetPhyDevIdByUserDevId", Symbol(absent::aclrtGetPhyDevIdByUserDevId as *const ())),
     (c"aclrtGetPrimaryCtxState", Symbol(e::device::aclrtGetPrimaryCtxState as *const ())),
-    (c"aclrtGetResInCurrentThread", Symbol(absent::aclrtGetResInCurrentThread as *const ())),
+    (c"aclrtGetResInCurrentThread", Symbol(e::limits::aclrtGetResInCurrentThread as *const ())),
     (c"aclrtGetRunMode", Symbol(e::system::aclrtGetRunMode as *const ())),
     (c"aclrtGetSocName", Symbol(e::system::aclrtGetSocName as *const ())),
     (c"aclrtGetStreamAttribute", Symbol(absent::aclrtGetStreamAttribute as *const ())),
     (c"aclrtGetStreamAvailableNum", Symbol(e::stream::aclrtGetStreamAvailableNum as *const ())),
     (c"aclrtGetStreamIdFromExceptionInfo", Symbol(e::stream::aclrtGetStreamIdFromExceptionInfo as *const ())),
     (c"aclrtGetStreamOverflowSwitch", Symbol(e::stream::aclrtGetStreamOverflowSwitch as *const ())),
-    (c"aclrtGetStreamResLimit", Symbol(absent::aclrtGetStreamResLimit as *const ())),
+    (c"aclrtGetStreamResLimit", Symbol(e::limits::aclrtGetStreamResLimit as *const ())),
     (c"aclrtGetSymbolAddress", Symbol(absent::aclrtGetSymbolAddress as *const ())),
     (c"aclrtGetSymbolSize", Symbol(absent::aclrtGetSymbolSize as *const ())),
     (c"aclrtGetSysParamOpt", Symbol(e::device::aclrtGetSysParamOpt as *const ())),
@@ -2835,7 +2867,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemSetAccess", Symbol(absent::aclrtMemSetAccess as *const ())),
     (c"aclrtMemSetPidToShareableHandle", Symbol(absent::aclrtMemSetPidToShareableHandle as *const ())),
     (c"aclrtMemSetPidToShareableHandleV2", Symbol(absent::aclrtMemSetPidToShareableHandleV2 as *const ())),
-    (c"aclrtMemUceRepair", Symbol(absent::aclrtMemUceRepair as *const ())),
+    (c"aclrtMemUceRepair", Symbol(e::limits::aclrtMemUceRepair as *const ())),
     (c"aclrtMemcpy", Symbol(e::copy::aclrtMemcpy as *const ())),
     (c"aclrtMemcpy2d", Symbol(e::copy::aclrtMemcpy2d as *const ())),
     (c"aclrtMemcpy2dAsync", Symbol(e::copy::aclrtMemcpy2dAsync as *const ())),
@@ -2843,8 +2875,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemcpyAsyncWithCondition", Symbol(e::copy::aclrtMemcpyAsyncWithCondition as *const ())),
     (c"aclrtMemcpyAsyncWithDesc", Symbol(absent::aclrtMemcpyAsyncWithDesc as *const ())),
     (c"aclrtMemcpyAsyncWithOffset", Symbol(absent::aclrtMemcpyAsyncWithOffset as *const ())),
-    (c"aclrtMemcpyBatch", Symbol(absent::aclrtMemcpyBatch as *const ())),
-    (c"aclrtMemcpyBatchAsync", Symbol(absent::aclrtMemcpyBatchAsync as *const ())),
+    (c"aclrtMemcpyBatch", Symbol(e::copy_batch::aclrtMemcpyBatch as *const ())),
+    (c"aclrtMemcpyBatchAsync", Symbol(e::copy_batch::aclrtMemcpyBatchAsync as *const ())),
     (c"aclrtMemcpyBatchAsyncV2", Symbol(absent::aclrtMemcpyBatchAsyncV2 as *const ())),
     (c"aclrtMemcpyBatchV2", Symbol(absent::aclrtMemcpyBatchV2 as *const ())),
     (c"aclrtMemcpyFromSymbol", Symbol(absent::aclrtMemcpyFromSymbol as *const ())),
@@ -2855,7 +2887,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemsetAsync", Symbol(e::copy::aclrtMemsetAsync as *const ())),
     (c"aclrtMemsetD32", Symbol(absent::aclrtMemsetD32 as *const ())),
     (c"aclrtMemsetD32Async", Symbol(absent::aclrtMemsetD32Async as *const ())),
-    (c"aclrtNotifyBatchReset", Symbol(absent::aclrtNotifyBatchReset as *const ())),
+    (c"aclrtNotifyBatchReset", Symbol(e::notify::aclrtNotifyBatchReset as *const ())),
     (c"aclrtNotifyGetExportKey", Symbol(absent::aclrtNotifyGetExportKey as *const ())),
     (c"aclrtNotifyImportByKey", Symbol(absent::aclrtNotifyImportByKey as *const ())),
     (c"aclrtNotifySetImportPid", Symbol(absent::aclrtNotifySetImportPid as *const ())),
@@ -2875,27 +2907,27 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtRandomNumAsync", Symbol(absent::aclrtRandomNumAsync as *const ())),
     (c"aclrtRecordEvent", Symbol(e::event::aclrtRecordEvent as *const ())),
     (c"aclrtRecordEventWithFlag", Symbol(absent::aclrtRecordEventWithFlag as *const ())),
-    (c"aclrtRecordNotify", Symbol(absent::aclrtRecordNotify as *const ())),
+    (c"aclrtRecordNotify", Symbol(e::notify::aclrtRecordNotify as *const ())),
     (c"aclrtReduceAsync", Symbol(absent::aclrtReduceAsync as *const ())),
     (c"aclrtRegDeviceStateCallback", Symbol(absent::aclrtRegDeviceStateCallback as *const ())),
     (c"aclrtRegStreamStateCallback", Symbol(absent::aclrtRegStreamStateCallback as *const ())),
     (c"aclrtRegisterCpuFunc", Symbol(absent::aclrtRegisterCpuFunc as *const ())),
     (c"aclrtReleaseMemAddress", Symbol(e::virtual_memory::aclrtReleaseMemAddress as *const ())),
-    (c"aclrtRepairError", Symbol(absent::aclrtRepairError as *const ())),
+    (c"aclrtRepairError", Symbol(e::limits::aclrtRepairError as *const ())),
     (c"aclrtReserveMemAddress", Symbol(e::virtual_memory::aclrtReserveMemAddress as *const ())),
     (c"aclrtReserveMemAddressNoUCMemory", Symbol(absent::aclrtReserveMemAddressNoUCMemory as *const ())),
     (c"aclrtResetDevice", Symbol(e::device::aclrtResetDevice as *const ())),
     (c"aclrtResetDeviceForce", Symbol(e::device::aclrtResetDeviceForce as *const ())),
-    (c"aclrtResetDeviceResLimit", Symbol(absent::aclrtResetDeviceResLimit as *const ())),
+    (c"aclrtResetDeviceResLimit", Symbol(e::limits::aclrtResetDeviceResLimit as *const ())),
     (c"aclrtResetEvent", Symbol(e::event::aclrtResetEvent as *const ())),
     (c"aclrtResetFloatOverflowStatus", Symbol(absent::aclrtResetFloatOverflowStatus as *const ())),
     (c"aclrtResetOverflowStatus", Symbol(e::copy::aclrtResetOverflowStatus as *const ())),
-    (c"aclrtResetStreamResLimit", Symbol(absent::aclrtResetStreamResLimit as *const ())),
+    (c"aclrtResetStreamResLimit", Symbol(e::limits::aclrtResetStreamResLimit as *const ())),
     (c"aclrtSetBufDataLen", Symbol(absent::aclrtSetBufDataLen as *const ())),
     (c"aclrtSetBufUserData", Symbol(absent::aclrtSetBufUserData as *const ())),
     (c"aclrtSetCurrentContext", Symbol(e::device::aclrtSetCurrentContext as *const ())),
     (c"aclrtSetDevice", Symbol(e::device::aclrtSetDevice as *const ())),
-    (c"aclrtSetDeviceResLimit", Symbol(absent::aclrtSetDeviceResLimit as *const ())),
+    (c"aclrtSetDeviceResLimit", Symbol(e::limits::aclrtSetDeviceResLimit as *const ())),
     (c"aclrtSetDeviceSatMode", Symbol(e::device::aclrtSetDeviceSatMode as *const ())),
     (c"aclrtSetDeviceTaskAbortCallback", Symbol(absent::aclrtSetDeviceTaskAbortCallback as *const ())),
     (c"aclrtSetExceptionInfoCallback", Symbol(e::stream::aclrtSetExceptionInfoCallback as *const ())),
@@ -2906,11 +2938,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtSetOpExecuteTimeOutV2", Symbol(e::system::aclrtSetOpExecuteTimeOutV2 as *const ())),
     (c"aclrtSetOpExecuteTimeOutWithMs", Symbol(e::system::aclrtSetOpExecuteTimeOutWithMs as *const ())),
     (c"aclrtSetOpWaitTimeout", Symbol(e::system::aclrtSetOpWaitTimeout as *const ())),
-    (c"aclrtSetStreamAttribute", Symbol(absent::aclrtSetStreamAttribute as *const ())),
-    (c"aclrtSetStreamConfigOpt", Symbol(absent::aclrtSetStreamConfigOpt as *const ())),
+    (c"aclrtSetStreamAttribute", Symbol(e::stream_config::aclrtSetStreamAttribute as *const ())),
+    (c"aclrtSetStreamConfigOpt", Symbol(e::stream_config::aclrtSetStreamConfigOpt as *const ())),
     (c"aclrtSetStreamFailureMode", Symbol(e::stream::aclrtSetStreamFailureMode as *const ())),
     (c"aclrtSetStreamOverflowSwitch", Symbol(e::stream::aclrtSetStreamOverflowSwitch as *const ())),
-    (c"aclrtSetStreamResLimit", Symbol(absent::aclrtSetStreamResLimit as *const ())),
+    (c"aclrtSetStreamResLimit", Symbol(e::limits::aclrtSetStreamResLimit as *const ())),
     (c"aclrtSetSysParamOpt", Symbol(e::device::aclrtSetSysParamOpt as *const ())),
     (c"aclrtSetTsDevice", Symbol(e::system::aclrtSetTsDevice as *const ())),
     (c"aclrtSnapShotCallbackRegister", Symbol(absent::aclrtSnapShotCallbackRegister as *const ())),
@@ -2942,11 +2974,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtUnSubscribeHostFunc", Symbol(absent::aclrtUnSubscribeHostFunc as *const ())),
     (c"aclrtUnSubscribeReport", Symbol(e::stream::aclrtUnSubscribeReport as *const ())),
     (c"aclrtUnmapMem", Symbol(e::virtual_memory::aclrtUnmapMem as *const ())),
-    (c"aclrtUnuseStreamResInCurrentThread", Symbol(absent::aclrtUnuseStreamResInCurrentThread as *const ())),
-    (c"aclrtUseStreamResInCurrentThread", Symbol(absent::aclrtUseStreamResInCurrentThread as *const ())),
-    (c"aclrtValueWait", Symbol(absent::aclrtValueWait as *const ())),
-    (c"aclrtValueWrite", Symbol(absent::aclrtValueWrite as *const ())),
-    (c"aclrtWaitAndResetNotify", Symbol(absent::aclrtWaitAndResetNotify as *const ())),
+    (c"aclrtUnuseStreamResInCurrentThread", Symbol(e::limits::aclrtUnuseStreamResInCurrentThread as *const ())),
+    (c"aclrtUseStreamResInCurrentThread", Symbol(e::limits::aclrtUseStreamResInCurrentThread as *const ())),
+    (c"aclrtValueWait", Symbol(e::notify::aclrtValueWait as *const ())),
+    (c"aclrtValueWrite", Symbol(e::notify::aclrtValueWrite as *const ())),
+    (c"aclrtWaitAndResetNotify", Symbol(e::notify::aclrtWaitAndResetNotify as *const ())),
     (c"aclsysGetCANNVersion", Symbol(e::system::aclsysGetCANNVersion as *const ())),
     (c"aclsysGetVersionNum", Symbol(e::system::aclsysGetVersionNum as *const ())),
     (c"aclsysGetVersionStr", Symbol(e::system::aclsysGetVersionStr as *const ())),

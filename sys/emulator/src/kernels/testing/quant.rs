@@ -115,3 +115,45 @@ fn products_with_quantised_weights() {
     run("aclnnWeightQuantBatchMatmulV2", &call).expect("a product");
     assert_close(&y, &[12., -4.], 0.0);
 }
+
+#[test]
+fn a_norm_is_quantised_by_rows_and_by_scales() {
+    // The sum is (3, 4): rms 5 / sqrt 2.
+    let (x1, x2) = (floats(&[1, 2], &[1., 3.]), floats(&[1, 2], &[2., 1.]));
+    let gamma = floats(&[2], &[1., 1.]);
+    let (y1, y2) = (empty(DType::I8, &[1, 2]), empty(DType::I8, &[1, 2]));
+    let (sum, scale, other) = (
+        empty(DType::F32, &[1, 2]),
+        empty(DType::F32, &[1]),
+        empty(DType::F32, &[1]),
+    );
+    let inputs = vec![arg(&x1), arg(&x2), arg(&gamma)];
+    let outputs = vec![arg(&y1), arg(&y2), arg(&sum), arg(&scale), arg(&other)];
+    let options = vec![null(), null(), Arg::Float(0.0)];
+    let call = [inputs.clone(), options, outputs].concat();
+    run("aclnnAddRmsNormDynamicQuant", &call).expect("by rows");
+    assert_close(&sum, &[3., 4.], 0.0);
+    assert_close(&y1, &[95., 127.], 0.0);
+    assert_close(&scale, &[4.0 * 2f64.sqrt() / 5.0 / 127.0], 1e-6);
+    let (scales, zeros) = (floats(&[2], &[0.5, 0.25]), floats(&[2], &[1., -1.]));
+    let options = vec![arg(&scales), null(), arg(&zeros), null()];
+    let tail = vec![Arg::Int(-1), Arg::Float(0.0), Arg::Bool(true)];
+    let outputs = vec![arg(&y1), arg(&y2), arg(&sum)];
+    let call = [inputs, options, tail, outputs].concat();
+    run("aclnnAddRmsNormQuant", &call).expect("by scales");
+    // 0.848 / 0.5 + 1 and 1.131 / 0.25 - 1.
+    assert_close(&y1, &[3., 4.], 0.0);
+}
+
+#[test]
+fn rows_are_quantised_with_an_offset() {
+    let x = floats(&[1, 3], &[-1., 0., 1.55]);
+    let y = empty(DType::I8, &[1, 3]);
+    let (scale, offset) = (empty(DType::F32, &[1]), empty(DType::F32, &[1]));
+    let outputs = [arg(&y), arg(&scale), arg(&offset)];
+    let call = [&[arg(&x), null(), null(), Arg::Int(2)][..], &outputs[..]].concat();
+    run("aclnnDynamicQuantV2", &call).expect("codes");
+    assert_close(&scale, &[0.01], 1e-6);
+    assert_close(&offset, &[-28.], 1e-5);
+    assert_close(&y, &[-128., -28., 127.], 0.0);
+}

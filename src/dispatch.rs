@@ -3,8 +3,6 @@
 //! Knows the order of things: modes, autocast, device, plan, casts, outputs, kernel or composition, comparison, tape. Must not
 //! know any op.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use crate::ascend::{Buffer, Dev, Launch};
@@ -548,7 +546,7 @@ fn apart(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
             });
         }
         let shared = |other: usize| {
-            other != index && writes.has(other) && overlaps(&inputs[other], &inputs[index])
+            other != index && writes.has(other) && inputs[other].overlaps(&inputs[index])
         };
         if (0..inputs.len()).any(shared) {
             if writes.has(index) {
@@ -579,17 +577,6 @@ fn write_composed(op: &dyn Op, inputs: &Inputs, lacking: Error) -> Result<()> {
         mode::no_grad(|| target.detached_handle().copy_(value))?;
     }
     Ok(())
-}
-
-/// Whether two tensors may share elements without being exactly the same ones in the same places.
-fn overlaps(a: &Tensor, b: &Tensor) -> bool {
-    if !Arc::ptr_eq(a.storage(), b.storage()) || a.elements() == 0 || b.elements() == 0 {
-        return false;
-    }
-    if a.layout() == b.layout() && a.dtype() == b.dtype() {
-        return false;
-    }
-    a.layout().offset() < b.layout().end() && b.layout().offset() < a.layout().end()
 }
 
 /// The shape that a kernel's output has after NumPy's broadcasting of all inputs.

@@ -128,6 +128,16 @@ impl Tensor {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
+    /// Whether two tensors may share elements without being exactly the same ones in the same places.
+    pub(crate) fn overlaps(&self, other: &Tensor) -> bool {
+        if !self.shares_storage(other) || self.elements() == 0 || other.elements() == 0 {
+            return false;
+        }
+        let (own, its) = (self.layout(), other.layout());
+        let same = own == its && self.dtype == other.dtype;
+        !same && own.offset() < its.end() && its.offset() < own.end()
+    }
+
     #[inline]
     pub(crate) fn meta(&self) -> Meta {
         Meta {

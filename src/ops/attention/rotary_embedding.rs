@@ -236,7 +236,9 @@ fn folded(mode: RotaryMode, table: &Shape, whole: Tensor) -> Result<Tensor> {
         return Ok(whole);
     }
     let half = table.dims().last().copied().unwrap_or(0) as i64;
-    whole.narrow(-1, 0, half)?.add(&whole.narrow(-1, half, half)?)
+    whole
+        .narrow(-1, 0, half)?
+        .add(&whole.narrow(-1, half, half)?)
 }
 
 /// Checks the input against its tables.
@@ -258,7 +260,9 @@ fn check(mode: RotaryMode, x: &[Meta]) -> Result<()> {
     for table in &x[1..3] {
         let columns = table.shape.dims().last().copied();
         let whole = columns == Some(width) || serves_both(mode, &own.shape, &table.shape);
-        let rows = own.shape.with(own.shape.rank().max(1) - 1, columns.unwrap_or(1));
+        let rows = own
+            .shape
+            .with(own.shape.rank().max(1) - 1, columns.unwrap_or(1));
         let fits = whole && Layout::contiguous(table.shape).expand(NAME, &rows).is_ok();
         if !fits {
             return Err(Error::shape(
@@ -325,7 +329,9 @@ fn refused(cx: &Launch, dtype: DType) -> Error {
 /// The input and its tables in the kernel's four dims.
 fn lay<'a>(cx: &Launch, mode: RotaryMode, x: &[Dev<'a>]) -> Result<([Dev<'a>; 3], [Shape; 2])> {
     let refuse = || refused(cx, x[0].dtype());
-    let narrow = x[1..3].iter().any(|table| serves_both(mode, x[0].shape(), table.shape()));
+    let narrow = x[1..3]
+        .iter()
+        .any(|table| serves_both(mode, x[0].shape(), table.shape()));
     if x[0].dtype() == DType::F64 || narrow {
         return Err(refuse());
     }
@@ -368,7 +374,10 @@ impl Op for Rotary {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (shape, mode) = (x[0].shape(), self.mode);
-        if x[1..3].iter().any(|table| serves_both(mode, shape, table.shape())) {
+        if x[1..3]
+            .iter()
+            .any(|table| serves_both(mode, shape, table.shape()))
+        {
             let (cos, sin) = (whole(mode, shape, &x[1])?, whole(mode, shape, &x[2])?);
             return Ok(smallvec![run_one(self, &[&x[0], &cos, &sin])?]);
         }

@@ -110,7 +110,11 @@ impl Op for Product {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         if x[0].shape().rank() == 2 && x[1].shape().rank() == 2 {
             let matrix = |x: &Host<'_>, flip: bool| -> Layout {
-                if flip { x.layout().transpose(0, 1) } else { *x.layout() }
+                if flip {
+                    x.layout().transpose(0, 1)
+                } else {
+                    *x.layout()
+                }
             };
             let a = x[0].with_layout(matrix(&x[0], self.flip[0]));
             let b = x[1].with_layout(matrix(&x[1], self.flip[1]));
@@ -239,7 +243,11 @@ impl Op for Product {
 
 /// The tensor in a shape that it may have already.
 fn shaped(x: Tensor, shape: Shape) -> Result<Tensor> {
-    if *x.shape() == shape { Ok(x) } else { x.reshape(shape) }
+    if *x.shape() == shape {
+        Ok(x)
+    } else {
+        x.reshape(shape)
+    }
 }
 
 fn wide_if(wanted: bool, x: &Tensor) -> Result<Tensor> {

@@ -191,6 +191,12 @@ impl Op for CrossEntropy {
         if target.dtype.is_float() && target.shape == input.shape && input.shape.rank() > 0 {
             crate::ops::norm::float_only("cross_entropy", input.dtype)?;
             check_weight("cross_entropy", x)?;
+        } else if target.dtype.is_float() && target.shape.rank() == input.shape.rank() {
+            return Err(Error::shape(
+                "cross_entropy",
+                format!("probabilities of {} for {}", target.shape, input.shape),
+                "equal shapes",
+            ));
         } else {
             check_labels("cross_entropy", x)?;
         }

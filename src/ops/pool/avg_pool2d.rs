@@ -9,7 +9,7 @@ impl Tensor {
     /// padding never does. Halves compute in f32.
     ///
     /// Shapes: `[n, c, h, w]` or without `n`, each size `(size + 2 padding - k) / stride + 1`, rounded up with `ceil_mode` where the last window starts
-    /// inside. Dtypes: floats. PyTorch: `torch.nn.functional.avg_pool2d`. NPU: `aclnnAvgPool2d`, `aclnnAvgPool2dBackward`.
+    /// inside. Dtypes: floats, `i64`. PyTorch: `torch.nn.functional.avg_pool2d`. NPU: `aclnnAvgPool2d`, `aclnnAvgPool2dBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -22,7 +22,7 @@ impl Tensor {
     ///
     /// # Errors
     /// `Shape` for other than 3 or 4 dims, an empty plane, or a window larger than the padded input; `Option` for a
-    /// kernel or stride of 0, a padding of more than half the kernel, or a divisor of 0; `DType` for integers and bools.
+    /// kernel or stride of 0, a padding of more than half the kernel, or a divisor of 0; `DType` for others.
     pub fn avg_pool2d(&self, options: impl Into<AvgPool2dOptions>) -> Result<Tensor> {
         MeanPool::sliding("avg_pool2d", &options.into()).run(self)
     }

@@ -6,6 +6,7 @@ use super::AvgPoolOptions;
 use super::rule::{Pooling, Rule};
 use crate::cpu::conv_dense::{dense, into_dense};
 use crate::cpu::pool::Divisor;
+use crate::ops::elementwise::Rounding;
 use crate::ops::linear::KEEP;
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
@@ -100,8 +101,10 @@ impl Op for MeanPool {
                 "got 0, wanted another number",
             ));
         }
-        if !x[0].dtype.is_float() {
-            return Err(Error::dtype(self.name(), x[0].dtype, "a float dtype"));
+        let whole = x[0].dtype == DType::I64 && matches!(self.pooling.rule, Rule::Sliding(_));
+        if !x[0].dtype.is_float() && !whole {
+            let want = "a float dtype, or i64 with sliding windows";
+            return Err(Error::dtype(self.name(), x[0].dtype, want));
         }
         plan.output(shape, x[0].dtype);
         Ok(())
@@ -109,6 +112,10 @@ impl Op for MeanPool {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (op, windows) = (self.name(), self.pooling.windows(x[0].shape())?);
+        if x[0].dtype() == DType::I64 {
+            let why = "whole numbers are composed of other ops";
+            return Err(Error::unsupported(op, Device::Cpu, DType::I64, why));
+        }
         with_float!(x[0].dtype(), T => {
             let mut held = Vec::new();
             let x = dense::<T>(op, &x[0], &mut held)?;
@@ -151,7 +158,12 @@ impl Op for MeanPool {
         let shape = self.pooling.result(x[0].shape())?;
         let wide = x[0].to_dtype(widened(x[0].dtype()))?;
         let (windows, _) = self.pooling.gathered(&wide, Scalar::from(0.0))?;
-        let mean = windows.sum(-1)?.div(&self.divisors(&wide)?)?;
+        let (sums, divisors) = (windows.sum(-1)?, self.divisors(&wide)?);
+        // Whole numbers are rounded toward 0.
+        let mean = match x[0].dtype() {
+            DType::I64 => sums.div_with(&divisors, Rounding::Trunc)?,
+            _ => sums.div(&divisors)?,
+        };
         Ok(smallvec![mean.reshape(shape)?.to_dtype(x[0].dtype())?])
     }
 

@@ -103,19 +103,33 @@ impl Tensor {
                     .to_device(Device::Cpu)?
                     .to_dtype(DType::I64)?
                     .to_vec::<i64>()?;
-                let mut index = Vec::new();
+                let count = |position: usize| {
+                    let own = counts.get(position).or(counts.first());
+                    count_of(own.copied().unwrap_or(0))
+                };
+                let mut total = 0usize;
                 for position in 0..size {
-                    let count = count_of(
-                        counts
-                            .get(position)
-                            .or(counts.first())
-                            .copied()
-                            .unwrap_or(0),
-                    )?;
-                    index.extend(std::iter::repeat_n(position as i64, count));
+                    total = total.saturating_add(count(position)?);
+                }
+                let mut index = room(total)?;
+                for position in 0..size {
+                    index.extend(std::iter::repeat_n(position as i64, count(position)?));
                 }
                 self.index_select(dim, &Tensor::new(index).to_device(self.device())?)
             }
         }
     }
+}
+
+/// Room for the indices of so many elements.
+fn room(count: usize) -> Result<Vec<i64>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory {
+            op: OP,
+            device: Device::Cpu,
+            asked: count.saturating_mul(size_of::<i64>()),
+            free: 0,
+        })?;
+    Ok(room)
 }

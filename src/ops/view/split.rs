@@ -148,18 +148,34 @@ impl Tensor {
     /// `Axis` for a dim out of range.
     pub fn unbind(&self, dim: i64) -> Result<Vec<Tensor>> {
         let axis = self.shape().axis("unbind", dim)?;
-        (0..self.dims()[axis])
-            .map(|index| self.select(dim, index as i64))
-            .collect()
+        let count = self.dims()[axis];
+        let mut slices = room("unbind", count)?;
+        for index in 0..count {
+            slices.push(self.select(dim, index as i64)?);
+        }
+        Ok(slices)
     }
 
     fn pieces(&self, dim: i64, sizes: impl Iterator<Item = usize>) -> Result<Vec<Tensor>> {
         let mut start = 0;
-        let piece = |size: usize| {
-            let piece = self.narrow(dim, start, size as i64);
+        let mut pieces = room("split", sizes.size_hint().0)?;
+        for size in sizes {
+            pieces.push(self.narrow(dim, start, size as i64)?);
             start += size as i64;
-            piece
-        };
-        sizes.map(piece).collect()
+        }
+        Ok(pieces)
     }
+}
+
+/// Room for so many tensors: an empty dim has as many empty pieces as one asks for.
+fn room(op: &'static str, count: usize) -> Result<Vec<Tensor>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory {
+            op,
+            device: Device::Cpu,
+            asked: count.saturating_mul(size_of::<Tensor>()),
+            free: 0,
+        })?;
+    Ok(room)
 }

@@ -173,51 +173,13 @@ pub(crate) fn ghost(device: Device, meta: &Meta) -> Tensor {
     Tensor::fresh(Data::Ghost(ghost), layout, meta.dtype)
 }
 
-/// Ops that are made of others everywhere; `tests/dry_run.rs` holds the lists true.
-const COMPOSED: [&str; 13] = [
-    "cosine_similarity",
-    "diff",
-    "dynamic_quant",
-    "einsum",
-    "gru_cell",
-    "instance_norm",
-    "kl_div",
-    "lstm_cell",
-    "nansum",
-    "nll_loss",
-    "normalize",
-    "weight_int4_matmul",
-    "weight_int8_matmul",
-];
-
-/// Ops that are made of others on the host.
-const ON_HOST: [&str; 12] = [
-    "batch_norm",
-    "batch_norm_backward",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "dequantize",
-    "group_norm",
-    "huber_loss",
-    "int8_matmul",
-    "l1_loss",
-    "moe_gating_top_k_softmax",
-    "mse_loss",
-    "smooth_l1_loss",
-];
-
 /// Whether a call is made of other ops.
 fn is_composed(op: &dyn Op, inputs: &[Tensor], plan: &Plan, device: Device) -> bool {
     let metas: SmallVec<[Meta; 4]> = inputs.iter().map(Tensor::meta).collect();
     if plan.outputs.is_empty() && op.writes().is_nothing() || op.is_composed(&metas, device) {
         return true;
     }
-    let name = op.name();
-    COMPOSED.contains(&name)
-        || match device {
-            Device::Cpu => ON_HOST.contains(&name),
-            Device::Ascend(_) => without_kernels().contains(name),
-        }
+    device.is_ascend() && without_kernels().contains(op.name())
 }
 
 /// Ops of the catalog that CANN has no kernel for.

@@ -89,7 +89,7 @@ pub trait Op: Debug + Send + Sync + 'static {
         ))
     }
 
-    /// Whether the op is made of others for such inputs, where only some of its calls are: a dry run cannot ask the kernel.
+    /// Whether the op is made of others for such inputs on such a device: a dry run cannot ask the kernel.
     fn is_composed(&self, _inputs: &[Meta], _device: Device) -> bool {
         false
     }

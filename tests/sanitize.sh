@@ -17,18 +17,21 @@ address() {
 }
 
 thread() {
-  # The standard library is not instrumented: rust-src and -Zbuild-std would do that. Its locks are inlined atomics, which are.
-  RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" TSAN_OPTIONS=halt_on_error=1 \
-    cargo +nightly test --target "$host" --target-dir target/thread --test ascend_layer
+  # The locks of an uninstrumented standard library look like races: it is built along, from the sources of the toolchain.
+  if [ ! -d "$(rustc +nightly --print sysroot)/lib/rustlib/src" ]; then
+    echo "the thread sanitizer needs the standard library's sources: rustup component add rust-src --toolchain nightly"
+    exit 1
+  fi
+  RUSTFLAGS="-Zsanitizer=thread" TSAN_OPTIONS=halt_on_error=1 \
+    cargo +nightly test -Zbuild-std --target "$host" --target-dir target/thread --test ascend_layer
 }
 
 memcheck() {
-  # The training of the fault tests without a fault: everything that touches the device, in one short process.
-  local test
-  test=$(cargo test --test faults --no-run 2>&1 | grep -o 'target/debug/deps/faults-[0-9a-f]*' | tail -1)
-  ASCEND_TENSOR_FAULT_ROLE=record valgrind --quiet --error-exitcode=9 \
+  # The first program, on the emulator: a whole training, from the first call to the last.
+  cargo build --example quickstart
+  valgrind --quiet --error-exitcode=9 \
     --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
-    "$test" --exact every_call_may_fail --nocapture
+    target/debug/examples/quickstart --device emulator
 }
 
 for what in "${@:-address}"; do

@@ -325,6 +325,10 @@ impl Op for Einsum {
         }])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

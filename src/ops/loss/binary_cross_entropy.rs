@@ -128,6 +128,10 @@ impl Op for BinaryCrossEntropy {
         Ok(smallvec![self.reduction.apply(&losses)?.to_dtype(dtype)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Backward
     }

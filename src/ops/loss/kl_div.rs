@@ -105,6 +105,10 @@ impl Tensor {
 impl Formula for Divergence {
     const NAME: &'static str = "kl_div";
 
+    fn is_composed(&self, device: Device) -> bool {
+        device.is_cpu() || !self.logarithmic
+    }
+
     fn losses(&self, x: &[Tensor]) -> Result<Tensor> {
         let [x, target] = x else {
             return Err(Error::NoGradient { op: Self::NAME });

@@ -76,6 +76,11 @@ trait Formula: std::fmt::Debug + Clone + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether no kernel of the device computes it.
+    fn is_composed(&self, device: Device) -> bool {
+        device.is_cpu()
+    }
+
     /// The losses of the elements; halves come in as f32.
     fn losses(&self, x: &[Tensor]) -> Result<Tensor>;
 
@@ -164,6 +169,10 @@ impl<F: Formula> Op for Elementwise<F> {
         Ok(smallvec![
             self.reduction.apply(&losses)?.to_dtype(x[0].dtype())?
         ])
+    }
+
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        self.formula.is_composed(device)
     }
 
     fn gradient(&self) -> Gradient {

@@ -250,6 +250,10 @@ impl Op for NllLoss {
         Ok(smallvec![loss.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Backward
     }

@@ -223,6 +223,10 @@ impl Op for MoeGating {
         ])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

@@ -348,6 +348,10 @@ impl Op for BatchNormOp {
         Ok(outputs)
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Backward
     }
@@ -457,6 +461,10 @@ impl Op for BatchNormBackward {
         let mut grads = self.0.formula(&x[0], &x[1], x.get(4), running)?;
         grads.truncate(1 + usize::from(self.0.weight) + usize::from(self.0.bias));
         Ok(grads)
+    }
+
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
     }
 
     fn gradient(&self) -> Gradient {

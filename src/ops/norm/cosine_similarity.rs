@@ -68,6 +68,10 @@ impl Op for CosineSimilarity {
         Ok(smallvec![cosine.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

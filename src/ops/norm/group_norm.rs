@@ -203,6 +203,10 @@ impl Op for GroupNorm {
         ])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Backward
     }

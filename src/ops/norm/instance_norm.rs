@@ -74,6 +74,10 @@ impl Op for InstanceNorm {
         Ok(smallvec![x[0].group_norm(groups as i64, options)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

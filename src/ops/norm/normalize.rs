@@ -116,6 +116,10 @@ impl Op for Normalize {
         Ok(smallvec![unit.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

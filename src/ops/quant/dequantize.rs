@@ -197,6 +197,10 @@ impl Op for Dequantize {
         Ok(smallvec![y.to_dtype(self.dtype)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

@@ -92,6 +92,10 @@ impl Op for DynamicQuant {
         Ok(smallvec![values, scales.reshape(shape)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Constant
     }

@@ -288,6 +288,10 @@ impl Op for Int8Matmul {
         Ok(smallvec![y.to_dtype(self.dtype)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

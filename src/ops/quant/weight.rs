@@ -279,6 +279,10 @@ impl Op for WeightMatmul {
         Ok(smallvec![y.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, x: &[Meta], device: Device) -> bool {
+        device.is_cpu() || !x[0].dtype.is_half()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

@@ -69,6 +69,10 @@ impl Op for GruCell {
         Ok(smallvec![next.to_dtype(x[0].dtype())?])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

@@ -72,6 +72,10 @@ impl Op for LstmCell {
         Ok(smallvec![hidden.to_dtype(dtype)?, next.to_dtype(dtype)?])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

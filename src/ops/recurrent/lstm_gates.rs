@@ -40,6 +40,10 @@ impl Op for LstmGates {
         Ok(smallvec![o.mul(&next.tanh()?)?, next])
     }
 
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

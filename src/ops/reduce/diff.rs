@@ -127,6 +127,10 @@ impl Op for Diff {
         }])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

@@ -60,6 +60,10 @@ impl Op for Nansum {
         ])
     }
 
+    fn is_composed(&self, _x: &[Meta], _device: Device) -> bool {
+        true
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Compose
     }

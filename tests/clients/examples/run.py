@@ -68,6 +68,7 @@ def examine(home, program, name, arguments):
     environment = dict(os.environ)
     if arguments.soc or NEWEST.search(name):
         environment["ASCEND_EMULATOR_SOC"] = arguments.soc or "Ascend950PR_9599"
+    environment.setdefault("ASCEND_EMULATOR_DEVICES", "16")
     environment.setdefault("ASCEND_EMULATOR_LOG", str(text) + ".log")
     try:
         done = subprocess.run([str(binary)], capture_output=True, timeout=arguments.seconds, env=environment, cwd=arguments.results)

@@ -21,87 +21,83 @@ fn steps(order: &[char], labels: &[char], shape: &[usize]) -> Vec<usize> {
     order.iter().map(step).collect()
 }
 
+/// Labels with their extents; false where a label stands for two of them.
+fn name(extents: &mut BTreeMap<char, usize>, labels: &[char], tensor: &Tensor) -> bool {
+    labels.len() == tensor.rank()
+        && labels.iter().zip(tensor.shape()).all(|(&label, &dim)| {
+            label.is_ascii_alphabetic() && *extents.entry(label).or_insert(dim) == dim
+        })
+}
+
+/// What a run goes through: the dims of the output, then those that are summed, and each operand's steps along them.
+struct Plan {
+    dims: Vec<usize>,
+    inner: usize,
+    steps: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    fn new(call: &Call, inputs: &[Tensor], out: &Tensor) -> Result<Plan, Refusal> {
+        let equation: String = call
+            .text(1)?
+            .chars()
+            .filter(|c| !c.is_whitespace())
+            .collect();
+        let refuse = || {
+            call.invalid(format!(
+                "equation {equation:?} for {} tensors",
+                inputs.len()
+            ))
+        };
+        let (left, right) = equation.split_once("->").ok_or_else(refuse)?;
+        let terms: Vec<Vec<char>> = left.split(',').map(|term| term.chars().collect()).collect();
+        let result: Vec<char> = right.chars().collect();
+        let mut extents = BTreeMap::new();
+        let fits = terms.len() == inputs.len()
+            && inputs.len() <= 2
+            && terms
+                .iter()
+                .zip(inputs)
+                .all(|(labels, tensor)| name(&mut extents, labels, tensor));
+        let known = extents.len();
+        if !fits || !name(&mut extents, &result, out) || extents.len() != known {
+            return Err(refuse());
+        }
+        let summed = extents.keys().filter(|label| !result.contains(label));
+        let order: Vec<char> = result.iter().chain(summed).copied().collect();
+        let dims: Vec<usize> = order.iter().map(|label| extents[label]).collect();
+        let operands = terms.iter().zip(inputs);
+        Ok(Plan {
+            inner: volume(&dims[result.len()..]),
+            steps: operands
+                .map(|(labels, tensor)| steps(&order, labels, tensor.shape()))
+                .collect(),
+            dims,
+        })
+    }
+}
+
 fn einsum(call: &Call) -> Result<Work, Refusal> {
     let (inputs, out) = (call.tensors(0)?, call.tensor(2)?);
-    let equation: String = call
-        .text(1)?
-        .chars()
-        .filter(|c| !c.is_whitespace())
-        .collect();
-    let refuse = || {
-        call.invalid(format!(
-            "equation {equation:?} for {} tensors",
-            inputs.len()
-        ))
-    };
-    let (left, right) = equation.split_once("->").ok_or_else(refuse)?;
-    let terms: Vec<Vec<char>> = left.split(',').map(|term| term.chars().collect()).collect();
-    let result: Vec<char> = right.chars().collect();
-    if terms.len() != inputs.len() || inputs.len() > 2 || equation.contains('.') {
-        return Err(refuse());
-    }
-    let mut extents = BTreeMap::new();
-    let mut named = |labels: &[char], tensor: &Tensor| {
-        labels.len() == tensor.rank()
-            && labels.iter().zip(tensor.shape()).all(|(&label, &dim)| {
-                label.is_ascii_alphabetic() && *extents.entry(label).or_insert(dim) == dim
-            })
-    };
-    if !terms
-        .iter()
-        .zip(&inputs)
-        .all(|(labels, tensor)| named(labels, tensor))
-    {
-        return Err(refuse());
-    }
-    let known = extents.len();
-    let mut named = |labels: &[char], tensor: &Tensor| {
-        labels.len() == tensor.rank()
-            && labels
-                .iter()
-                .zip(tensor.shape())
-                .all(|(&label, &dim)| *extents.entry(label).or_insert(dim) == dim)
-    };
-    if !named(&result, &out) || extents.len() != known {
-        return Err(refuse());
-    }
-    let summed: Vec<char> = extents
-        .keys()
-        .copied()
-        .filter(|l| !result.contains(l))
-        .collect();
-    let order: Vec<char> = result.iter().chain(&summed).copied().collect();
-    let dims: Vec<usize> = order
-        .iter()
-        .filter_map(|label| extents.get(label).copied())
-        .collect();
-    let steps: Vec<Vec<usize>> = terms
-        .iter()
-        .zip(&inputs)
-        .map(|(labels, tensor)| steps(&order, labels, tensor.shape()))
-        .collect();
-    let inner = volume(&dims[result.len()..]);
+    let plan = Plan::new(call, &inputs, &out)?;
     Ok(Work::new(move || {
         let values: Vec<Vec<f32>> = inputs.iter().map(Tensor::load_vec).collect();
-        let strides = natural_strides(&dims);
+        let strides = natural_strides(&plan.dims);
+        let term = |flat: usize| -> f32 {
+            let place = |steps: &[usize]| -> usize {
+                let axes = steps.iter().zip(strides.iter().zip(&plan.dims));
+                axes.map(|(step, (stride, dim))| flat / stride % dim * step)
+                    .sum()
+            };
+            let factors = values.iter().zip(&plan.steps);
+            factors
+                .map(|(values, steps)| values[place(steps)])
+                .product()
+        };
         let sums: Vec<f32> = (0..out.count())
             .map(|at| {
-                (0..inner)
-                    .map(|part| {
-                        let flat = at * inner + part;
-                        let index = |axis: usize| flat / strides[axis] % dims[axis];
-                        let place = |steps: &[usize]| -> usize {
-                            steps
-                                .iter()
-                                .enumerate()
-                                .map(|(axis, step)| index(axis) * step)
-                                .sum()
-                        };
-                        let factors = values.iter().zip(&steps);
-                        factors
-                            .map(|(values, steps)| values[place(steps)])
-                            .product::<f32>()
-                    })
+                (0..plan.inner)
+                    .map(|part| term(at * plan.inner + part))
                     .sum()
             })
             .collect();

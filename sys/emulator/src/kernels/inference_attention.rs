@@ -172,81 +172,58 @@ struct Setup {
     band: Option<Band>,
 }
 
+/// Queries, keys, values and the output.
+type Sides = (Side, Side, Side, Side);
+
+fn sides(call: &Call, form: &Form) -> Result<Sides, Refusal> {
+    let heads = usize::try_from(call.int(form.heads)?).unwrap_or(0);
+    let groups = match usize::try_from(call.int(form.groups)?).unwrap_or(0) {
+        0 => heads,
+        groups => groups,
+    };
+    let layout = call.text(form.layout)?;
+    let (inner, outer) = layout.split_once('_').unwrap_or((layout, layout));
+    let rope = |index: usize| {
+        let given = form
+            .rope
+            .and_then(|rope| call.optional_tensor(rope + index));
+        given
+            .filter(|tensor| !tensor.is_empty())
+            .map(|rope| vec![rope])
+    };
+    let lengths = |index: Option<usize>| {
+        let given = index.and_then(|index| call.optional_ints(index));
+        given.unwrap_or_default()
+    };
+    let (rows, columns) = (lengths(form.query_lengths), lengths(form.key_lengths));
+    let query = parts([Some(vec![call.tensor(0)?]), rope(0)]);
+    let q = Side::new(call, inner, heads, query, rows)?;
+    let table = pages(call, form)?;
+    let keyed = |parts: Vec<Part>| match &table {
+        Some((table, size)) => Side::paged(call, groups, parts, table, *size, columns),
+        None => Side::new(call, inner, groups, parts, columns),
+    };
+    let k = keyed(parts([Some(listed(call, 1)?), rope(1)]))?;
+    let v = keyed(vec![listed(call, 2)?])?;
+    let out = Side::new(call, outer, heads, vec![vec![call.tensor(form.out)?]], rows)?;
+    let fits = groups > 0
+        && heads.is_multiple_of(groups)
+        && k.samples() == q.samples()
+        && (v.lengths(), v.samples()) == (k.lengths(), k.samples())
+        && (out.lengths(), out.width()) == (q.lengths(), v.width())
+        && k.width() == q.width();
+    if !fits {
+        return Err(call.invalid(format!(
+            "query {q:?}, key {k:?}, value {v:?} and output {out:?} do not fit"
+        )));
+    }
+    Ok((q, k, v, out))
+}
+
 impl Setup {
     fn new(call: &Call, form: &Form) -> Result<Setup, Refusal> {
         form.refuse_extras(call)?;
-        let heads = usize::try_from(call.int(form.heads)?).unwrap_or(0);
-        let groups = match usize::try_from(call.int(form.groups)?).unwrap_or(0) {
-            0 => heads,
-            groups => groups,
-        };
-        let layout = call.text(form.layout)?;
-        let (inner, outer) = match layout.split_once('_') {
-            Some(pair) => pair,
-            None => (layout, layout),
-        };
-        let rope = |index: usize| {
-            form.rope
-                .and_then(|rope| call.optional_tensor(rope + index))
-                .filter(|tensor| !tensor.is_empty())
-        };
-        let lengths = |index: Option<usize>| {
-            index
-                .and_then(|index| call.optional_ints(index))
-                .unwrap_or_default()
-        };
-        let query = [Some(vec![call.tensor(0)?]), rope(0).map(|rope| vec![rope])];
-        let q = Side::new(
-            call,
-            inner,
-            heads,
-            parts(query),
-            lengths(form.query_lengths),
-        )?;
-        let key = [Some(listed(call, 1)?), rope(1).map(|rope| vec![rope])];
-        let (k, v) = match pages(call, form)? {
-            Some((table, size)) => (
-                Side::paged(
-                    call,
-                    groups,
-                    parts(key),
-                    &table,
-                    size,
-                    lengths(form.key_lengths),
-                )?,
-                Side::paged(
-                    call,
-                    groups,
-                    vec![listed(call, 2)?],
-                    &table,
-                    size,
-                    lengths(form.key_lengths),
-                )?,
-            ),
-            None => (
-                Side::new(call, inner, groups, parts(key), lengths(form.key_lengths))?,
-                Side::new(
-                    call,
-                    inner,
-                    groups,
-                    vec![listed(call, 2)?],
-                    lengths(form.key_lengths),
-                )?,
-            ),
-        };
-        let out = vec![vec![call.tensor(form.out)?]];
-        let out = Side::new(call, outer, heads, out, lengths(form.query_lengths))?;
-        let fits = groups > 0
-            && heads.is_multiple_of(groups)
-            && k.samples() == q.samples()
-            && (v.lengths(), v.samples()) == (k.lengths(), k.samples())
-            && (out.lengths(), out.width()) == (q.lengths(), v.width())
-            && k.width() == q.width();
-        if !fits {
-            return Err(call.invalid(format!(
-                "query {q:?}, key {k:?}, value {v:?} and output {out:?} do not fit"
-            )));
-        }
+        let (q, k, v, out) = sides(call, form)?;
         let mode = form.sparse.map_or(Ok(0), |sparse| call.int(sparse))?;
         let given = call.optional_tensor(4).filter(|mask| !mask.is_empty());
         let mut setup = Setup {

@@ -65,6 +65,7 @@ fn multilabel_margin(call: &Call) -> Result<Work, Refusal> {
     call.expect_shape("isTarget", &flags, x.shape())?;
     let (batch, classes) = match *x.shape() {
         [batch, classes] => (Some(batch), classes),
+        [] => (None, 1),
         [classes] => (None, classes),
         ref shape => return Err(call.invalid(format!("self has shape {shape:?}"))),
     };

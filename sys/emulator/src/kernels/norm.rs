@@ -492,8 +492,7 @@ pub(super) fn root_normalize(
 
 fn rms_norm(call: &Call) -> Result<Work, Refusal> {
     let (x, gamma) = (call.tensor(0)?, call.tensor(1)?);
-    let eps = call.float(2)? as f32;
-    let (y, rstd) = (call.tensor(3)?, call.tensor(4)?);
+    let (eps, y, rstd) = (call.float(2)? as f32, call.tensor(3)?, call.tensor(4)?);
     rows_of(call, "x", &x, gamma.shape())?;
     call.expect_shape("yOut", &y, x.shape())?;
     // The manual wants 1 for each normalised dim; llama.cpp leaves these dims out, and CANN takes it.

@@ -3,8 +3,6 @@
 //! Knows the order of things: modes, autocast, device, plan, casts, outputs, kernel or composition, comparison, tape. Must not
 //! know any op.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use crate::ascend::{Buffer, Dev, Launch};
@@ -20,7 +18,7 @@ use crate::mode::{self, Modes};
 use crate::op::{CastRule, Counts, Gradient, Meta, Op, OutputPlan, Outputs, Plan};
 use crate::shadow::Comparison;
 use crate::shape::Shape;
-use crate::storage::{Data, Locks, Storage};
+use crate::storage::{Data, Locks};
 use crate::tensor::Tensor;
 
 /// The inputs of a call after the plan's casts.
@@ -33,11 +31,10 @@ pub(crate) type Inputs = SmallVec<[Tensor; 3]>;
 /// # Errors
 /// Those of the op.
 pub fn run(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
-    let mut outputs = Outputs::new();
-    if quick(op, inputs, &mut outputs)? {
-        return Ok(outputs);
+    match quick(op, inputs)? {
+        Some(output) => Ok(smallvec::smallvec![output]),
+        None => run_long(op, inputs),
     }
-    run_long(op, inputs)
 }
 
 fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
@@ -48,52 +45,69 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
     run_in(op, inputs, modes)
 }
 
-/// The short way of what needs no casts, no tape, no mode and no composition: a host kernel, with nothing copied that need not
-/// be. False if the call is not of that kind; it has left nothing behind then.
-fn quick(op: &dyn Op, inputs: &[&Tensor], outputs: &mut Outputs) -> Result<bool> {
+/// The short way of a call with one output and up to three inputs that needs no casts, no tape, no mode and no composition: a
+/// view, or a host kernel with nothing copied that need not be. None if the call is not of that kind; it has left nothing
+/// behind then.
+fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
     let modes = mode::current().outer();
-    let plain = modes == Modes::default() || modes == Modes::NO_GRAD;
-    let untaped = |input: &&Tensor| modes == Modes::NO_GRAD || !input.is_tracked();
-    let on_host = |input: &&Tensor| input.device().is_cpu();
-    if !plain
-        || inputs.len() < 2
-        || !inputs.iter().all(|input| on_host(input) && untaped(input))
-        || !op.writes().is_nothing()
+    let plain = modes == Modes::NO_GRAD
+        || modes == Modes::default() && inputs.iter().all(|input| !input.is_tracked());
+    if !plain || !inputs.iter().all(|input| input.storage().is_host()) || !op.writes().is_nothing()
     {
-        return Ok(false);
+        return Ok(None);
     }
-    let metas: SmallVec<[Meta; 4]> = inputs.iter().map(|input| input.meta()).collect();
-    let mut plan = Plan::default();
-    op.infer(&metas, &mut plan)?;
-    let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
-    if plan.casts.iter().zip(&metas).any(cast)
-        || plan
-            .outputs
-            .iter()
-            .any(|o| o.at_most.is_some() || !o.visible)
-    {
-        return Ok(false);
+    match inputs {
+        [input] => match op.view(input.layout())? {
+            Some(layout) => {
+                layout.shape().check(op.name())?;
+                Ok(Some(input.with_layout(layout)))
+            }
+            None => short(op, &[input.meta()], |y| {
+                let _locks = Locks::reading([input.storage()]);
+                op.cpu(&[input.host_or_empty()], y)
+            }),
+        },
+        [a, b] => short(op, &[a.meta(), b.meta()], |y| {
+            let _locks = Locks::reading([a.storage(), b.storage()]);
+            op.cpu(&[a.host_or_empty(), b.host_or_empty()], y)
+        }),
+        [a, b, c] => short(op, &[a.meta(), b.meta(), c.meta()], |y| {
+            let _locks = Locks::reading([a.storage(), b.storage(), c.storage()]);
+            op.cpu(
+                &[a.host_or_empty(), b.host_or_empty(), c.host_or_empty()],
+                y,
+            )
+        }),
+        _ => Ok(None),
     }
+}
+
+/// A call that `quick` has looked at: `run` starts the host kernel.
+#[inline(always)]
+fn short(
+    op: &dyn Op,
+    metas: &[Meta],
+    run: impl FnOnce(&mut [HostMut<'_>]) -> Result<Counts>,
+) -> Result<Option<Tensor>> {
     let name = op.name();
-    cpu::ready(name)?;
-    for output in &plan.outputs {
-        output.meta.shape.check(name)?;
-        outputs.push(host_output(name, &output.meta)?);
-    }
-    let made = {
-        let _locks = Locks::take(inputs.iter().map(|input| (input.storage(), false)));
-        let views: SmallVec<[Host<'_>; 4]> =
-            inputs.iter().filter_map(|input| input.host()).collect();
-        let mut targets: SmallVec<[HostMut<'_>; 2]> =
-            outputs.iter().filter_map(Tensor::host_mut).collect();
-        dry_run::all_there(op, &metas, views.len()).and_then(|()| op.cpu(&views, &mut targets))
+    let mut plan = Plan::default();
+    op.infer(metas, &mut plan)?;
+    let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
+    let [output] = plan.outputs.as_slice() else {
+        return Ok(None);
     };
-    match made {
-        Ok(_) => Ok(true),
-        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => {
-            outputs.clear();
-            Ok(false)
-        }
+    if plan.casts.iter().zip(metas).any(cast) || output.at_most.is_some() || !output.visible {
+        return Ok(None);
+    }
+    cpu::ready(name)?;
+    output.meta.shape.check(name)?;
+    let fresh = host_output(name, &output.meta)?;
+    let Some(target) = fresh.host_mut() else {
+        return Ok(None);
+    };
+    match run(&mut [target]) {
+        Ok(_) => Ok(Some(fresh)),
+        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -214,10 +228,10 @@ pub fn compose(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// # Errors
 /// Those of the op.
 pub fn run_one(op: &dyn Op, inputs: &[&Tensor]) -> Result<Tensor> {
-    let mut outputs = Outputs::new();
-    if !quick(op, inputs, &mut outputs)? {
-        outputs = run_long(op, inputs)?;
+    if let Some(output) = quick(op, inputs)? {
+        return Ok(output);
     }
+    let mut outputs = run_long(op, inputs)?;
     if outputs.is_empty() {
         return Err(Error::NoGradient { op: op.name() });
     }
@@ -377,8 +391,8 @@ fn note_changes(op: &dyn Op, inputs: &Inputs, taped: bool) {
 /// A fresh output on the host.
 fn host_output(op: &'static str, meta: &Meta) -> Result<Tensor> {
     let block = Block::allocate(op, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::from_storage(
-        Storage::new(Data::Cpu(block)),
+    Ok(Tensor::fresh(
+        Data::Cpu(block),
         Layout::contiguous(meta.shape),
         meta.dtype,
     ))
@@ -387,8 +401,8 @@ fn host_output(op: &'static str, meta: &Meta) -> Result<Tensor> {
 /// A fresh output on an NPU.
 fn ascend_output(op: &'static str, number: u32, meta: &Meta) -> Result<Tensor> {
     let buffer = Buffer::allocate(op, number, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::from_storage(
-        Storage::new(Data::Ascend(buffer)),
+    Ok(Tensor::fresh(
+        Data::Ascend(buffer),
         Layout::contiguous(meta.shape),
         meta.dtype,
     ))
@@ -532,7 +546,7 @@ fn apart(op: &dyn Op, inputs: &Inputs) -> Result<Inputs> {
             });
         }
         let shared = |other: usize| {
-            other != index && writes.has(other) && overlaps(&inputs[other], &inputs[index])
+            other != index && writes.has(other) && inputs[other].overlaps(&inputs[index])
         };
         if (0..inputs.len()).any(shared) {
             if writes.has(index) {
@@ -563,17 +577,6 @@ fn write_composed(op: &dyn Op, inputs: &Inputs, lacking: Error) -> Result<()> {
         mode::no_grad(|| target.detached_handle().copy_(value))?;
     }
     Ok(())
-}
-
-/// Whether two tensors may share elements without being exactly the same ones in the same places.
-fn overlaps(a: &Tensor, b: &Tensor) -> bool {
-    if !Arc::ptr_eq(a.storage(), b.storage()) || a.elements() == 0 || b.elements() == 0 {
-        return false;
-    }
-    if a.layout() == b.layout() && a.dtype() == b.dtype() {
-        return false;
-    }
-    a.layout().offset() < b.layout().end() && b.layout().offset() < a.layout().end()
 }
 
 /// The shape that a kernel's output has after NumPy's broadcasting of all inputs.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::mode::{self, Modes};
 use crate::op::{Meta, Op, OutputPlan, Outputs, Plan};
-use crate::storage::{Data, Storage};
+use crate::storage::Data;
 use crate::tensor::Tensor;
 
 /// What tensors of one device take, in bytes.
@@ -163,16 +163,14 @@ pub(crate) fn ghost(device: Device, meta: &Meta) -> Tensor {
     };
     let book = BOOK.with_borrow_mut(|book| Arc::clone(book.get_or_insert_default()));
     book.take(device, counted);
-    Tensor::from_storage(
-        Storage::new(Data::Ghost(Ghost {
-            device,
-            len,
-            counted,
-            book,
-        })),
-        Layout::contiguous(meta.shape),
-        meta.dtype,
-    )
+    let ghost = Ghost {
+        device,
+        len,
+        counted,
+        book,
+    };
+    let layout = Layout::contiguous(meta.shape);
+    Tensor::fresh(Data::Ghost(ghost), layout, meta.dtype)
 }
 
 /// Whether a call is made of other ops.

@@ -29,6 +29,8 @@ pub(crate) enum Data {
 #[derive(Debug)]
 pub(crate) struct Storage {
     data: Data,
+    /// How the tensor lies in it that it was made for.
+    layout: Layout,
     /// Rises with each in-place change.
     version: AtomicU64,
     /// The version that the last in-place change under the tape made.
@@ -38,17 +40,35 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub fn new(data: Data) -> Arc<Self> {
-        Arc::new(Storage {
-            data,
-            version: AtomicU64::new(0),
-            history: AtomicU64::new(0),
-            lock: RwLock::new(()),
-        })
+    #[inline]
+    pub fn new(data: Data, layout: Layout) -> Arc<Self> {
+        let mut storage = Arc::new_uninit();
+        if let Some(place) = Arc::get_mut(&mut storage) {
+            // Made where it stays: a copy would cost more than a small kernel.
+            place.write(Storage {
+                data,
+                layout,
+                version: AtomicU64::new(0),
+                history: AtomicU64::new(0),
+                lock: RwLock::new(()),
+            });
+        }
+        // SAFETY: nobody else has the fresh storage, so that it was written.
+        unsafe { storage.assume_init() }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// Whether there is host memory.
+    #[inline]
+    pub fn is_host(&self) -> bool {
+        matches!(self.data, Data::Cpu(_))
     }
 
     pub fn into_data(self) -> Data {
@@ -73,22 +93,35 @@ impl Storage {
 
     /// A kernel's view of a tensor, if the data is on the host. Every layout of a tensor lies within its storage: views
     /// only narrow, and whoever makes a tensor over a storage has checked the size.
-    pub fn host(&self, layout: Layout, dtype: DType) -> Option<Host<'_>> {
+    #[inline]
+    pub fn host(&self, layout: &Layout, dtype: DType) -> Option<Host<'_>> {
         match &self.data {
             Data::Cpu(block) => {
                 let start = block.start().cast_const();
                 // SAFETY: the layout lies within the block; the caller holds the lock.
-                Some(unsafe { Host::new(start, layout, dtype) })
+                Some(unsafe { Host::new(start, *layout, dtype) })
             }
             Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
 
+    /// As `host`; without elements if it is not.
+    #[inline]
+    pub fn host_or_empty(&self, layout: &Layout, dtype: DType) -> Host<'_> {
+        let start = match &self.data {
+            Data::Cpu(block) => block.start().cast_const(),
+            Data::Ascend(_) | Data::Ghost(_) => return Host::empty(dtype),
+        };
+        // SAFETY: the layout lies within the block; the caller holds the lock.
+        unsafe { Host::new(start, *layout, dtype) }
+    }
+
     /// As `host`, to write. The caller holds the lock exclusively, or has the only handle of a fresh storage.
-    pub fn host_mut(&self, layout: Layout, dtype: DType) -> Option<HostMut<'_>> {
+    #[inline]
+    pub fn host_mut(&self, layout: &Layout, dtype: DType) -> Option<HostMut<'_>> {
         match &self.data {
             // SAFETY: as `host`; nobody else reads or writes meanwhile.
-            Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), layout, dtype) }),
+            Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), *layout, dtype) }),
             Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }
@@ -111,6 +144,9 @@ impl Storage {
     }
 }
 
+/// Read locks of a few storages, held while a short host kernel runs.
+type Readers<'a, const N: usize> = [Option<RwLockReadGuard<'a, ()>>; N];
+
 /// Locks held while a host kernel runs: each storage once, writers exclusively, in the order of their addresses.
 pub(crate) struct Locks<'a> {
     _read: SmallVec<[RwLockReadGuard<'a, ()>; 4]>,
@@ -118,6 +154,27 @@ pub(crate) struct Locks<'a> {
 }
 
 impl<'a> Locks<'a> {
+    /// Locks a few storages for reading.
+    #[inline]
+    pub fn reading<const N: usize>(mut storages: [&'a Arc<Storage>; N]) -> Readers<'a, N> {
+        let address = |storage: &&Arc<Storage>| Arc::as_ptr(storage).addr();
+        if N == 2 && address(&storages[0]) > address(&storages[1]) {
+            storages.swap(0, 1);
+        } else if N > 2 {
+            storages.sort_unstable_by_key(address);
+        }
+        std::array::from_fn(|index| {
+            let again = index > 0 && Arc::ptr_eq(storages[index], storages[index - 1]);
+            let lock = || {
+                storages[index]
+                    .lock
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+            };
+            (!again).then(lock)
+        })
+    }
+
     /// Locks the storages for reading or, where the flag says so, for writing.
     pub fn take(storages: impl Iterator<Item = (&'a Arc<Storage>, bool)>) -> Self {
         let mut wanted: SmallVec<[(&'a Storage, bool); 4]> = SmallVec::new();

@@ -134,10 +134,7 @@ fn norms(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
 /// Attention, and its positions: the tables of the list serve both halves of a row.
 fn attention(w: &Workload, x: Vec<Tensor>) -> Result<Option<Forward>> {
     if w.op == "rope" {
-        return boxed(move || {
-            let whole = |table: &Tensor| Tensor::cat(&[table, table], -1);
-            x[0].rotary_embedding(&whole(&x[1])?, &whole(&x[2])?, ())
-        });
+        return boxed(move || x[0].rotary_embedding(&x[1], &x[2], ()));
     }
     let options = AttentionOptions::new();
     let options = if w.flag("causal") {

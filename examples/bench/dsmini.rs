@@ -80,7 +80,7 @@ struct Parameters {
 impl Parameters {
     fn push(&mut self, values: Vec<f32>, shape: &[usize]) -> Result<usize> {
         self.all
-            .push(Tensor::from_vec(values, shape)?.requires_grad()?);
+            .push(Tensor::from_vec(values, shape)?.copy()?.requires_grad()?);
         Ok(self.all.len() - 1)
     }
 

@@ -110,7 +110,9 @@ impl Workload {
             }
             dtype => {
                 let values: Vec<f32> = (0..count).map(|_| random.unit() * 2.0 - 1.0).collect();
-                Tensor::from_vec(values, shape)?.to_dtype(dtype_of(dtype.unwrap_or_default()))
+                // A copy lies in the library's own memory, as the result of any op does.
+                let own = Tensor::from_vec(values, shape)?.copy()?;
+                own.to_dtype(dtype_of(dtype.unwrap_or_default()))
             }
         }
     }

@@ -8,11 +8,11 @@
 /// `p[0] x^n + p[1] x^(n-1) + ... + p[n]`, each step rounded once.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = 0.0f32;
-    for coefficient in coefficients {
-        sum = sum.mul_add(x, coefficient);
-    }
-    sum
+    let [first, rest @ ..] = &coefficients[..] else {
+        return 0.0;
+    };
+    rest.iter()
+        .fold(*first, |sum, coefficient| sum.mul_add(x, *coefficient))
 }
 
 /// `2^n` for an integer `n` from -126 to 127.
@@ -27,19 +27,32 @@ const ROUNDER: f32 = 12_582_912.0;
 /// `e^x`: `2^n e^r` with `|r| <= ln(2) / 2`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    exp_of(x, 0.0)
-}
-
-/// `e^(x + low)` for a `low` far below `x`.
-#[inline(always)]
-fn exp_of(x: f32, low: f32) -> f32 {
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.5 { -104.5 } else { x };
+    let (n, r) = reduced(x);
+    exp_reduced(n, r)
+}
+
+/// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
+#[inline(always)]
+fn exp_of(x: f32, low: f32) -> f32 {
+    let (n, r) = reduced(x);
+    exp_reduced(n, r + low)
+}
+
+/// `n` and `r` with `x = n ln(2) + r`.
+#[inline(always)]
+fn reduced(x: f32) -> (i32, f32) {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
     let whole = shifted - ROUNDER;
     let r = whole.mul_add(-0.693_145_75, x);
-    let r = whole.mul_add(-1.428_606_8e-6, r) + low;
+    (n, whole.mul_add(-1.428_606_8e-6, r))
+}
+
+/// `2^n e^r`.
+#[inline(always)]
+fn exp_reduced(n: i32, r: f32) -> f32 {
     let p = polynomial(
         r,
         [

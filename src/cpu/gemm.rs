@@ -22,8 +22,8 @@ use smallvec::SmallVec;
 use self::block::Left;
 pub(crate) use self::block::Target;
 use self::kernel::Units;
+pub(crate) use self::pack::Matrix;
 use self::pack::Pairs;
-pub(crate) use self::pack::{Matrix, Source};
 pub(crate) use self::select::Sums;
 use self::wrapping::Whole;
 use super::alloc::Block;
@@ -166,7 +166,8 @@ fn floats<F: Sums>(
         }
     }
     let layouts = [x.layout(), y.layout(), z.layout(), &from_layout];
-    let flat = folded(layouts);
+    let plain = layouts.iter().all(|layout| layout.shape().rank() == 2);
+    let flat = if plain { None } else { folded(layouts) };
     let [a, b, c, d] = flat.as_ref().map_or(layouts, |flat| flat.each_ref());
     let task = Floats {
         op,
@@ -180,7 +181,7 @@ fn floats<F: Sums>(
     let layouts = [a, b, c, d];
     // SAFETY: the layouts lie within their views, and `z` is borrowed mutably.
     let result = unsafe {
-        if flat.is_none() {
+        if !plain && flat.is_none() {
             task.batches(layouts)
         } else if task.sizes.work() < SERIAL {
             task.run(layouts.map(Layout::offset), 1)
@@ -334,28 +335,6 @@ fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
         })
     } else {
         Left::Packed(left)
-    }
-}
-
-/// One product of sources, which need not be matrices in memory: patches of a convolution, rows picked by a table.
-///
-/// # Safety
-/// As [`multiply`].
-#[allow(
-    dead_code,
-    reason = "for products whose factors are never made in memory"
-)]
-pub(crate) unsafe fn multiply_sources<F: Sums>(
-    op: &'static str,
-    sizes: Sizes,
-    sources: (&dyn Source<F>, &dyn Source<F>),
-    target: Target<F>,
-    threads: usize,
-) -> Result<()> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let sources = (Left::Packed(sources.0), sources.1);
-        block::multiply(op, F::kernels(), sizes, sources, target, threads)
     }
 }
 

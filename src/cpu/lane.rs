@@ -95,6 +95,18 @@ pub(crate) trait Lane: Number {
         unsafe { scatter_plain(lane, to.cast::<Self>(), stride) }
     }
 
+    /// The number whose `bf16` has these bits, where the lane serves that dtype.
+    #[inline(always)]
+    fn from_bf16(_bits: i16) -> Self {
+        Self::ZERO
+    }
+
+    /// The bits as `bf16`, rounded to nearest even, where the lane serves that dtype.
+    #[inline(always)]
+    fn to_bf16(self) -> i16 {
+        0
+    }
+
     /// Writes a lane to elements in a row, past the caches; a `simd::fence` has to follow.
     ///
     /// # Safety
@@ -146,6 +158,15 @@ const CHUNK: usize = 512;
 trait Half: Element {
     fn widen(narrow: &[Self], wide: &mut [f32]);
     fn narrow(wide: &[f32], narrow: &mut [Self]);
+
+    /// Writes elements in a row past the caches.
+    ///
+    /// # Safety
+    /// As `Lane::stream`.
+    unsafe fn stream(wide: &[f32], to: *mut Self) {
+        // SAFETY: promised by the caller.
+        unsafe { stream_chunks(wide, to) }
+    }
 }
 
 impl Half for f16 {
@@ -192,16 +213,93 @@ impl Half for bf16 {
         });
     }
 
-    /// Rounds to nearest even; a NaN stays one.
     fn narrow(wide: &[f32], narrow: &mut [Self]) {
         vectorised!(Simd::best(), {
             for (wide, narrow) in wide.iter().zip(narrow.iter_mut()) {
-                let bits = wide.to_bits();
-                let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-                let quiet = (bits >> 16) | 0x40;
-                *narrow = bf16::from_bits(if wide.is_nan() { quiet } else { rounded } as u16);
+                *narrow = bf16::from_bits(round_bf16(*wide));
             }
         });
+    }
+
+    unsafe fn stream(wide: &[f32], to: *mut Self) {
+        #[cfg(target_arch = "x86_64")]
+        if simd::level() >= simd::Level::Avx512 {
+            // SAFETY: the level says that the CPU has the instructions; the rest was promised by the caller.
+            return unsafe { stream_lines(wide, to) };
+        }
+        // SAFETY: promised by the caller.
+        unsafe { stream_chunks(wide, to) }
+    }
+}
+
+/// Rounds and writes vector by vector, so that memory is kept busy all the time.
+///
+/// # Safety
+/// As `Lane::stream`; the CPU must have AVX-512 F and BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn stream_lines(wide: &[f32], to: *mut bf16) {
+    use std::arch::x86_64 as arch;
+    /// Two registers of 32 bits make a cache line of 16.
+    const LINE: usize = 32;
+    let round = |from: &[f32]| {
+        let ones = |bits| arch::_mm512_set1_epi32(bits);
+        // SAFETY: the slice has the 16 elements of a register.
+        let wide = unsafe { arch::_mm512_loadu_ps(from.as_ptr()) };
+        let bits = arch::_mm512_castps_si512(wide);
+        let odd = arch::_mm512_and_si512(arch::_mm512_srli_epi32::<16>(bits), ones(1));
+        let rounded = arch::_mm512_add_epi32(bits, arch::_mm512_add_epi32(odd, ones(0x7fff)));
+        let nan = arch::_mm512_cmp_ps_mask::<{ arch::_CMP_UNORD_Q }>(wide, wide);
+        let whole = arch::_mm512_mask_or_epi32(rounded, nan, bits, ones(0x0040_0000));
+        arch::_mm512_cvtepi32_epi16(arch::_mm512_srli_epi32::<16>(whole))
+    };
+    let head = to.align_offset(LINE * size_of::<bf16>()).min(wide.len());
+    let (head, rest) = wide.split_at(head);
+    let (lines, tail) = rest.as_chunks::<LINE>();
+    let after = to.wrapping_add(head.len());
+    for (index, line) in lines.iter().enumerate() {
+        let low = arch::_mm512_castsi256_si512(round(&line[..LINE / 2]));
+        let both = arch::_mm512_inserti64x4::<1>(low, round(&line[LINE / 2..]));
+        // SAFETY: the caller promised the elements; they begin at a multiple of a line.
+        unsafe { arch::_mm512_stream_si512(after.wrapping_add(index * LINE).cast(), both) };
+    }
+    // SAFETY: the elements before and after those lines.
+    unsafe {
+        scatter_half(head, to, 1);
+        scatter_half(tail, after.wrapping_add(rest.len() - tail.len()), 1);
+    }
+}
+
+/// Rounds a chunk, then copies it past the caches.
+///
+/// # Safety
+/// As `Lane::stream`, for elements of `H`.
+unsafe fn stream_chunks<H: Half>(wide: &[f32], to: *mut H) {
+    let mut narrow = [H::default(); CHUNK];
+    for (index, wide) in wide.chunks(CHUNK).enumerate() {
+        let narrow = &mut narrow[..wide.len()];
+        H::narrow(wide, narrow);
+        // SAFETY: promised by the caller.
+        unsafe {
+            simd::stream(
+                narrow.as_ptr().cast(),
+                to.add(index * CHUNK).cast(),
+                size_of_val(narrow),
+            )
+        };
+    }
+}
+
+/// The bits as `bf16`, rounded to nearest even; a NaN stays one.
+#[inline(always)]
+fn round_bf16(wide: f32) -> u16 {
+    let bits = wide.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    if wide.is_nan() {
+        quiet as u16
+    } else {
+        rounded as u16
     }
 }
 
@@ -242,27 +340,19 @@ unsafe fn scatter_half<H: Half>(lane: &[f32], to: *mut H, stride: usize) {
     }
 }
 
-/// # Safety
-/// As `Lane::stream`, for elements of `H`.
-unsafe fn stream_half<H: Half>(lane: &[f32], to: *mut H) {
-    let mut narrow = [H::default(); CHUNK];
-    for (index, wide) in lane.chunks(CHUNK).enumerate() {
-        let narrow = &mut narrow[..wide.len()];
-        H::narrow(wide, narrow);
-        // SAFETY: promised by the caller.
-        unsafe {
-            simd::stream(
-                narrow.as_ptr().cast(),
-                to.add(index * CHUNK).cast(),
-                size_of_val(narrow),
-            )
-        };
-    }
-}
-
 impl Lane for f32 {
     fn serves(dtype: DType) -> bool {
         matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: i16) -> Self {
+        f32::from_bits(u32::from(bits as u16) << 16)
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> i16 {
+        round_bf16(self) as i16
     }
 
     unsafe fn gather(from: *const u8, stride: usize, dtype: DType, lane: &mut [f32]) {
@@ -294,8 +384,8 @@ impl Lane for f32 {
         // SAFETY: promised by the caller.
         unsafe {
             match dtype {
-                DType::F16 => stream_half(lane, to.cast::<f16>()),
-                DType::BF16 => stream_half(lane, to.cast::<bf16>()),
+                DType::F16 => f16::stream(lane, to.cast()),
+                DType::BF16 => bf16::stream(lane, to.cast()),
                 _ => simd::stream(lane.as_ptr().cast(), to, size_of_val(lane)),
             }
         }

@@ -4,7 +4,7 @@
 
 use super::lane::Lane;
 use super::par;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
@@ -23,12 +23,19 @@ fn outer(layout: &Layout) -> Option<Layout> {
     (layout.strides()[last] == 1 || layout.dims()[last] <= 1).then(|| layout.permute(&order))
 }
 
-/// Calls `line` with each line along the last dim of three inputs and an output of one shape, if all lie straight in memory as
-/// `T`s; else answers false.
+/// A function of lines of three inputs. Its body is inlined into the loop whatever its size, for which `line` has to be
+/// `#[inline(always)]`.
+pub(crate) trait LineFormula<T>: Sync {
+    /// Computes a line of the output.
+    fn line(&self, x: [&[T]; 3], y: &mut [T]);
+}
+
+/// Calls `formula` with each line along the last dim of three inputs and an output, which have one shape but for the last dim, if
+/// all lie straight in memory as `T`s; else answers false.
 pub(crate) fn lines<T: Lane>(
     inputs: [&Host<'_>; 3],
     y: &mut HostMut<'_>,
-    line: impl Fn([&[T]; 3], &mut [T]) + Sync,
+    formula: &impl LineFormula<T>,
 ) -> bool {
     let width = y.shape().dims().last().copied().unwrap_or(0);
     let typed = inputs.iter().all(|x| x.dtype() == T::DTYPE) && y.dtype() == T::DTYPE;
@@ -36,7 +43,9 @@ pub(crate) fn lines<T: Lane>(
     let (Some(a), Some(b), Some(c), Some(to)) = (a, b, c, outer(y.layout())) else {
         return false;
     };
-    let fit = inputs.iter().all(|x| x.shape() == y.shape());
+    // Lines of inputs may be shorter than those of the output: the formula knows how long they are.
+    let lengths = inputs.map(|x| x.shape().dims().last().copied().unwrap_or(0));
+    let fit = [&a, &b, &c].iter().all(|x| x.shape() == to.shape());
     if !typed || !fit || width == 0 {
         return false;
     }
@@ -47,20 +56,20 @@ pub(crate) fn lines<T: Lane>(
     par::ranges(walk.elements(), (par::GRAIN / width).max(1), |range| {
         let Shared(reads, write) = &shared;
         walk.runs(range, usize::MAX, |starts, count| {
-            let read = |input: usize, at: usize| {
-                let from = reads[input]
-                    .cast::<T>()
-                    .wrapping_add(starts[input] + at * steps[input]);
-                // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and each line
-                // is `width` elements of `T` in a row.
-                unsafe { std::slice::from_raw_parts(from, width) }
-            };
-            simd.run(|| {
-                for at in 0..count {
-                    let to = write.cast::<T>().wrapping_add(starts[3] + at * steps[3]);
+            let mut from: [*const T; 3] =
+                std::array::from_fn(|input| reads[input].cast::<T>().wrapping_add(starts[input]));
+            let mut to = write.cast::<T>().wrapping_add(starts[3]);
+            vectorised!(simd, {
+                for _ in 0..count {
+                    let x = std::array::from_fn(|input| {
+                        // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and
+                        // each line is that many elements of `T` in a row.
+                        unsafe { std::slice::from_raw_parts(from[input], lengths[input]) }
+                    });
                     // SAFETY: as above, of the output; its lines are disjoint, each in one thread's range.
-                    let to = unsafe { std::slice::from_raw_parts_mut(to, width) };
-                    line([read(0, at), read(1, at), read(2, at)], to);
+                    formula.line(x, unsafe { std::slice::from_raw_parts_mut(to, width) });
+                    from = std::array::from_fn(|input| from[input].wrapping_add(steps[input]));
+                    to = to.wrapping_add(steps[3]);
                 }
             });
         });

@@ -76,7 +76,7 @@ impl<'a, T: Lane> Source<'a, T> {
 /// Runs of fewer bytes are not worth a way past the caches.
 const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
-const STREAMED: usize = 8 << 20;
+const STREAMED: usize = 12 << 20;
 
 /// How the results of a run get to an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -236,7 +236,8 @@ pub(crate) fn map1<A: Lane, C: Lane>(x: &Host<'_>, y: &mut HostMut<'_>, f: impl 
     });
 }
 
-/// `z[i] = f(x[i], y[i])`.
+/// `z[i] = f(x[i], y[i])`; the inputs broadcast to the output's shape. Where all three are `bf16`, each number is widened and
+/// rounded in registers: in blocks of their own the conversions would cost more than the memory.
 pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
     x: &Host<'_>,
     y: &Host<'_>,
@@ -244,6 +245,15 @@ pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
     f: impl Fn(A, B) -> C + Sync,
 ) {
     let simd = Simd::best();
+    if [A::DTYPE, B::DTYPE, C::DTYPE] == [DType::F32; 3]
+        && let [Some(x), Some(y)] = [x, y].map(|x| x.as_bits(DType::BF16))
+        && let Some(mut z) = z.as_bits(DType::BF16)
+    {
+        let narrow = |x, y| f(A::from_bf16(x), B::from_bf16(y)).to_bf16();
+        return drive2::<i16, i16, i16>(&x, &y, &mut z, &|a, b, to| {
+            vectorised!(simd, loop2(&narrow, a, b, to));
+        });
+    }
     drive2::<A, B, C>(x, y, z, &|a, b, to| {
         if A::IS_FLOAT {
             vectorised!(simd, light loop2(&f, a, b, to));
@@ -395,6 +405,25 @@ fn turned(part: &Host<'_>) -> Option<Block> {
     permute::copy(part, &mut copy).then_some(block)
 }
 
+/// A number is repeated for outputs of at most so many elements.
+const FEW: usize = 64;
+
+/// The elements of an input that broadcasts to `count` ones, if they lie in a row or are one number for a small output.
+#[inline(always)]
+fn few<'a, T: Lane>(x: &Host<'a>, count: usize, room: &'a mut [T; FEW]) -> Option<&'a [T]> {
+    let slice = x.as_slice::<T>();
+    if let Some(slice) = slice.filter(|slice| slice.len() == count) {
+        return Some(slice);
+    }
+    let single = x.elements() == 1
+        || x.elements() > 0 && x.layout().strides().iter().all(|stride| *stride == 0);
+    let room = room.get_mut(..count).filter(|_| single)?;
+    let number = x.with_layout(Layout::contiguous(()).with_offset(x.layout().offset()));
+    let number = *number.as_slice::<T>()?.first()?;
+    room.fill(number);
+    Some(room)
+}
+
 /// A loop over a run of two inputs.
 type Run2<'f, A, B, C> = &'f (dyn Fn(&[A], &[B], &mut [C]) + Sync);
 
@@ -404,14 +433,18 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     z: &mut HostMut<'_>,
     run: Run2<'_, A, B, C>,
 ) {
+    let count = z.elements();
     let apart = !std::ptr::eq(x.start(), z.start()) && !std::ptr::eq(y.start(), z.start());
+    let (mut left, mut right) = ([A::ZERO; FEW], [B::ZERO; FEW]);
     if apart
-        && z.elements() <= par::GRAIN
-        && let (Some(x), Some(y)) = (x.as_slice::<A>(), y.as_slice::<B>())
+        && count <= par::GRAIN
+        && let Some(x) = few(x, count, &mut left)
+        && let Some(y) = few(y, count, &mut right)
         && let Some(z) = z.as_mut_slice::<C>()
     {
         return run(x, y, z);
     }
+    let (x, y) = (&x.broadcast(z.shape()), &y.broadcast(z.shape()));
     if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
         return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
     }

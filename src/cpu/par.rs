@@ -13,7 +13,7 @@ pub(crate) const GRAIN: usize = 32 * 1024;
 
 /// Pieces per thread: more even out, fewer cost less.
 #[cfg(feature = "rayon")]
-const SHARE: usize = 4;
+const SHARE: usize = 8;
 
 /// How many threads an op may use; 0 for rayon's number.
 static THREADS: AtomicUsize = AtomicUsize::new(0);

@@ -45,7 +45,7 @@ const PANEL: usize = 32;
 /// A panel's buffer has at most so many elements.
 const PANEL_ELEMENTS: usize = 128 * 1024;
 /// Outputs of at least so many bytes are written past the caches.
-const STREAMED: usize = 8 << 20;
+const STREAMED: usize = 12 << 20;
 
 impl<T: Lane> Line<T> {
     fn new(

@@ -40,10 +40,21 @@ impl<'a> Host<'a> {
     ///
     /// # Safety
     /// Every element of the layout must lie in initialised memory that stays readable for `'a`, aligned for the dtype.
+    #[inline]
     pub(crate) unsafe fn new(start: *const u8, layout: Layout, dtype: DType) -> Self {
         Host {
             start,
             layout,
+            dtype,
+            life: PhantomData,
+        }
+    }
+
+    /// A view without elements.
+    pub(crate) fn empty(dtype: DType) -> Self {
+        Host {
+            start: std::ptr::dangling(),
+            layout: Layout::contiguous([0]),
             dtype,
             life: PhantomData,
         }
@@ -129,6 +140,15 @@ impl<'a> Host<'a> {
         Host { layout, ..*self }
     }
 
+    /// The elements as 16-bit integers, if they are of this 16-bit dtype.
+    pub(crate) fn as_bits(&self, dtype: DType) -> Option<Self> {
+        debug_assert_eq!(dtype.size(), DType::I16.size());
+        (self.dtype == dtype).then_some(Host {
+            dtype: DType::I16,
+            ..*self
+        })
+    }
+
     /// The same memory broadcast to a shape (unchanged where it does not broadcast; shape rules have checked before).
     pub(crate) fn broadcast(&self, shape: &Shape) -> Self {
         if self.layout.shape() == shape {
@@ -152,6 +172,7 @@ impl<'a> HostMut<'a> {
     /// # Safety
     /// Every element of the layout must lie in memory that stays writable for `'a`, aligned for the dtype, and nobody
     /// else may read or write it meanwhile but through views of the same kernel call.
+    #[inline]
     pub(crate) unsafe fn new(start: *mut u8, layout: Layout, dtype: DType) -> Self {
         HostMut {
             start,
@@ -204,6 +225,17 @@ impl<'a> HostMut<'a> {
                 self.start.cast::<T>().add(self.layout.offset()),
                 self.layout.elements(),
             )
+        })
+    }
+
+    /// The elements as 16-bit integers, if they are of this 16-bit dtype.
+    pub(crate) fn as_bits(&mut self, dtype: DType) -> Option<HostMut<'_>> {
+        debug_assert_eq!(dtype.size(), DType::I16.size());
+        (self.dtype == dtype).then_some(HostMut {
+            start: self.start,
+            layout: self.layout,
+            dtype: DType::I16,
+            life: PhantomData,
         })
     }
 

@@ -99,8 +99,8 @@ impl Tensor {
     /// ```
     pub fn new(values: impl Into<NdArray>) -> Tensor {
         let values = values.into();
-        Tensor::from_storage(
-            Storage::new(Data::Cpu(values.block)),
+        Tensor::fresh(
+            Data::Cpu(values.block),
             Layout::contiguous(values.shape),
             values.dtype,
         )
@@ -149,8 +149,8 @@ impl Tensor {
         if dtype == DType::Bool {
             block.normalize_bools();
         }
-        Ok(Tensor::from_storage(
-            Storage::new(Data::Cpu(block)),
+        Ok(Tensor::fresh(
+            Data::Cpu(block),
             Layout::contiguous(shape),
             dtype,
         ))
@@ -158,11 +158,7 @@ impl Tensor {
 
     /// A tensor over memory of an NPU, which has the shape's bytes.
     pub(crate) fn from_buffer(buffer: Buffer, shape: Shape, dtype: DType) -> Tensor {
-        Tensor::from_storage(
-            Storage::new(Data::Ascend(buffer)),
-            Layout::contiguous(shape),
-            dtype,
-        )
+        Tensor::fresh(Data::Ascend(buffer), Layout::contiguous(shape), dtype)
     }
 
     /// A tensor on a device.
@@ -281,8 +277,8 @@ impl Tensor {
             let (values, start) = array.into_raw_vec_and_offset();
             let start = start.unwrap_or(0);
             let block = Block::from_vec(values);
-            return Ok(Tensor::from_storage(
-                Storage::new(Data::Cpu(block)),
+            return Ok(Tensor::fresh(
+                Data::Cpu(block),
                 Layout::contiguous(shape).with_offset(start),
                 T::DTYPE,
             ));
@@ -306,7 +302,6 @@ impl Tensor {
     }
 
     /// The vector behind a contiguous host tensor that is the only user of its storage.
-    #[expect(clippy::result_large_err, reason = "the tensor itself comes back")]
     fn unwrap_vec<T: Element>(self) -> std::result::Result<Vec<T>, Tensor> {
         let whole = self.is_contiguous()
             && self.layout().offset() == 0
@@ -316,10 +311,10 @@ impl Tensor {
         }
         let (layout, dtype) = (*self.layout(), self.dtype());
         match Arc::try_unwrap(self.into_storage()).map(Storage::into_data) {
-            Ok(Data::Cpu(block)) => block.into_vec::<T>().map_err(|block| {
-                Tensor::from_storage(Storage::new(Data::Cpu(block)), layout, dtype)
-            }),
-            Ok(data) => Err(Tensor::from_storage(Storage::new(data), layout, dtype)),
+            Ok(Data::Cpu(block)) => block
+                .into_vec::<T>()
+                .map_err(|block| Tensor::fresh(Data::Cpu(block), layout, dtype)),
+            Ok(data) => Err(Tensor::fresh(data, layout, dtype)),
             Err(storage) => Err(Tensor::from_storage(storage, layout, dtype)),
         }
     }

@@ -37,7 +37,9 @@ use crate::storage::{Data, Storage};
 #[derive(Clone)]
 pub struct Tensor {
     storage: Arc<Storage>,
-    layout: Layout,
+    /// For a view: its layout, which is not the storage's own. So a tensor is a few words, and a fresh one a single allocation
+    /// beside its data.
+    view: Option<Arc<Layout>>,
     dtype: DType,
     node: Option<NodeRef>,
     /// The storage's version that this handle's history accounts for.
@@ -45,11 +47,24 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// The tensor of fresh data.
+    #[inline]
+    pub(crate) fn fresh(data: Data, layout: Layout, dtype: DType) -> Self {
+        Tensor {
+            storage: Storage::new(data, layout),
+            view: None,
+            dtype,
+            node: None,
+            seen: 0,
+        }
+    }
+
     pub(crate) fn from_storage(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
         let seen = storage.version();
+        let view = (layout != *storage.layout()).then(|| Arc::new(layout));
         Tensor {
             storage,
-            layout,
+            view,
             dtype,
             node: None,
             seen,
@@ -58,22 +73,22 @@ impl Tensor {
 
     /// The shape.
     pub fn shape(&self) -> &Shape {
-        self.layout.shape()
+        self.layout().shape()
     }
 
     /// The sizes of the dims.
     pub fn dims(&self) -> &[usize] {
-        self.layout.dims()
+        self.layout().dims()
     }
 
     /// The number of dims.
     pub fn rank(&self) -> usize {
-        self.layout.shape().rank()
+        self.layout().shape().rank()
     }
 
     /// The number of elements.
     pub fn elements(&self) -> usize {
-        self.layout.elements()
+        self.layout().elements()
     }
 
     /// The dtype.
@@ -87,13 +102,14 @@ impl Tensor {
     }
 
     /// The strides and the offset, in elements.
+    #[inline]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.view.as_deref().unwrap_or(self.storage.layout())
     }
 
     /// Whether the elements lie row-major without gaps.
     pub fn is_contiguous(&self) -> bool {
-        self.layout.is_contiguous()
+        self.layout().is_contiguous()
     }
 
     /// Whether the tape follows this tensor: it requires a gradient or was computed from one that does.
@@ -112,9 +128,20 @@ impl Tensor {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
+    /// Whether two tensors may share elements without being exactly the same ones in the same places.
+    pub(crate) fn overlaps(&self, other: &Tensor) -> bool {
+        if !self.shares_storage(other) || self.elements() == 0 || other.elements() == 0 {
+            return false;
+        }
+        let (own, its) = (self.layout(), other.layout());
+        let same = own == its && self.dtype == other.dtype;
+        !same && own.offset() < its.end() && its.offset() < own.end()
+    }
+
+    #[inline]
     pub(crate) fn meta(&self) -> Meta {
         Meta {
-            shape: *self.layout.shape(),
+            shape: *self.layout().shape(),
             dtype: self.dtype,
         }
     }
@@ -141,9 +168,10 @@ impl Tensor {
 
     /// The same data under another layout of its storage, without history.
     pub(crate) fn with_layout(&self, layout: Layout) -> Tensor {
+        let view = (layout != *self.storage.layout()).then(|| Arc::new(layout));
         Tensor {
             storage: Arc::clone(&self.storage),
-            layout,
+            view,
             dtype: self.dtype,
             node: None,
             seen: self.seen,
@@ -152,7 +180,13 @@ impl Tensor {
 
     /// The same data without history, up to date with the storage's version.
     pub(crate) fn detached_handle(&self) -> Tensor {
-        Tensor::from_storage(Arc::clone(&self.storage), self.layout, self.dtype)
+        Tensor {
+            node: None,
+            seen: self.storage.version(),
+            storage: Arc::clone(&self.storage),
+            view: self.view.clone(),
+            dtype: self.dtype,
+        }
     }
 
     pub(crate) fn with_node(mut self, node: NodeRef) -> Tensor {
@@ -162,20 +196,28 @@ impl Tensor {
     }
 
     /// A kernel's view, if the data is on the host. The caller holds the storage's lock.
+    #[inline]
     pub(crate) fn host(&self) -> Option<Host<'_>> {
-        self.storage.host(self.layout, self.dtype)
+        self.storage.host(self.layout(), self.dtype)
+    }
+
+    /// As `host`; without elements if it is not.
+    #[inline]
+    pub(crate) fn host_or_empty(&self) -> Host<'_> {
+        self.storage.host_or_empty(self.layout(), self.dtype)
     }
 
     /// A kernel's view to write, if the data is on the host. The caller holds the storage's lock or has the only handle.
+    #[inline]
     pub(crate) fn host_mut(&self) -> Option<HostMut<'_>> {
-        self.storage.host_mut(self.layout, self.dtype)
+        self.storage.host_mut(self.layout(), self.dtype)
     }
 
     /// A kernel's view, if the data is on an NPU.
     pub(crate) fn dev(&self) -> Option<Dev<'_>> {
         match self.storage.data() {
             Data::Cpu(_) | Data::Ghost(_) => None,
-            Data::Ascend(buffer) => Some(Dev::new(buffer, self.layout, self.dtype)),
+            Data::Ascend(buffer) => Some(Dev::new(buffer, *self.layout(), self.dtype)),
         }
     }
 }

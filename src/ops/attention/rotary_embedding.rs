@@ -1,6 +1,6 @@
 //! `rotary_embedding`: pairs of elements turned by angles that depend on the position.
 
-use crate::cpu::lines::lines;
+use crate::cpu::lines::{LineFormula, lines};
 use crate::cpu::rows;
 use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
@@ -48,8 +48,8 @@ impl Tensor {
     /// `x cos + turned(x) sin`, where `turned` is `[-b, a]` for the halves `[a, b]` of the last dim, or for each pair of
     /// neighbours (`mode`); halves compute in f32.
     ///
-    /// Shapes: `[.., d]` with an even `d`; `cos` and `sin` have `d` columns too and broadcast to the input. Dtypes: floats, equal
-    /// ones. PyTorch: none (Su et al. 2021; Hugging Face's `apply_rotary_pos_emb`). NPU: `aclnnRotaryPositionEmbedding`,
+    /// Shapes: `[.., d]` with an even `d`; `cos` and `sin` have `d` columns too and broadcast to the input; for halves they may
+    /// have `d / 2` columns, which then serve both halves. Dtypes: floats, equal ones. PyTorch: none (Su et al. 2021; Hugging Face's `apply_rotary_pos_emb`). NPU: `aclnnRotaryPositionEmbedding`,
     /// `aclnnRotaryPositionEmbeddingGrad`.
     ///
     /// ```
@@ -105,21 +105,27 @@ fn turned_back(x: &Tensor, mode: RotaryMode) -> Result<Tensor> {
     turned(x, mode)?.neg()
 }
 
-impl RotaryMode {
-    /// `y = x cos + turned(x) sin` for a line; or for `back`, `x cos + turned_back(x sin)`.
+/// `y = x cos + turned(x) sin` for a line; or for `back`, `x cos + turned_back(x sin)`.
+struct Turn {
+    mode: RotaryMode,
+    back: bool,
+}
+
+impl<T: Float> LineFormula<T> for Turn {
     #[inline(always)]
-    fn line<T: Float>(self, back: bool, [x, cos, sin]: [&[T]; 3], y: &mut [T]) {
+    fn line(&self, [x, cos, sin]: [&[T]; 3], y: &mut [T]) {
         let half = x.len() / 2;
-        match self {
+        match self.mode {
             RotaryMode::Half => {
-                let ((a, b), (c0, c1)) = (x.split_at(half), cos.split_at(half));
-                let ((s0, s1), (y0, y1)) = (sin.split_at(half), y.split_at_mut(half));
-                if back {
-                    combine(y0, [a, c0, b, s1], |ac, bs| ac.plus(bs));
-                    combine(y1, [b, c1, a, s0], |bc, s| bc.minus(s));
+                // Tables of half the width serve both halves.
+                let (a, b) = x.split_at(half);
+                let (c1, s1) = (&cos[cos.len() - half..], &sin[sin.len() - half..]);
+                let tables = [&cos[..half], &sin[..half], c1, s1];
+                let (y0, y1) = y.split_at_mut(half);
+                if self.back {
+                    turn_halves::<T, true>([a, b], tables, [y0, y1]);
                 } else {
-                    combine(y0, [a, c0, b, s0], |ac, bs| ac.minus(bs));
-                    combine(y1, [b, c1, a, s1], |bc, s| bc.plus(s));
+                    turn_halves::<T, false>([a, b], tables, [y0, y1]);
                 }
             }
             RotaryMode::Interleave => {
@@ -127,49 +133,116 @@ impl RotaryMode {
                 let tables = cos.as_chunks::<2>().0.iter().zip(sin.as_chunks::<2>().0);
                 let outs = y.as_chunks_mut::<2>().0.iter_mut();
                 for (([a, b], ([c0, c1], [s0, s1])), [y0, y1]) in pairs.zip(tables).zip(outs) {
-                    (*y0, *y1) = if back {
-                        (
-                            a.times(*c0).plus(b.times(*s1)),
-                            b.times(*c1).minus(a.times(*s0)),
-                        )
+                    let (x, t) = ([*a, *b], [*c0, *s0, *c1, *s1]);
+                    (*y0, *y1) = if self.back {
+                        (first::<T, true>(x, t), second::<T, true>(x, t))
                     } else {
-                        (
-                            a.times(*c0).minus(b.times(*s0)),
-                            b.times(*c1).plus(a.times(*s1)),
-                        )
+                        (first::<T, false>(x, t), second::<T, false>(x, t))
                     };
                 }
             }
         }
     }
+}
 
+impl RotaryMode {
     fn on_host(self, back: bool, x: &[Host<'_>], y: &mut HostMut<'_>) {
         let shape = *x[0].shape();
-        let (cos, sin) = (x[1].broadcast(&shape), x[2].broadcast(&shape));
+        let (cos, sin) = (spread(&x[1], &shape), spread(&x[2], &shape));
         let mask = rows::last(shape.rank(), 1);
         let simd = Simd::best();
         with_float!(x[0].dtype(), T => {
             let inputs = [&x[0], &cos, &sin];
-            let line = |inputs: [&[T]; 3], y: &mut [T]| self.line(back, inputs, y);
-            if !lines::<T>(inputs, y, line) {
+            let turn = Turn { mode: self, back };
+            if !lines::<T>(inputs, y, &turn) {
                 rows::rows::<T, 3, 1>(inputs, [y], &mask, |_, inputs, [y]| {
-                    simd.run(|| line(inputs, y));
+                    vectorised!(simd, turn.line(inputs, y));
                 });
             }
         });
     }
 }
 
-/// `y = f(a c, b s)`.
+/// A table over all rows of the input.
+fn spread<'a>(table: &Host<'a>, shape: &Shape) -> Host<'a> {
+    let last = shape.rank().saturating_sub(1);
+    table.broadcast(&shape.with(last, table.shape().dims().last().copied().unwrap_or(1)))
+}
+
+/// The first element of a pair turned, or turned `BACK`.
 #[inline(always)]
-fn combine<T: Float>(y: &mut [T], [a, c, b, s]: [&[T]; 4], f: impl Fn(T, T) -> T) {
-    for (y, ((a, c), (b, s))) in y.iter_mut().zip(a.iter().zip(c).zip(b.iter().zip(s))) {
-        *y = f(a.times(*c), b.times(*s));
+fn first<T: Float, const BACK: bool>([a, b]: [T; 2], [c0, s0, _, s1]: [T; 4]) -> T {
+    if BACK {
+        a.times(c0).plus(b.times(s1))
+    } else {
+        a.times(c0).minus(b.times(s0))
     }
 }
 
+/// The second element.
+#[inline(always)]
+fn second<T: Float, const BACK: bool>([a, b]: [T; 2], [_, s0, c1, s1]: [T; 4]) -> T {
+    if BACK {
+        b.times(c1).minus(a.times(s0))
+    } else {
+        b.times(c1).plus(a.times(s1))
+    }
+}
+
+/// Both halves of a line: vector by vector, and all reads of one before its writes, so that the compiler need not know that
+/// the lines do not overlap.
+#[inline(always)]
+fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], [y0, y1]: [&mut [T]; 2]) {
+    let (length, count) = (x[0].len(), x[0].len() / 16);
+    let [a, b] = x.map(|x| &x.as_chunks::<16>().0[..count]);
+    let [c0, s0, c1, s1] = t.map(|t| &t.as_chunks::<16>().0[..count]);
+    let [z0, z1] = [&mut *y0, &mut *y1].map(|y| &mut y.as_chunks_mut::<16>().0[..count]);
+    for i in 0..count {
+        let (a, b, c0, s0, c1, s1) = (a[i], b[i], c0[i], s0[i], c1[i], s1[i]);
+        let tables = |lane: usize| [c0[lane], s0[lane], c1[lane], s1[lane]];
+        let (mut low, mut high) = ([T::ZERO; 16], [T::ZERO; 16]);
+        for lane in 0..16 {
+            low[lane] = first::<T, BACK>([a[lane], b[lane]], tables(lane));
+        }
+        for lane in 0..16 {
+            high[lane] = second::<T, BACK>([a[lane], b[lane]], tables(lane));
+        }
+        (z0[i], z1[i]) = (low, high);
+    }
+    for at in count * 16..length {
+        let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));
+        (y0[at], y1[at]) = (first::<T, BACK>(x, t), second::<T, BACK>(x, t));
+    }
+}
+
+/// Whether a table of half the input's width serves both halves of a row.
+fn serves_both(mode: RotaryMode, x: &Shape, table: &Shape) -> bool {
+    let width = |shape: &Shape| shape.dims().last().copied().unwrap_or(1);
+    mode == RotaryMode::Half && width(table) * 2 == width(x)
+}
+
+/// A table for both halves of a row.
+fn whole(mode: RotaryMode, x: &Shape, table: &Tensor) -> Result<Tensor> {
+    if serves_both(mode, x, table.shape()) {
+        Tensor::cat(&[table, table], -1)
+    } else {
+        Ok(table.clone())
+    }
+}
+
+/// The gradient of a table from that of the whole one.
+fn folded(mode: RotaryMode, table: &Shape, whole: Tensor) -> Result<Tensor> {
+    if !serves_both(mode, whole.shape(), table) {
+        return Ok(whole);
+    }
+    let half = table.dims().last().copied().unwrap_or(0) as i64;
+    whole
+        .narrow(-1, 0, half)?
+        .add(&whole.narrow(-1, half, half)?)
+}
+
 /// Checks the input against its tables.
-fn check(x: &[Meta]) -> Result<()> {
+fn check(mode: RotaryMode, x: &[Meta]) -> Result<()> {
     let own = x[0];
     for other in &x[..3] {
         if !own.dtype.is_float() || other.dtype != own.dtype {
@@ -185,15 +258,17 @@ fn check(x: &[Meta]) -> Result<()> {
         return Err(Error::shape(NAME, own.shape, "an even last dim"));
     }
     for table in &x[1..3] {
-        let fits = table.shape.dims().last() == Some(&width)
-            && Layout::contiguous(table.shape)
-                .expand(NAME, &own.shape)
-                .is_ok();
+        let columns = table.shape.dims().last().copied();
+        let whole = columns == Some(width) || serves_both(mode, &own.shape, &table.shape);
+        let rows = own
+            .shape
+            .with(own.shape.rank().max(1) - 1, columns.unwrap_or(1));
+        let fits = whole && Layout::contiguous(table.shape).expand(NAME, &rows).is_ok();
         if !fits {
             return Err(Error::shape(
                 NAME,
                 format!("a table of {} for an input of {}", table.shape, own.shape),
-                format!("{width} columns, and rows that broadcast"),
+                format!("{width} columns (or, for halves, half of them), and rows that broadcast"),
             ));
         }
     }
@@ -254,7 +329,10 @@ fn refused(cx: &Launch, dtype: DType) -> Error {
 /// The input and its tables in the kernel's four dims.
 fn lay<'a>(cx: &Launch, mode: RotaryMode, x: &[Dev<'a>]) -> Result<([Dev<'a>; 3], [Shape; 2])> {
     let refuse = || refused(cx, x[0].dtype());
-    if x[0].dtype() == DType::F64 {
+    let narrow = x[1..3]
+        .iter()
+        .any(|table| serves_both(mode, x[0].shape(), table.shape()));
+    if x[0].dtype() == DType::F64 || narrow {
         return Err(refuse());
     }
     let tables = [x[1].shape(), x[2].shape()];
@@ -277,7 +355,7 @@ impl Op for Rotary {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        check(x)?;
+        check(self.mode, x)?;
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
     }
@@ -295,6 +373,14 @@ impl Op for Rotary {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        let (shape, mode) = (x[0].shape(), self.mode);
+        if x[1..3]
+            .iter()
+            .any(|table| serves_both(mode, shape, table.shape()))
+        {
+            let (cos, sin) = (whole(mode, shape, &x[1])?, whole(mode, shape, &x[2])?);
+            return Ok(smallvec![run_one(self, &[&x[0], &cos, &sin])?]);
+        }
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
         let (own, cos, sin) = (wide(&x[0])?, wide(&x[1])?, wide(&x[2])?);
         let y = own.mul(&cos)?.add(&turned(&own, self.mode)?.mul(&sin)?)?;
@@ -317,8 +403,13 @@ impl Op for Rotary {
         })?;
         // Summed over the rows that share a table: halves round once, after the sum.
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
-        let dcos = cx.want(1, || wide(dy)?.mul(&wide(x)?))?;
-        let dsin = cx.want(2, || wide(dy)?.mul(&turned(&wide(x)?, self.mode)?))?;
+        let dcos = cx.want(1, || {
+            folded(self.mode, cos.shape(), wide(dy)?.mul(&wide(x)?)?)
+        })?;
+        let dsin = cx.want(2, || {
+            let whole = wide(dy)?.mul(&turned(&wide(x)?, self.mode)?)?;
+            folded(self.mode, sin.shape(), whole)
+        })?;
         Ok(smallvec![dx, dcos, dsin])
     }
 
@@ -330,7 +421,11 @@ impl Op for Rotary {
 impl RotaryBackward {
     fn formula(&self, dy: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
-        let (wide_dy, cos, sin) = (wide(dy)?, wide(cos)?, wide(sin)?);
+        let (cos, sin) = (
+            whole(self.mode, dy.shape(), cos)?,
+            whole(self.mode, dy.shape(), sin)?,
+        );
+        let (wide_dy, cos, sin) = (wide(dy)?, wide(&cos)?, wide(&sin)?);
         let back = turned_back(&wide_dy.mul(&sin)?, self.mode)?;
         wide_dy.mul(&cos)?.add(&back)?.to_dtype(dy.dtype())
     }
@@ -342,7 +437,7 @@ impl Op for RotaryBackward {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        check(x)?;
+        check(self.mode, x)?;
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
     }
@@ -396,6 +491,7 @@ fn samples() -> Vec<Sample> {
     vec![
         sample(RotaryMode::Half, &[2, 3, 5, 4], &[5, 4]),
         sample(RotaryMode::Half, &[3, 6], &[3, 6]),
+        sample(RotaryMode::Half, &[2, 3, 5, 4], &[5, 2]),
         sample(RotaryMode::Interleave, &[2, 3, 4], &[1, 3, 4]),
         sample(RotaryMode::Interleave, &[2, 2, 3, 4], &[2, 1, 1, 4]),
     ]

@@ -74,7 +74,7 @@ pub(crate) trait Binary: Debug + Clone + Copy + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Runs on the host; the operands have one dtype and the output's shape.
+    /// Runs on the host; the operands have one dtype and broadcast to the output's shape, as the drivers of `map` let them.
     fn cpu(&self, x: &Host<'_>, y: &Host<'_>, z: &mut HostMut<'_>) -> Result<()>;
 
     /// Runs on the host with a number on the right, where that can be done better; false if it was not.
@@ -188,13 +188,11 @@ impl<B: Binary> Op for Combine<B> {
         }
         with_lane!(dtype, T => {
             let (left, right): (T, T) = (Self::lane(self.left, dtype), Self::lane(self.right, dtype));
-            let (left, right) = (Host::splat(&left, &shape), Host::splat(&right, &shape));
-            let (left, right) = match (self.left, self.right) {
-                (Some(_), _) => (left, x[0].broadcast(&shape)),
-                (_, Some(_)) => (x[0].broadcast(&shape), right),
-                _ => (x[0].broadcast(&shape), x[1].broadcast(&shape)),
-            };
-            self.op.cpu(&left, &right, &mut y[0])?;
+            match (self.left, self.right) {
+                (Some(_), _) => self.op.cpu(&Host::splat(&left, &shape), &x[0], &mut y[0])?,
+                (_, Some(_)) => self.op.cpu(&x[0], &Host::splat(&right, &shape), &mut y[0])?,
+                _ => self.op.cpu(&x[0], &x[1], &mut y[0])?,
+            }
         });
         Ok(Counts::EXACT)
     }

@@ -125,15 +125,15 @@ pub(crate) fn plan_as(
     Ok(())
 }
 
-/// The second operand on the host: the second input broadcast, or the scalar in the lane type `T` broadcast to `shape`.
-pub(crate) fn second<'a, T: crate::cpu::lane::Lane>(
-    inputs: &[Host<'a>],
-    scalar: &'a T,
-    shape: &crate::Shape,
-) -> Host<'a> {
+/// The second operand on the host: the second input, or the number, which `room` holds then.
+pub(crate) fn second<'x, 'a>(
+    inputs: &'x [Host<'a>],
+    number: impl FnOnce() -> Host<'a>,
+    room: &'x mut Option<Host<'a>>,
+) -> &'x Host<'a> {
     match inputs.get(1) {
-        Some(input) => input.broadcast(shape),
-        None => Host::splat(scalar, shape),
+        Some(input) => input,
+        None => room.insert(number()),
     }
 }
 

@@ -72,7 +72,9 @@ impl Op for Mul {
         let shape = *y[0].shape();
         with_lane!(y[0].dtype(), T => {
             let scalar = T::from_scalar(self.other.unwrap_or(Scalar::Int(1)));
-            map::map2::<T, T, T>(&x[0].broadcast(&shape), &second(x, &scalar, &shape), &mut y[0], |x, other| x.times(other));
+            let mut room = None;
+            let other = second(x, || Host::splat(&scalar, &shape), &mut room);
+            map::map2::<T, T, T>(&x[0], other, &mut y[0], |x, other| x.times(other));
         });
         Ok(Counts::EXACT)
     }

@@ -109,11 +109,12 @@ impl Op for Sub {
         let shape = *y[0].shape();
         with_lane!(y[0].dtype(), T => {
             let (scalar, alpha) = (T::from_scalar(self.other.unwrap_or(Scalar::Int(0))), T::from_scalar(self.alpha));
-            let other = second(x, &scalar, &shape);
+            let mut room = None;
+            let other = second(x, || Host::splat(&scalar, &shape), &mut room);
             if self.alpha.is_one() {
-                map::map2::<T, T, T>(&x[0].broadcast(&shape), &other, &mut y[0], |x, other| x.minus(other));
+                map::map2::<T, T, T>(&x[0], other, &mut y[0], |x, other| x.minus(other));
             } else {
-                map::map2::<T, T, T>(&x[0].broadcast(&shape), &other, &mut y[0], |x, other| x.minus(alpha.times(other)));
+                map::map2::<T, T, T>(&x[0], other, &mut y[0], |x, other| x.minus(alpha.times(other)));
             }
         });
         Ok(Counts::EXACT)

@@ -108,6 +108,19 @@ impl Op for Product {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        if x[0].shape().rank() == 2 && x[1].shape().rank() == 2 {
+            let matrix = |x: &Host<'_>, flip: bool| -> Layout {
+                if flip {
+                    x.layout().transpose(0, 1)
+                } else {
+                    *x.layout()
+                }
+            };
+            let a = x[0].with_layout(matrix(&x[0], self.flip[0]));
+            let b = x[1].with_layout(matrix(&x[1], self.flip[1]));
+            with_lane!(y[0].dtype(), T => products::<T>(self.name(), &a, &b, &mut y[0], T::ONE, None)?);
+            return Ok(Counts::EXACT);
+        }
         let frame = Frame::of(self.name(), x[0].shape(), x[1].shape(), self.flip)?;
         let [a, b, c] = frame.layouts(self.name(), x[0].layout(), x[1].layout(), self.flip)?;
         let (a, b) = (x[0].with_layout(a), x[1].with_layout(b));
@@ -165,7 +178,7 @@ impl Op for Product {
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, y, dz) = (cx.input(0)?, cx.input(1)?, cx.gradient()?);
         let frame = Frame::of(self.name(), x.shape(), y.shape(), self.flip)?;
-        let mut dz = dz.reshape(frame.full())?;
+        let mut dz = shaped(dz.clone(), frame.full())?;
         let mut a = if x.rank() == 1 {
             x.reshape([1, frame.inner])?
         } else {
@@ -200,7 +213,7 @@ impl Op for Product {
             } else {
                 frame.batched(x.shape())
             };
-            dx.reshape(batched)
+            shaped(dx, batched)
         })?;
         let dy = cx.want(1, || {
             let (dz, a) = (wide_if(summed(y), &dz)?, wide_if(summed(y), &a)?);
@@ -214,7 +227,7 @@ impl Op for Product {
             } else {
                 frame.batched(y.shape())
             };
-            dy.reshape(batched)
+            shaped(dy, batched)
         })?;
         Ok(smallvec![dx, dy])
     }
@@ -225,6 +238,15 @@ impl Op for Product {
 
     fn boxed(&self) -> Box<dyn Op> {
         Box::new(*self)
+    }
+}
+
+/// The tensor in a shape that it may have already.
+fn shaped(x: Tensor, shape: Shape) -> Result<Tensor> {
+    if *x.shape() == shape {
+        Ok(x)
+    } else {
+        x.reshape(shape)
     }
 }
 

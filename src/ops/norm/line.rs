@@ -2,6 +2,7 @@
 //!
 //! Knows the formulas, the kernels and the statistics kept for the gradient. Must not know the public methods.
 
+use super::line_kernel::{NextIf, norm_lines};
 use super::softmax::{total, total2};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
@@ -54,7 +55,7 @@ impl LineNorm {
         run_one(&op, &inputs)
     }
 
-    fn epsilon(&self, dtype: DType) -> f64 {
+    pub(super) fn epsilon(&self, dtype: DType) -> f64 {
         let own = if dtype == DType::F64 {
             f64::EPSILON
         } else {
@@ -70,7 +71,7 @@ impl LineNorm {
             .keepdim()
     }
 
-    fn mask(&self, rank: usize) -> [bool; MAX_RANK] {
+    pub(super) fn mask(&self, rank: usize) -> [bool; MAX_RANK] {
         rows::last(rank, self.shape.rank())
     }
 
@@ -132,71 +133,6 @@ impl LineNorm {
         Ok(grads)
     }
 }
-
-/// Writes a normalised line; returns the mean and the inverse scale.
-#[inline(always)]
-fn normalise<T: Float>(form: Form, epsilon: T, [x, w, b]: [&[T]; 3], y: &mut [T]) -> (T, T) {
-    let count = T::from_i64(x.len() as i64);
-    let (mut mean, mut off) = (T::ZERO, T::ZERO);
-    if form == Form::Layer {
-        // The second sum takes the first's rounding off, so that equal elements deviate by nothing.
-        mean = total(x, |x| x).over(count);
-        off = total(x, |x| x.minus(mean)).over(count);
-    }
-    let square = total(x, |x| x.minus(mean).times(x.minus(mean))).over(count);
-    let square = square.minus(off.times(off)).larger(T::ZERO);
-    mean = mean.plus(off);
-    let rstd = T::ONE.over(Float::sqrt(square.plus(epsilon)));
-    for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-        *y = x.minus(mean).times(rstd).times(*w).plus(*b);
-    }
-    (mean, rstd)
-}
-
-fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) {
-    let shape = *x[0].shape();
-    let (one, zero) = (T::ONE, T::ZERO);
-    let (mut ones, mut zeros) = (Host::splat(&one, &shape), Host::splat(&zero, &shape));
-    let mut rest = x.iter().skip(1);
-    if let Some(weight) = rest.next_if_true(op.weight) {
-        ones = weight.broadcast(&shape);
-    }
-    if let Some(bias) = rest.next_if_true(op.bias) {
-        zeros = bias.broadcast(&shape);
-    }
-    let (inputs, mask, simd) = ([&x[0], &ones, &zeros], op.mask(shape.rank()), Simd::best());
-    let (form, epsilon) = (op.form, T::from_f64(op.epsilon(x[0].dtype())));
-    let line =
-        |inputs: [&[T]; 3], y: &mut [T]| vectorised!(simd, normalise(form, epsilon, inputs, y));
-    match y {
-        [y, mean, rstd] => rows::rows(
-            inputs,
-            [y, mean, rstd],
-            &mask,
-            |_, inputs, [y, mean, rstd]| {
-                let (a, b) = line(inputs, y);
-                mean.fill(a);
-                rstd.fill(b);
-            },
-        ),
-        [y, rstd] => rows::rows(inputs, [y, rstd], &mask, |_, inputs, [y, rstd]| {
-            rstd.fill(line(inputs, y).1)
-        }),
-        [y] => rows::rows(inputs, [y], &mask, |_, inputs, [y]| {
-            line(inputs, y);
-        }),
-        _ => {}
-    }
-}
-
-/// The next item, if a flag says that there is one.
-trait NextIf: Iterator + Sized {
-    fn next_if_true(&mut self, there: bool) -> Option<Self::Item> {
-        if there { self.next() } else { None }
-    }
-}
-
-impl<I: Iterator> NextIf for I {}
 
 impl Op for LineNorm {
     fn name(&self) -> &'static str {

@@ -15,6 +15,7 @@ rooms! {
 }
 
 mod line;
+mod line_kernel;
 
 pub(crate) use softmax::{largest, total};
 

@@ -51,20 +51,39 @@ pub(crate) fn largest<T: Float>(line: &[T]) -> T {
     rest.iter().chain(&tops).fold(T::LOWEST, |a, b| pick(a, *b))
 }
 
+/// Independent parts of a sum: as many as several vectors have lanes, for one addition waits for the one before.
+const PARTS: usize = 64;
+
+/// The sum of the parts of a sum, in pairs.
+#[inline(always)]
+fn joined<T: Float>(mut parts: [T; PARTS]) -> T {
+    let mut width = PARTS / 2;
+    while width > 0 {
+        for lane in 0..width {
+            parts[lane] = parts[lane].plus(parts[lane + width]);
+        }
+        width /= 2;
+    }
+    parts[0]
+}
+
 /// The sum of `f` over a line, in independent parts so that it runs in vectors.
 #[inline(always)]
-pub(crate) fn total<T: Float>(line: &[T], f: impl Fn(T) -> T) -> T {
-    let (chunks, rest) = line.as_chunks::<16>();
-    let mut sums = [T::ZERO; 16];
+pub(crate) fn total<E: Copy, T: Float>(line: &[E], f: impl Fn(E) -> T) -> T {
+    let (chunks, rest) = line.as_chunks::<PARTS>();
+    let mut sums = [T::ZERO; PARTS];
+    for chunk in chunks {
+        for lane in 0..PARTS {
+            sums[lane] = sums[lane].plus(f(chunk[lane]));
+        }
+    }
+    let (chunks, rest) = rest.as_chunks::<16>();
     for chunk in chunks {
         for lane in 0..16 {
             sums[lane] = sums[lane].plus(f(chunk[lane]));
         }
     }
-    rest.iter()
-        .fold(sums.iter().fold(T::ZERO, |a, b| a.plus(*b)), |sum, x| {
-            sum.plus(f(*x))
-        })
+    rest.iter().fold(joined(sums), |sum, x| sum.plus(f(*x)))
 }
 
 /// Writes `e^(x - top)` of a line; returns their sum.

@@ -20,6 +20,8 @@ use crate::shape::{MAX_RANK, Shape};
 /// Results of so many bytes are written past the caches where they come in runs of so many.
 const STREAMED: usize = 4 << 20;
 const RUN: usize = 256;
+/// Lines of at most so many bytes are asked for as a whole.
+const REACH: usize = 32 << 10;
 
 /// In a table: no element lies there, the fill stands for it.
 pub(crate) const NOWHERE: usize = usize::MAX;
@@ -38,6 +40,22 @@ impl Path {
         match self {
             Path::Stride(size, _) => *size,
             Path::Offsets(offsets) => offsets.len(),
+        }
+    }
+
+    /// How many bytes the offsets reach over, where they are so many that they hit most of the cache lines there; else 0.
+    fn reach(&self, size: usize) -> usize {
+        let Path::Offsets(offsets) = self else {
+            return 0;
+        };
+        let real = offsets.iter().filter(|offset| **offset != NOWHERE);
+        let bytes = real
+            .max()
+            .map_or(0, |last| last.saturating_add(1).saturating_mul(size));
+        if bytes <= REACH.min(offsets.len() * 64) {
+            bytes
+        } else {
+            0
         }
     }
 
@@ -212,6 +230,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let source = Shared(from.cast_mut());
     let bases = (paths.base, y.layout().offset());
     let streamed = y.elements() * size_of::<T>() >= STREAMED;
+    let reach = inner.reach(size_of::<T>());
     let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
@@ -231,6 +250,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                     *to.add(index * stride) = *source.get().add(from + index * step)
                 }),
                 Path::Offsets(offsets) => {
+                    simd::prefetch(source.get().wrapping_add(from).cast(), reach);
                     for (index, offset) in part.clone().zip(&offsets[part]) {
                         *to.add(index * stride) = if *offset == NOWHERE {
                             fill
@@ -562,31 +582,4 @@ pub(crate) fn clear_rows(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_start_anywhere() {
-        let paths = Paths::of(&Layout::contiguous([3, 4, 2]))
-            .with_indices(1, [2usize, 0, 1, NOWHERE].into_iter());
-        let layout = Layout::contiguous([3, 4, 2]);
-        let dims = merged(&paths, &layout);
-        let mut all = vec![];
-        rows(&dims[..2], (0, 0), 0..12, |from, to| all.push((from, to)));
-        assert_eq!(all[..4], [(4, 0), (0, 2), (2, 4), (NOWHERE, 6)]);
-        let mut some = vec![];
-        rows(&dims[..2], (0, 0), 5..9, |from, to| some.push((from, to)));
-        assert_eq!(some, all[5..9]);
-    }
-
-    #[test]
-    fn scatters_add_what_meets() {
-        let values: Vec<f32> = (0..6).map(|x| x as f32).collect();
-        let x = Host::from_slice(&values, &Shape::from([3, 2])).expect("enough values");
-        let paths =
-            Paths::of(&Layout::contiguous([2, 2])).with_indices(0, [1usize, 1, 0].into_iter());
-        let mut target = [10.0f32; 4];
-        scatter(&x, &paths, &mut target, |x, y| x + y);
-        assert_eq!(target, [14.0, 15.0, 12.0, 14.0]);
-    }
-}
+mod tests;

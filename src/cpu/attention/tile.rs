@@ -157,6 +157,22 @@ impl<S: Simd, T: Vector<S>> pulp::NullaryFnOnce for Product<'_, S, T> {
         let (extent, (z, stride)) = (self.extent, self.z);
         let mut column = 0;
         while column < extent.columns {
+            if extent.rows <= 2 && extent.columns - column >= 4 * lanes {
+                // Few rows: four vectors at once, for each sum waits for its last addition.
+                let to = (&mut z[column..], stride);
+                let from = (&self.y.0[column..], self.y.1);
+                match extent.rows {
+                    0 => {}
+                    1 => {
+                        panel::<S, T, 1, 4>(self.simd, self.x, from, to, extent.inner, self.target)
+                    }
+                    _ => {
+                        panel::<S, T, 2, 4>(self.simd, self.x, from, to, extent.inner, self.target)
+                    }
+                }
+                column += 4 * lanes;
+                continue;
+            }
             let wide = extent.columns - column > lanes;
             for row in (0..extent.rows).step_by(6) {
                 let sizes = [(extent.rows - row).min(6), extent.inner];
@@ -255,10 +271,14 @@ pub(super) fn dot<S: Simd, T: Vector<S>>(simd: S, x: &[T], y: &[T]) -> T {
     let (xs, ys) = (T::vectors(x), T::vectors(y));
     let mut sums = [T::splat(simd, T::ZERO); 4];
     let (xs, ys) = (&xs[..xs.len().min(ys.len())], &ys[..xs.len().min(ys.len())]);
-    for (x, y) in xs.chunks(4).zip(ys.chunks(4)) {
-        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *sum = T::multiply_add(simd, *x, *y, *sum);
+    let ((x_fours, x_rest), (y_fours, y_rest)) = (xs.as_chunks::<4>(), ys.as_chunks::<4>());
+    for (x, y) in x_fours.iter().zip(y_fours) {
+        for part in 0..4 {
+            sums[part] = T::multiply_add(simd, x[part], y[part], sums[part]);
         }
+    }
+    for (x, y) in x_rest.iter().zip(y_rest) {
+        sums[0] = T::multiply_add(simd, *x, *y, sums[0]);
     }
     let halves = [
         T::added(simd, sums[0], sums[1]),

@@ -71,7 +71,6 @@ macro_rules! lanes {
 }
 
 lanes!(F32x4: f32, float32x4_t, 4, vdupq_n_f32 vfmaq_f32 vmulq_f32 vaddq_f32 vld1q_f32 vst1q_f32);
-lanes!(F64x2: f64, float64x2_t, 2, vdupq_n_f64 vfmaq_f64 vmulq_f64 vaddq_f64 vld1q_f64 vst1q_f64);
 
 /// Implements [`Widen`] for elements of a type that `$convert` turns into numbers.
 macro_rules! widen {
@@ -130,17 +129,6 @@ widen!(
     vfmaq_f32,
     bf16::to_f32
 );
-widen!(
-    F64x2,
-    f64,
-    f64,
-    float64x2_t,
-    2,
-    vld1q_f64,
-    vfmaq_f64,
-    std::convert::identity
-);
-
 /// # Safety
 /// As `tile`.
 unsafe fn run<L: Lanes, const ROWS: usize, const VECTORS: usize, const STEP: usize>(

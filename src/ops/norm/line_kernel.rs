@@ -3,7 +3,7 @@
 //! Knows the loops over a line. Must not know shape rules, gradients or the NPU.
 
 use super::line::{Form, LineNorm};
-use super::softmax::total;
+use super::softmax::{moments, total};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::ops::prelude::*;
@@ -20,14 +20,16 @@ fn normalise<E: Copy, T: Float>(
     narrow: impl Fn(T) -> E,
 ) -> (T, T) {
     let count = T::from_i64(x.len() as i64);
-    let (mut mean, mut off) = (T::ZERO, T::ZERO);
+    let mut mean = T::ZERO;
     if form == Form::Layer {
-        // The second sum takes the first's rounding off, so that equal elements deviate by nothing.
         mean = total(x, &wide).over(count);
-        off = total(x, |x| wide(x).minus(mean)).over(count);
     }
-    let deviation = |x: E| wide(x).minus(mean);
-    let square = total(x, |x| deviation(x).times(deviation(x))).over(count);
+    // The second sum takes the first's rounding off, so that equal elements deviate by nothing.
+    let (off, square) = match form {
+        Form::Layer => moments(x, |x| wide(x).minus(mean)),
+        Form::Rms => (T::ZERO, total(x, |x| wide(x).times(wide(x)))),
+    };
+    let (off, square) = (off.over(count), square.over(count));
     let square = square.minus(off.times(off)).larger(T::ZERO);
     mean = mean.plus(off);
     let deviation = |x: E| wide(x).minus(mean);

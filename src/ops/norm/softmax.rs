@@ -86,6 +86,32 @@ pub(crate) fn total<E: Copy, T: Float>(line: &[E], f: impl Fn(E) -> T) -> T {
     rest.iter().fold(joined(sums), |sum, x| sum.plus(f(*x)))
 }
 
+/// The sums of `f` and of its square over a line in one pass, each as `total` gives it.
+#[inline(always)]
+pub(crate) fn moments<E: Copy, T: Float>(line: &[E], f: impl Fn(E) -> T) -> (T, T) {
+    let (chunks, rest) = line.as_chunks::<PARTS>();
+    let (mut sums, mut squares) = ([T::ZERO; PARTS], [T::ZERO; PARTS]);
+    let mut add = |chunk: &[E]| {
+        for (lane, x) in chunk.iter().enumerate() {
+            let value = f(*x);
+            sums[lane] = sums[lane].plus(value);
+            squares[lane] = squares[lane].plus(value.times(value));
+        }
+    };
+    for chunk in chunks {
+        add(chunk);
+    }
+    let (chunks, rest) = rest.as_chunks::<16>();
+    for chunk in chunks {
+        add(chunk);
+    }
+    rest.iter()
+        .fold((joined(sums), joined(squares)), |(sum, square), x| {
+            let value = f(*x);
+            (sum.plus(value), square.plus(value.times(value)))
+        })
+}
+
 /// Writes `e^(x - top)` of a line; returns their sum.
 #[inline(always)]
 fn exponentials<T: Float>(x: &[T], top: T, y: &mut [T]) -> T {

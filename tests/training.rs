@@ -294,7 +294,7 @@ fn batches_come_in_an_order_that_can_be_taken_up() -> Result<()> {
         .collect();
     std::fs::write(&path, &bytes).expect("a write");
     let mapped = Tokens::open(&path, TokenWidth::U16)?;
-    assert_eq!((mapped.len(), mapped.read(1000, 9)), (1001, vec![3000]));
+    assert_eq!((mapped.len(), mapped.read(1000, 9)?), (1001, vec![3000]));
     let options = LoaderOptions::new(10).batch(7).seed(1);
     let mut loader = BatchLoader::new(mapped.clone(), options)?;
     assert_eq!(loader.batches(), 14);
@@ -316,14 +316,24 @@ fn batches_come_in_an_order_that_can_be_taken_up() -> Result<()> {
     assert_eq!(starts.len(), 98, "each window once");
     assert_eq!(loader.position(), Position { epoch: 1, batch: 0 });
     let (position, want) = kept.expect("it");
-    let mut other = BatchLoader::new(mapped, options.ahead(0))?;
+    let mut other = BatchLoader::new(mapped.clone(), options.ahead(0))?;
     other.seek(position);
     assert_eq!(other.next()?.to_vec::<i64>()?, want.to_vec::<i64>()?);
-    std::fs::write(&path, &bytes[..7]).expect("a write");
+    let odd = folder.join("odd.bin");
+    std::fs::write(&odd, &bytes[..7]).expect("a write");
     assert!(matches!(
-        Tokens::open(&path, TokenWidth::U16),
+        Tokens::open(&odd, TokenWidth::U16),
         Err(Error::Format { .. })
     ));
+    // Only once no loader reads ahead: a read under way cannot notice that the file is cut.
+    drop((loader, other));
+    let file = std::fs::OpenOptions::new().write(true).open(&path);
+    file.and_then(|file| file.set_len(1000)).expect("a cut");
+    let cut = mapped.read(0, 1).unwrap_err();
+    assert!(
+        cut.to_string().contains("got 1000 bytes, wanted 2002"),
+        "{cut}"
+    );
     for options in [
         LoaderOptions::new(0),
         LoaderOptions::new(4).batch(0),

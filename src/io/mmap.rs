@@ -3,7 +3,8 @@
 //! Knows mappings only. A mapping is private: writes to it stay in this process and never reach the file.
 
 use std::fs::File;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// A private mapping of a whole file.
 #[derive(Debug, Clone)]
-pub(crate) struct Mapping(Arc<MmapRaw>);
+pub(crate) struct Mapping(Arc<MmapRaw>, Arc<(PathBuf, File)>);
 
 impl Mapping {
     pub fn open(op: &'static str, path: &Path) -> Result<Self> {
@@ -23,7 +24,25 @@ impl Mapping {
         // SAFETY: the mapping is private, so nobody sees its writes; that the file is not cut short while it is mapped is
         // the documented duty of the user of `load_safetensors`.
         let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(fail)?;
-        Ok(Mapping(Arc::new(map.into())))
+        Ok(Mapping(
+            Arc::new(map.into()),
+            Arc::new((path.to_path_buf(), file)),
+        ))
+    }
+
+    /// Whether the file still has all bytes that it was mapped with: those that went would end the process when touched.
+    ///
+    /// # Errors
+    /// `Io` if the file was cut short.
+    pub fn check(&self, op: &'static str) -> Result<()> {
+        let (path, file) = &*self.1;
+        let fail = |error| Error::io(op, path, error);
+        let (now, mapped) = (file.metadata().map_err(fail)?.len(), self.0.len());
+        if now < mapped as u64 {
+            let what = format!("cut short while in use: got {now} bytes, wanted {mapped}");
+            return Err(fail(std::io::Error::new(ErrorKind::UnexpectedEof, what)));
+        }
+        Ok(())
     }
 
     /// The file's bytes. Called only before blocks are handed out.

@@ -51,7 +51,8 @@ impl Tokens {
         Tokens(Source::Memory(tokens.into()))
     }
 
-    /// A file of tokens one after the other, without a header. Do not shorten it while it is used.
+    /// A file of tokens one after the other, without a header. Do not shorten it while it is used: a read that notices it
+    /// is an error, one that is under way ends the process.
     ///
     /// # Errors
     /// `Io` if it cannot be opened; `Format` if its size is no multiple of a token's.
@@ -84,12 +85,16 @@ impl Tokens {
     }
 
     /// Tokens from a place on, at most so many.
-    pub fn read(&self, start: usize, count: usize) -> Vec<i64> {
+    ///
+    /// # Errors
+    /// `Io` if the file was cut short since it was opened.
+    pub fn read(&self, start: usize, count: usize) -> Result<Vec<i64>> {
         let start = start.min(self.len());
         let end = start.saturating_add(count).min(self.len());
         match &self.0 {
-            Source::Memory(tokens) => tokens[start..end].to_vec(),
+            Source::Memory(tokens) => Ok(tokens[start..end].to_vec()),
             Source::File(mapping, width) => {
+                mapping.check("tokens")?;
                 let size = width.bytes();
                 let bytes = &mapping.bytes()[start * size..end * size];
                 let token = |bytes: &[u8]| {
@@ -97,7 +102,7 @@ impl Tokens {
                     all[..size].copy_from_slice(bytes);
                     i64::from_le_bytes(all)
                 };
-                bytes.chunks_exact(size).map(token).collect()
+                Ok(bytes.chunks_exact(size).map(token).collect())
             }
         }
     }
@@ -186,9 +191,18 @@ pub struct BatchLoader {
 
 #[derive(Debug)]
 struct Worker {
-    batches: Receiver<Result<Tensor>>,
-    // Ends by itself once the receiver is gone.
-    _thread: JoinHandle<()>,
+    batches: Option<Receiver<Result<Tensor>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    /// Waits for the batch under way: nothing is read once the loader is gone.
+    fn drop(&mut self) {
+        drop(self.batches.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -247,7 +261,7 @@ impl BatchLoader {
     /// The next batch, on the host. There is always one: after the last of an epoch comes the first of the next.
     ///
     /// # Errors
-    /// Memory errors; `Io` if no thread can be started.
+    /// Memory errors; `Io` if no thread can be started or the file of the tokens was cut short.
     #[expect(clippy::should_implement_trait, reason = "it never ends and may fail")]
     pub fn next(&mut self) -> Result<Tensor> {
         let batch = if self.ahead == 0 {
@@ -256,8 +270,8 @@ impl BatchLoader {
             if self.worker.is_none() {
                 self.worker = Some(self.start()?);
             }
-            let received = self.worker.as_ref().map(|worker| worker.batches.recv());
-            match received {
+            let batches = self.worker.as_ref().and_then(|it| it.batches.as_ref());
+            match batches.map(Receiver::recv) {
                 Some(Ok(batch)) => batch,
                 _ => self.windows.batch(self.position),
             }
@@ -278,8 +292,8 @@ impl BatchLoader {
         let thread = thread.spawn(work);
         let thread = thread.map_err(|error| Error::io(OP, "thread", error))?;
         Ok(Worker {
-            batches,
-            _thread: thread,
+            batches: Some(batches),
+            thread: Some(thread),
         })
     }
 }
@@ -312,7 +326,7 @@ impl Windows {
                 Some(seed) => shuffled(place, self.count, [seed, position.epoch]),
                 None => place,
             };
-            all.extend(self.tokens.read(window as usize * length, length + 1));
+            all.extend(self.tokens.read(window as usize * length, length + 1)?);
         }
         Tensor::from_vec(all, [batch, length + 1])
     }

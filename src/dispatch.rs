@@ -48,6 +48,7 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
 /// The short way of a call with one output and up to three inputs that needs no casts, no tape, no mode and no composition: a
 /// view, or a host kernel with nothing copied that need not be. None if the call is not of that kind; it has left nothing
 /// behind then.
+#[inline(always)]
 fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
     let modes = mode::current().outer();
     let plain = modes == Modes::NO_GRAD
@@ -62,16 +63,16 @@ fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
                 layout.shape().check(op.name())?;
                 Ok(Some(input.with_layout(layout)))
             }
-            None => short(op, &[input.meta()], |y| {
+            None => short(op, [input], |y| {
                 let _locks = Locks::reading([input.storage()]);
                 op.cpu(&[input.host_or_empty()], y)
             }),
         },
-        [a, b] => short(op, &[a.meta(), b.meta()], |y| {
+        [a, b] => short(op, [a, b], |y| {
             let _locks = Locks::reading([a.storage(), b.storage()]);
             op.cpu(&[a.host_or_empty(), b.host_or_empty()], y)
         }),
-        [a, b, c] => short(op, &[a.meta(), b.meta(), c.meta()], |y| {
+        [a, b, c] => short(op, [a, b, c], |y| {
             let _locks = Locks::reading([a.storage(), b.storage(), c.storage()]);
             op.cpu(
                 &[a.host_or_empty(), b.host_or_empty(), c.host_or_empty()],
@@ -84,12 +85,64 @@ fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
 
 /// A call that `quick` has looked at: `run` starts the host kernel.
 #[inline(always)]
-fn short(
+fn short<const N: usize>(
     op: &dyn Op,
-    metas: &[Meta],
+    inputs: [&Tensor; N],
     run: impl FnOnce(&mut [HostMut<'_>]) -> Result<Counts>,
 ) -> Result<Option<Tensor>> {
     let name = op.name();
+    cpu::ready(name)?;
+    let fresh = match alike(op, &inputs) {
+        Some(dtype) => host_memory(name, inputs[0].layout(), dtype)?,
+        None => match planned(op, &inputs.map(Tensor::meta))? {
+            Some(meta) => host_output(name, &meta)?,
+            None => return Ok(None),
+        },
+    };
+    let Some(target) = fresh.host_mut() else {
+        return Ok(None);
+    };
+    match run(&mut [target]) {
+        Ok(_) => Ok(Some(fresh)),
+        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The dtype of the output of an op that needs no plan, which has the layout of the inputs: all row-major and of one dtype.
+#[inline(always)]
+fn alike(op: &dyn Op, inputs: &[&Tensor]) -> Option<DType> {
+    let (first, others) = inputs.split_first()?;
+    let (layout, dtype) = (first.layout(), first.dtype());
+    let same = |other: &&Tensor| {
+        other.dtype() == dtype
+            && (std::ptr::eq(other.layout(), layout) || layout.alike(other.layout()))
+    };
+    if !layout.is_plain() || !others.iter().all(same) {
+        return None;
+    }
+    let result = op.alike(dtype)?;
+    debug_assert_eq!(
+        planned(
+            op,
+            &inputs
+                .iter()
+                .map(|input| input.meta())
+                .collect::<SmallVec<[Meta; 4]>>()
+        )
+        .ok(),
+        Some(Some(Meta {
+            shape: *layout.shape(),
+            dtype: result
+        })),
+        "{}: a plan of its own",
+        op.name(),
+    );
+    Some(result)
+}
+
+/// The one output that the op plans; none for a plan with casts or with other outputs.
+fn planned(op: &dyn Op, metas: &[Meta]) -> Result<Option<Meta>> {
     let mut plan = Plan::default();
     op.infer(metas, &mut plan)?;
     let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
@@ -99,17 +152,8 @@ fn short(
     if plan.casts.iter().zip(metas).any(cast) || output.at_most.is_some() || !output.visible {
         return Ok(None);
     }
-    cpu::ready(name)?;
-    output.meta.shape.check(name)?;
-    let fresh = host_output(name, &output.meta)?;
-    let Some(target) = fresh.host_mut() else {
-        return Ok(None);
-    };
-    match run(&mut [target]) {
-        Ok(_) => Ok(Some(fresh)),
-        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    output.meta.shape.check(op.name())?;
+    Ok(Some(output.meta))
 }
 
 fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
@@ -390,12 +434,14 @@ fn note_changes(op: &dyn Op, inputs: &Inputs, taped: bool) {
 
 /// A fresh output on the host.
 fn host_output(op: &'static str, meta: &Meta) -> Result<Tensor> {
-    let block = Block::allocate(op, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::fresh(
-        Data::Cpu(block),
-        Layout::contiguous(meta.shape),
-        meta.dtype,
-    ))
+    host_memory(op, &Layout::contiguous(meta.shape), meta.dtype)
+}
+
+/// Fresh memory on the host for a row-major layout.
+#[inline(always)]
+fn host_memory(op: &'static str, layout: &Layout, dtype: DType) -> Result<Tensor> {
+    let block = Block::allocate(op, layout.elements() * dtype.size())?;
+    Ok(Tensor::fresh(Data::Cpu(block), layout, dtype))
 }
 
 /// A fresh output on an NPU.
@@ -403,7 +449,7 @@ fn ascend_output(op: &'static str, number: u32, meta: &Meta) -> Result<Tensor> {
     let buffer = Buffer::allocate(op, number, meta.shape.elements() * meta.dtype.size())?;
     Ok(Tensor::fresh(
         Data::Ascend(buffer),
-        Layout::contiguous(meta.shape),
+        &Layout::contiguous(meta.shape),
         meta.dtype,
     ))
 }

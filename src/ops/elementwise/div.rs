@@ -204,7 +204,6 @@ impl Binary for DivRounded {
 
     fn check(
         &self,
-        _inputs: &[Meta],
         _left: Option<Scalar>,
         right: Option<Scalar>,
         dtype: DType,

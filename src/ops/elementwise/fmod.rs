@@ -37,7 +37,6 @@ impl Binary for Fmod {
 
     fn check(
         &self,
-        _inputs: &[Meta],
         _left: Option<Scalar>,
         right: Option<Scalar>,
         dtype: DType,

@@ -54,7 +54,6 @@ impl Binary for Pow {
 
     fn check(
         &self,
-        _inputs: &[Meta],
         _left: Option<Scalar>,
         right: Option<Scalar>,
         dtype: DType,

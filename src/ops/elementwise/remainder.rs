@@ -57,7 +57,6 @@ impl Binary for Remainder {
 
     fn check(
         &self,
-        _inputs: &[Meta],
         _left: Option<Scalar>,
         right: Option<Scalar>,
         dtype: DType,

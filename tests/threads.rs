@@ -7,9 +7,7 @@ use rayon::prelude::*;
 /// What a few ops that share out their work give, as bits.
 fn results() -> Result<Vec<u32>> {
     let generator = Generator::new(3);
-    let draw = |shape: [usize; 2]| {
-        Tensor::randn(shape, RandomOptions::new().generator(&generator))
-    };
+    let draw = |shape: [usize; 2]| Tensor::randn(shape, RandomOptions::new().generator(&generator));
     let (x, y) = (draw([200, 300])?, draw([300, 250])?);
     let product = x.matmul(&y)?;
     let parts = [

@@ -8,7 +8,7 @@ use super::lane::Lane;
 use super::map;
 use super::number::Number;
 use super::par;
-use super::simd::{self, Simd, vectorised};
+use super::simd::{Simd, vectorised};
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
 use crate::shape::{MAX_RANK, Shape};
@@ -376,10 +376,6 @@ fn fold_across<T: Lane, S>(
             for (number, row) in rows.iter_mut().enumerate().take(deep) {
                 let offset = base + offset_at(reduced, index + number);
                 let from = x.start().wrapping_add(offset * size);
-                if index + deep + number < range.end {
-                    let later = base + offset_at(reduced, index + deep + number);
-                    simd::prefetch(x.start().wrapping_add(later * size), run * size);
-                }
                 *row = match lanes.next() {
                     // SAFETY: the kept dim is contiguous for `run` elements from this one on.
                     None => unsafe { std::slice::from_raw_parts(from.cast(), run) },

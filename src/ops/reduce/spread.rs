@@ -286,34 +286,47 @@ impl<T: Lane> Fold for Mean<T> {
 
 impl Spread {
     /// An infinity among others makes the running mean NaN, unless all before the last element are finite. CANN's is the sum
-    /// over the count.
+    /// over the count. All before the last are a slab for each dim: its lines but for their last element, at the last place
+    /// of the dims before.
     fn undo_infinities(&self, cx: &Launch, x: &Dev<'_>, y: &[Dev<'_>]) -> Result<()> {
         let dims = self.options.reduce.dims(self.name(), x.shape())?;
-        let layout = x.layout();
-        let line = match dims.as_slice() {
-            [dim] => Some((*layout, *dim)),
-            _ if layout.is_contiguous() && dims.len() == layout.shape().rank() => {
-                let line = Layout::contiguous([layout.elements()]);
-                Some((line.with_offset(layout.offset()), 0))
-            }
-            _ => None,
-        };
-        let truth = || cx.temporary(*y[0].shape(), DType::Bool);
-        let (mut mask, finite, other) = (truth()?, truth()?, truth()?);
-        aclnn::ne_tensor(cx, &y[0], &y[0], &mask.dev())?;
-        if let Some((line, dim)) = line {
-            let count = line.shape().size(dim as usize);
-            if count == 1 {
-                return Ok(());
-            }
-            let others = x.with_layout(line.slice(dim as usize, 0, count - 1, 1));
-            let mean = cx.temporary(others.shape().without(dim as usize), y[1].dtype())?;
-            aclnn::mean(cx, &others, &[dim], false, y[1].dtype(), &mean.dev())?;
-            let mean = mean.dev().with_layout(Layout::contiguous(*y[1].shape()));
-            aclnn::is_finite(cx, &mean, &finite.dev())?;
-            aclnn::gt_tensor(cx, &mask.dev(), &finite.dev(), &other.dev())?;
-            mask = other;
+        if dims.iter().all(|dim| x.shape().size(*dim as usize) == 1) {
+            return Ok(());
         }
+        let truth = || cx.temporary(*y[0].shape(), DType::Bool);
+        let nan = truth()?;
+        aclnn::ne_tensor(cx, &y[0], &y[0], &nan.dev())?;
+        let (mut finites, mut rest) = (Vec::new(), *x.layout());
+        for dim in &dims {
+            let (dim, count) = (*dim as usize, rest.shape().size(*dim as usize));
+            if count == 1 {
+                continue;
+            }
+            let slab = x.with_layout(rest.slice(dim, 0, count - 1, 1));
+            rest = rest.slice(dim, count - 1, 1, 1);
+            let (mean, finite) = (cx.temporary(*y[1].shape(), y[1].dtype())?, truth()?);
+            aclnn::mean(
+                cx,
+                &slab,
+                &dims,
+                self.options.reduce.keep,
+                y[1].dtype(),
+                &mean.dev(),
+            )?;
+            aclnn::is_finite(cx, &mean.dev(), &finite.dev())?;
+            finites.push(finite);
+        }
+        let mut finites = finites.into_iter();
+        let Some(mut finite) = finites.next() else {
+            return Ok(());
+        };
+        for other in finites {
+            let both = truth()?;
+            aclnn::logical_and(cx, &finite.dev(), &other.dev(), &both.dev())?;
+            finite = both;
+        }
+        let mask = truth()?;
+        aclnn::gt_tensor(cx, &nan.dev(), &finite.dev(), &mask.dev())?;
         aclnn::inplace_masked_fill_scalar(
             cx,
             &y[1],

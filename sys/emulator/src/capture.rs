@@ -32,6 +32,11 @@ impl Node {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The call that queued it.
+    pub fn site(&self) -> Site {
+        self.content().0
+    }
+
     /// What is wrong where the node uses memory that was freed.
     fn stale(&self) -> Option<String> {
         let content = self.content();

@@ -445,7 +445,7 @@ fn locate(op: &'static Op, bound: &Bound, address: usize) -> Result<Arc<Block>, 
         address,
         bound.tensor.lead().saturating_add(bound.tensor.span()),
     ) {
-        Ok(block) if matches!(block.place, Place::Device(_) | Place::Registered) => Ok(block),
+        Ok(block) if block.is_for_kernels() => Ok(block),
         Ok(_) => Err(refuse(format!(
             "{address:#x} is pinned host memory, wanted device memory"
         ))),

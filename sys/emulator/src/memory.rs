@@ -44,6 +44,8 @@ pub(crate) struct Block {
     pub place: Place,
     pub made_by: Site,
     pub virtual_memory: bool,
+    /// Pinned memory that was registered for the device.
+    pub mapped: AtomicBool,
     freed: AtomicBool,
     freed_by: Mutex<Site>,
     pending: AtomicU32,
@@ -88,6 +90,14 @@ impl Block {
 
     fn end(&self) -> usize {
         self.start.saturating_add(self.size)
+    }
+
+    /// Whether kernels may use it.
+    pub fn is_for_kernels(&self) -> bool {
+        match self.place {
+            Place::Device(_) | Place::Registered => true,
+            Place::Pinned => self.mapped.load(Ordering::Acquire),
+        }
     }
 
     /// Whether queued work uses it.
@@ -212,6 +222,7 @@ pub(crate) fn allocate(place: Place, size: usize, room: usize) -> Result<Arc<Blo
         place,
         made_by: guard::current(),
         virtual_memory: false,
+        mapped: AtomicBool::new(false),
         freed: AtomicBool::new(false),
         freed_by: Mutex::default(),
         pending: AtomicU32::new(0),
@@ -244,6 +255,7 @@ pub(crate) fn adopt(
         place,
         made_by: guard::current(),
         virtual_memory: owner.is_some(),
+        mapped: AtomicBool::new(false),
         freed: AtomicBool::new(false),
         freed_by: Mutex::default(),
         pending: AtomicU32::new(0),

@@ -319,3 +319,54 @@ fn a_weight_is_cast_and_multiplied() {
     assert_eq!(got, [22., 28.]);
     assert_eq!(ascend_emulator::violations(), Vec::<String>::new());
 }
+
+#[test]
+fn a_graph_is_written_as_json() {
+    let _turn = fresh(Default::default());
+    let (x, out, own) = (upload(&[1.0; 4]), upload(&[0.0; 4]), stream());
+    ok(acl!(aclmdlRICaptureBegin(own, 0)));
+    ok(add(x, x, out, 4, own));
+    let mut graph = ptr::null_mut();
+    ok(acl!(aclmdlRICaptureEnd(own, &mut graph)));
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("graph.json");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    ok(acl!(aclmdlRIDebugJsonPrint(graph, name.as_ptr(), 0)));
+    let said: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(said["tasks"][0]["name"], "aclnnAdd");
+    let nowhere = c"/nowhere/graph.json";
+    let code = acl!(aclmdlRIDebugJsonPrint(graph, nowhere.as_ptr(), 0));
+    assert_eq!(code, 100_003);
+    ok(acl!(aclmdlRIDestroy(graph)));
+}
+
+#[test]
+fn pinned_memory_is_mapped_for_kernels() {
+    let _turn = fresh(Default::default());
+    let own = stream();
+    let host = pinned(16);
+    let device = upload(&[2.0; 4]);
+    let values = [1f32, 2., 3., 4.];
+    // SAFETY: the pinned block has 16 bytes.
+    unsafe { ptr::copy_nonoverlapping(values.as_ptr(), host.cast(), 4) };
+    assert_eq!(add(host, device, device, 4, own), 161_002);
+    let mut mapped = ptr::null_mut();
+    assert_eq!(
+        acl!(aclrtHostGetDevicePointer(host, &mut mapped, 0)),
+        507_911
+    );
+    let (maps, pins) = (sys::ACL_HOST_REG_MAPPED, sys::ACL_HOST_REG_PINNED);
+    assert_eq!(acl!(aclrtHostRegisterV2(host, 16, pins)), 507_910);
+    ok(acl!(aclrtHostRegisterV2(host, 16, maps)));
+    assert_eq!(acl!(aclrtHostRegisterV2(host, 16, maps)), 507_910);
+    ok(acl!(aclrtHostGetDevicePointer(host, &mut mapped, 0)));
+    ok(add(mapped, device, mapped, 4, own));
+    ok(acl!(aclrtSynchronizeStream(own)));
+    let mut got = [0f32; 4];
+    // SAFETY: as above, and the kernel is done.
+    unsafe { ptr::copy_nonoverlapping(host.cast(), got.as_mut_ptr(), 4) };
+    assert_eq!(got, [3., 4., 5., 6.]);
+    ok(acl!(aclrtHostUnregister(host)));
+    assert_eq!(acl!(aclrtHostUnregister(host)), 507_911);
+    ok(acl!(aclrtFreeHost(host)));
+}

@@ -308,3 +308,26 @@ pub unsafe extern "C" fn aclmdlRICaptureTaskUpdateEnd(stream: aclrtStream) -> ac
         capture.replace(&group)
     })
 }
+
+/// Writes what a graph holds: its tasks in the order in which they run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlRIDebugJsonPrint(
+    modelRI: aclmdlRI,
+    path: *const c_char,
+    _flags: u32,
+) -> aclError {
+    call("aclmdlRIDebugJsonPrint", || {
+        not_null(path, "path")?;
+        let graph = GRAPHS.get(modelRI)?;
+        // SAFETY: not null, and a C string.
+        let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
+        let name = graph.name.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = |(number, node): (usize, &Arc<crate::capture::Node>)| serde_json::json!({ "id": number, "name": node.site().name });
+        let tasks: Vec<_> = graph.nodes.iter().enumerate().map(task).collect();
+        let whole = serde_json::json!({ "id": graph.number, "name": *name, "tasks": tasks });
+        std::fs::write(&*path, format!("{whole:#}\n")).map_err(|error| {
+            let text = format!("{path} cannot be written: {error}");
+            Failure::new(code::INVALID_FILE, text)
+        })
+    })
+}

@@ -203,7 +203,8 @@ pub unsafe extern "C" fn aclrtFreeHostWithDevSync(hostPtr: *mut c_void) -> aclEr
     })
 }
 
-fn register(pointer: *mut c_void, size: u64) -> Result<Arc<Block>, Failure> {
+/// Makes host memory known to the device; pinned memory can only be mapped, once.
+fn register(pointer: *mut c_void, size: u64, maps: bool) -> Result<Arc<Block>, Failure> {
     context()?;
     not_null(pointer, "ptr")?;
     let length = usize::try_from(size).unwrap_or(0);
@@ -214,7 +215,12 @@ fn register(pointer: *mut c_void, size: u64) -> Result<Arc<Block>, Failure> {
         ));
     }
     let start = pointer.expose_provenance();
-    if memory::find(start, 1).is_ok() {
+    if let Ok(block) = memory::find(start, 1) {
+        let fits = length <= block.size && block.start == start;
+        let maps = maps && fits && block.place == Place::Pinned;
+        if maps && !block.mapped.swap(true, Ordering::AcqRel) {
+            return Ok(block);
+        }
         return Err(Failure::new(
             code::RT_HOST_MEMORY_REGISTERED,
             format!("{start:#x} is registered or pinned already"),
@@ -238,23 +244,31 @@ pub unsafe extern "C" fn aclrtHostRegister(
                 "ptr is not aligned to 4096",
             ));
         }
-        register(ptr, size)?;
+        register(ptr, size, true)?;
         // SAFETY: checked for null, valid for a write.
         unsafe { give(devPtr, "devPtr", ptr) }
     })
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtHostRegisterV2(ptr: *mut c_void, size: u64, _flag: u32) -> aclError {
-    call("aclrtHostRegisterV2", || register(ptr, size).map(drop))
+pub unsafe extern "C" fn aclrtHostRegisterV2(ptr: *mut c_void, size: u64, flag: u32) -> aclError {
+    call("aclrtHostRegisterV2", || {
+        register(ptr, size, flag & ACL_HOST_REG_PINNED == 0).map(drop)
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtHostUnregister(ptr: *mut c_void) -> aclError {
     call("aclrtHostUnregister", || {
         not_null(ptr, "ptr")?;
-        let known = memory::find(ptr.addr(), 1)
-            .is_ok_and(|block| block.place == Place::Registered && block.start == ptr.addr());
+        let found = memory::find(ptr.addr(), 1).ok();
+        let found = found.filter(|block| block.start == ptr.addr());
+        if found.as_ref().is_some_and(|block| {
+            block.place == Place::Pinned && block.mapped.swap(false, Ordering::AcqRel)
+        }) {
+            return Ok(());
+        }
+        let known = found.is_some_and(|block| block.place == Place::Registered);
         if !known {
             return Err(Failure::new(
                 code::RT_HOST_MEMORY_NOT_REGISTERED,
@@ -275,7 +289,9 @@ pub unsafe extern "C" fn aclrtHostGetDevicePointer(
     _flag: u32,
 ) -> aclError {
     call("aclrtHostGetDevicePointer", || {
-        if !memory::find(pHost.addr(), 1).is_ok_and(|block| block.place == Place::Registered) {
+        let host = |block: &Block| !matches!(block.place, Place::Device(_));
+        let found = memory::find(pHost.addr(), 1);
+        if !found.is_ok_and(|block| host(&block) && block.is_for_kernels()) {
             return Err(Failure::new(
                 code::RT_HOST_MEMORY_NOT_REGISTERED,
                 "the memory is not registered",

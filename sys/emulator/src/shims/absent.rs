@@ -168,11 +168,6 @@ pub unsafe extern "C" fn aclmdlRICondHandleGetCondPtr(_: aclmdlRICondHandle, _: 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIDebugJsonPrint(_: aclmdlRI, _: *const core::ffi::c_char, _: u32) -> aclError {
-    absent("aclmdlRIDebugJsonPrint", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIDestroyRegisterCallback(_: aclmdlRI, _: aclrtCallback, _: *mut core::ffi::c_void) -> aclError {
     absent("aclmdlRIDestroyRegisterCallback", 200001)
 }

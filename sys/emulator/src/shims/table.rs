@@ -157,6 +157,7 @@ const _: <f::aclmdlRICaptureTaskGrpEnd as Function>::Pointer = e::graph::aclmdlR
 const _: <f::aclmdlRICaptureTaskUpdateBegin as Function>::Pointer = e::graph::aclmdlRICaptureTaskUpdateBegin;
 const _: <f::aclmdlRICaptureTaskUpdateEnd as Function>::Pointer = e::graph::aclmdlRICaptureTaskUpdateEnd;
 const _: <f::aclmdlRICaptureThreadExchangeMode as Function>::Pointer = e::graph::aclmdlRICaptureThreadExchangeMode;
+const _: <f::aclmdlRIDebugJsonPrint as Function>::Pointer = e::graph::aclmdlRIDebugJsonPrint;
 const _: <f::aclmdlRIDebugPrint as Function>::Pointer = e::graph::aclmdlRIDebugPrint;
 const _: <f::aclmdlRIDestroy as Function>::Pointer = e::graph::aclmdlRIDestroy;
 const _: <f::aclmdlRIExecute as Function>::Pointer = e::graph::aclmdlRIExecute;
@@ -597,7 +598,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclmdlRICaptureToModelRIBegin", Symbol(absent::aclmdlRICaptureToModelRIBegin as *const ())),
     (c"aclmdlRICondHandleCreate", Symbol(absent::aclmdlRICondHandleCreate as *const ())),
     (c"aclmdlRICondHandleGetCondPtr", Symbol(absent::aclmdlRICondHandleGetCondPtr as *const ())),
-    (c"aclmdlRIDebugJsonPrint", Symbol(absent::aclmdlRIDebugJsonPrint as *const ())),
+    (c"aclmdlRIDebugJsonPrint", Symbol(e::graph::aclmdlRIDebugJsonPrint as *const ())),
     (c"aclmdlRIDebugPrint", Symbol(e::graph::aclmdlRIDebugPrint as *const ())),
     (c"aclmdlRIDestroy", Symbol(e::graph::aclmdlRIDestroy as *const ())),
     (c"aclmdlRIDestroyRegisterCallback", Symbol(absent::aclmdlRIDestroyRegisterCallback as *const ())),

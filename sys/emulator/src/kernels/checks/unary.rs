@@ -391,3 +391,16 @@ fn parametric_and_clamped_gradients() {
     ];
     assert_near("logit", &values("aclnnLogitGrad", &args, 2), &[4.0, 0.0]);
 }
+
+#[test]
+fn fatrelu_takes_its_threshold_as_a_tensor() {
+    let x = floats(&[2, 4], &[1., 3., 10., 10., 2., -1., 10., 10.]);
+    let threshold = floats(&[1], &[2.]);
+    let out = result(
+        "aclnnFatreluMul",
+        &[arg(&x), arg(&threshold)],
+        DType::F32,
+        &[2, 2],
+    );
+    assert_eq!(out.load_vec::<f32>(), [0., 30., 20., 0.]);
+}

@@ -16,8 +16,11 @@ use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, CowArray, Dimension, Ix2, Ix
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnMatmul", matmul as Prepare),
     ("aclnnMm", mm as Prepare),
+    ("aclnnMatmulWeightNz", mm as Prepare),
     ("aclnnBatchMatMul", batch_matmul as Prepare),
+    ("aclnnBatchMatMulWeightNz", batch_matmul as Prepare),
     ("aclnnAddmm", addmm as Prepare),
+    ("aclnnAddmmWeightNz", addmm as Prepare),
     ("aclnnInplaceAddmm", addmm as Prepare),
     ("aclnnBaddbmm", baddbmm as Prepare),
     ("aclnnInplaceBaddbmm", baddbmm as Prepare),

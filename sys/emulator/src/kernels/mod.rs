@@ -49,6 +49,7 @@ mod patches;
 mod placement;
 mod pooling;
 mod quant;
+mod quant_matmul;
 mod random;
 mod recurrent;
 mod recurrent_sequence;
@@ -111,6 +112,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     moe::KERNELS,
     grouped_matmul::KERNELS,
     quant::KERNELS,
+    quant_matmul::KERNELS,
     distance::KERNELS,
     embedding_bag::KERNELS,
     grid::KERNELS,

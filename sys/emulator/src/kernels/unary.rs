@@ -69,7 +69,9 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplaceSinc", |call| real(call, sinc)),
     ("aclnnLgamma", |call| real(call, libm::lgamma)),
     ("aclnnDigamma", |call| real(call, digamma)),
-    ("aclnnSigmoid", |call| analytic(call, sigmoid, complex_sigmoid)),
+    ("aclnnSigmoid", |call| {
+        analytic(call, sigmoid, complex_sigmoid)
+    }),
     ("aclnnInplaceSigmoid", |call| {
         analytic(call, sigmoid, complex_sigmoid)
     }),

@@ -3,8 +3,11 @@
 //! Knows the order of things: modes, autocast, device, plan, casts, outputs, kernel or composition, comparison, tape. Must not
 //! know any op.
 
+mod quick;
+
 use smallvec::SmallVec;
 
+use self::quick::quick;
 use crate::ascend::{Buffer, Dev, Launch};
 use crate::autograd::tape;
 use crate::cpu::alloc::Block;
@@ -43,73 +46,6 @@ fn run_long(op: &dyn Op, inputs: &[&Tensor]) -> Result<Outputs> {
         return crate::trace::record(op, inputs, || run_in(op, inputs, modes));
     }
     run_in(op, inputs, modes)
-}
-
-/// The short way of a call with one output and up to three inputs that needs no casts, no tape, no mode and no composition: a
-/// view, or a host kernel with nothing copied that need not be. None if the call is not of that kind; it has left nothing
-/// behind then.
-fn quick(op: &dyn Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
-    let modes = mode::current().outer();
-    let plain = modes == Modes::NO_GRAD
-        || modes == Modes::default() && inputs.iter().all(|input| !input.is_tracked());
-    if !plain || !inputs.iter().all(|input| input.storage().is_host()) || !op.writes().is_nothing()
-    {
-        return Ok(None);
-    }
-    match inputs {
-        [input] => match op.view(input.layout())? {
-            Some(layout) => {
-                layout.shape().check(op.name())?;
-                Ok(Some(input.with_layout(layout)))
-            }
-            None => short(op, &[input.meta()], |y| {
-                let _locks = Locks::reading([input.storage()]);
-                op.cpu(&[input.host_or_empty()], y)
-            }),
-        },
-        [a, b] => short(op, &[a.meta(), b.meta()], |y| {
-            let _locks = Locks::reading([a.storage(), b.storage()]);
-            op.cpu(&[a.host_or_empty(), b.host_or_empty()], y)
-        }),
-        [a, b, c] => short(op, &[a.meta(), b.meta(), c.meta()], |y| {
-            let _locks = Locks::reading([a.storage(), b.storage(), c.storage()]);
-            op.cpu(
-                &[a.host_or_empty(), b.host_or_empty(), c.host_or_empty()],
-                y,
-            )
-        }),
-        _ => Ok(None),
-    }
-}
-
-/// A call that `quick` has looked at: `run` starts the host kernel.
-#[inline(always)]
-fn short(
-    op: &dyn Op,
-    metas: &[Meta],
-    run: impl FnOnce(&mut [HostMut<'_>]) -> Result<Counts>,
-) -> Result<Option<Tensor>> {
-    let name = op.name();
-    let mut plan = Plan::default();
-    op.infer(metas, &mut plan)?;
-    let cast = |(cast, meta): (&Option<DType>, &Meta)| cast.is_some_and(|cast| cast != meta.dtype);
-    let [output] = plan.outputs.as_slice() else {
-        return Ok(None);
-    };
-    if plan.casts.iter().zip(metas).any(cast) || output.at_most.is_some() || !output.visible {
-        return Ok(None);
-    }
-    cpu::ready(name)?;
-    output.meta.shape.check(name)?;
-    let fresh = host_output(name, &output.meta)?;
-    let Some(target) = fresh.host_mut() else {
-        return Ok(None);
-    };
-    match run(&mut [target]) {
-        Ok(_) => Ok(Some(fresh)),
-        Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn run_in(op: &dyn Op, inputs: &[&Tensor], modes: Modes) -> Result<Outputs> {
@@ -390,12 +326,14 @@ fn note_changes(op: &dyn Op, inputs: &Inputs, taped: bool) {
 
 /// A fresh output on the host.
 fn host_output(op: &'static str, meta: &Meta) -> Result<Tensor> {
-    let block = Block::allocate(op, meta.shape.elements() * meta.dtype.size())?;
-    Ok(Tensor::fresh(
-        Data::Cpu(block),
-        Layout::contiguous(meta.shape),
-        meta.dtype,
-    ))
+    host_memory(op, &Layout::contiguous(meta.shape), meta.dtype)
+}
+
+/// Fresh memory on the host for a row-major layout.
+#[inline(always)]
+fn host_memory(op: &'static str, layout: &Layout, dtype: DType) -> Result<Tensor> {
+    let block = Block::allocate(op, layout.elements() * dtype.size())?;
+    Ok(Tensor::fresh(Data::Cpu(block), layout, dtype))
 }
 
 /// A fresh output on an NPU.
@@ -403,7 +341,7 @@ fn ascend_output(op: &'static str, number: u32, meta: &Meta) -> Result<Tensor> {
     let buffer = Buffer::allocate(op, number, meta.shape.elements() * meta.dtype.size())?;
     Ok(Tensor::fresh(
         Data::Ascend(buffer),
-        Layout::contiguous(meta.shape),
+        &Layout::contiguous(meta.shape),
         meta.dtype,
     ))
 }

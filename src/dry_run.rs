@@ -170,7 +170,7 @@ pub(crate) fn ghost(device: Device, meta: &Meta) -> Tensor {
         book,
     };
     let layout = Layout::contiguous(meta.shape);
-    Tensor::fresh(Data::Ghost(ghost), layout, meta.dtype)
+    Tensor::fresh(Data::Ghost(ghost), &layout, meta.dtype)
 }
 
 /// Whether a call is made of other ops.

@@ -23,7 +23,10 @@ pub enum Category {
 macro_rules! dtypes {
     ($($variant:ident, $type:ty, $name:literal, $code:literal, $category:ident, $doc:literal;)*) => {
         /// The type of a tensor's elements.
+        // A whole word, so that a tensor or a view has no padding: copies of it would wait for stores that do not match their
+        // loads, for as long as a small kernel takes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u64)]
         pub enum DType { $(#[doc = $doc] $variant,)* }
 
         impl DType {

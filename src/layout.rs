@@ -70,6 +70,28 @@ impl Layout {
         true
     }
 
+    /// Whether this is the row-major layout of its shape from the start of a storage, with no other strides for dims of size 1.
+    pub(crate) fn is_plain(&self) -> bool {
+        let mut step = 1;
+        for (size, stride) in self.pairs().rev() {
+            if stride != step {
+                return false;
+            }
+            step *= size.max(1);
+        }
+        self.offset == 0
+    }
+
+    /// Whether another layout is the same: as `==`, quicker for few dims.
+    pub(crate) fn alike(&self, other: &Layout) -> bool {
+        self.offset == other.offset
+            && self.shape.rank() == other.shape.rank()
+            && self
+                .pairs()
+                .zip(other.pairs())
+                .all(|(own, other)| own == other)
+    }
+
     /// One past the largest element index in the storage (the offset itself for an empty shape).
     pub(crate) fn end(&self) -> usize {
         if self.shape.is_empty() {

@@ -10,6 +10,7 @@ pub mod autograd;
 mod cpu;
 mod device;
 pub mod dispatch;
+pub mod distributed;
 pub mod docs;
 mod dry_run;
 mod dtype;

@@ -44,6 +44,12 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// The op's shape, dtype, axis and option errors.
     fn infer(&self, inputs: &[Meta], plan: &mut Plan) -> Result<()>;
 
+    /// For elementwise ops: the dtype of the result where all inputs have one shape and this dtype and none is cast, so that a
+    /// small call can do without a plan; it has one output of that shape. None where only `infer` can tell.
+    fn alike(&self, _dtype: DType) -> Option<DType> {
+        None
+    }
+
     /// For ops that only look at their input differently: the layout of the result. No kernel runs then.
     ///
     /// # Errors

@@ -40,21 +40,20 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    #[inline]
-    pub fn new(data: Data, layout: Layout) -> Arc<Self> {
-        let mut storage = Arc::new_uninit();
-        if let Some(place) = Arc::get_mut(&mut storage) {
-            // Made where it stays: a copy would cost more than a small kernel.
-            place.write(Storage {
-                data,
-                layout,
-                version: AtomicU64::new(0),
-                history: AtomicU64::new(0),
-                lock: RwLock::new(()),
-            });
+    #[inline(always)]
+    pub fn new(data: Data, layout: &Layout) -> Arc<Self> {
+        let storage = Arc::<Storage>::new_uninit();
+        let place = Arc::as_ptr(&storage).cast_mut().cast::<Storage>();
+        // SAFETY: nobody else has the fresh storage; every field is written, and where it stays: a copy of the whole would
+        // cost more than a small kernel.
+        unsafe {
+            (&raw mut (*place).data).write(data);
+            (&raw mut (*place).layout).write(*layout);
+            (&raw mut (*place).version).write(AtomicU64::new(0));
+            (&raw mut (*place).history).write(AtomicU64::new(0));
+            (&raw mut (*place).lock).write(RwLock::new(()));
+            storage.assume_init()
         }
-        // SAFETY: nobody else has the fresh storage, so that it was written.
-        unsafe { storage.assume_init() }
     }
 
     pub fn layout(&self) -> &Layout {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use ascend_sys::{ACL_HBM_MEM, ACL_MEM_MALLOC_HUGE_FIRST, Function, aclrtContext, f};
 
 use super::cann::Cann;
+use super::comm::Communicator;
 use super::counters::count_sync;
 use super::determinism;
 use super::error_codes;
@@ -69,6 +70,7 @@ pub(crate) struct Context {
     pub(super) staging: Staging,
     pub(super) events: Events,
     streams: Mutex<Vec<Weak<Stream>>>,
+    communicators: Mutex<Vec<Weak<Communicator>>>,
     /// Buffers in use.
     pub(super) buffers: AtomicUsize,
     /// Their lengths together.
@@ -115,6 +117,7 @@ impl Context {
             staging: Staging::default(),
             events: Events::default(),
             streams: Mutex::default(),
+            communicators: Mutex::default(),
             buffers: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         };
@@ -152,6 +155,28 @@ impl Context {
             .iter()
             .filter_map(Weak::upgrade)
             .collect()
+    }
+
+    /// Remembers a communicator, to be ended with the context.
+    pub fn adopt_communicator(&self, communicator: &Arc<Communicator>) {
+        let mut communicators = lock(&self.communicators);
+        communicators.retain(|communicator| communicator.strong_count() > 0);
+        communicators.push(Arc::downgrade(communicator));
+    }
+
+    /// Ends the communicators that are still there; the first failure is the answer.
+    pub fn end_communicators(&self, op: &'static str) -> Result<()> {
+        let all = std::mem::take(&mut *lock(&self.communicators));
+        let mut done = Ok(());
+        for communicator in all.iter().filter_map(Weak::upgrade) {
+            done = done.and(communicator.end(op));
+        }
+        done
+    }
+
+    /// Forgets which context is current on this thread, after a call that may have changed it.
+    pub fn unbind() {
+        BOUND.set(0);
     }
 
     /// Makes the context current on this thread, if it is not.

@@ -40,8 +40,8 @@ const STUBBORN: [(&str, &str); 2] = [
 /// The CPU is deterministic always: sums are cut by shape, never by threads. On NPUs CANN's option `ACL_OPT_DETERMINISTIC`
 /// replaces the kernels that add in any order (`docs` of CANN names them: the gradients of norms, pooling, convolution and
 /// embedding, index_add, index_put, batch norm, norms of vectors ..) by slower ones; a kernel that the option does not reach is
-/// refused as `Unsupported`. Without the option, as before it is set, a process's own setting holds. HCCL has a setting of its
-/// own, the environment variable `HCCL_DETERMINISTIC`.
+/// refused as `Unsupported`. Without the option, as before it is set, a process's own setting holds. Communicators made after
+/// `RunToRun` was set add in one order too (`HcclSetConfig`); before, HCCL's variable `HCCL_DETERMINISTIC` holds.
 ///
 /// PyTorch: `torch.use_deterministic_algorithms`.
 ///

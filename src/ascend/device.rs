@@ -204,6 +204,7 @@ pub fn reset(number: u32) -> Result<()> {
 
 /// Ends a device, whatever became of it; what is on it is lost.
 fn give_up(op: &'static str, Opened { context, .. }: &Opened) -> Result<()> {
+    let _ = context.end_communicators(op);
     // Binding fails where the device is beyond answering; its reset needs no binding.
     if context.bind(op).is_ok() {
         let _ = context.settle(op);
@@ -284,6 +285,7 @@ fn close(op: &'static str, opened: Opened, report: &mut ShutdownReport) -> Optio
         });
         return Some(opened);
     }
+    keep(context.end_communicators(op));
     for stream in context.streams() {
         keep(stream.destroy(op));
     }

@@ -1,4 +1,4 @@
-//! What CANN's status codes mean: one table, searched by code.
+//! What CANN's status codes mean, HCCL's small ones among them: one table, searched by code.
 //!
 //! Knows each documented code's name, meaning, what is still usable and what to do. Must not know who made the call.
 
@@ -39,6 +39,22 @@ use Usable::{Device, NotContext, NotHardware, NotProcess, NotStream};
 #[rustfmt::skip]
 static TABLE: &[Row] = &[
     row(0, 0, Device, "ACL_SUCCESS", "no failure", "nothing to do"),
+    row(1, 1, Device, "HCCL_E_PARA", "HCCL refuses an argument, or the ranks do not call the same", "correct the call"),
+    row(2, 2, Device, "HCCL_E_PTR", "an argument of HCCL is null", "correct the call"),
+    row(3, 3, Device, "HCCL_E_MEMORY", "HCCL finds no memory for its buffers", "free tensors, or lower HCCL_BUFFSIZE"),
+    row(4, 4, NotStream, "HCCL_E_INTERNAL", "HCCL failed inside", "build the communicators anew"),
+    row(5, 5, Device, "HCCL_E_NOT_SUPPORT", "HCCL does not do this on this chip", "take another dtype or collective"),
+    row(6, 7, Device, "HCCL_E_NOT_FOUND or HCCL_E_UNAVAIL", "a resource of HCCL is missing", "correct the call"),
+    row(8, 8, NotStream, "HCCL_E_SYSCALL", "a call of the system failed inside HCCL", "read CANN's text"),
+    row(9, 9, NotStream, "HCCL_E_TIMEOUT", "a rank did not come in time", "look for the failed rank (HCCL_CONNECT_TIMEOUT and HCCL_EXEC_TIMEOUT set the time)"),
+    row(10, 10, Device, "HCCL_E_OPEN_FILE_FAILURE", "HCCL cannot open a file", "check its path and rights"),
+    row(11, 14, NotStream, "HCCL_E_TCP_ or HCCL_E_ROCE_ family", "the network between ranks failed", "check the links, then build the communicators anew"),
+    row(15, 19, NotStream, "HCCL_E_RUNTIME, _DRV, _PROFILING, _CCE or _NETWORK", "a part below HCCL failed", "read CANN's text"),
+    row(20, 20, Device, "HCCL_E_AGAIN", "HCCL asks for another try", "call again"),
+    row(21, 21, NotStream, "HCCL_E_REMOTE", "another rank failed or ended", "look for the failed rank, then build the communicators anew"),
+    row(22, 22, Device, "HCCL_E_SUSPENDING", "the communicator is suspended", "resume it first"),
+    row(23, 23, NotStream, "HCCL_E_OPRETRY_FAIL", "a collective gave up", "build the communicators anew"),
+    row(24, 24, Device, "HCCL_E_OOM", "HCCL ran out of device memory", "free tensors, or lower HCCL_BUFFSIZE"),
     row(100000, 100000, Device, "ACL_ERROR_INVALID_PARAM", "an argument is null, zero or out of range", "correct the call"),
     row(100001, 100001, Device, "ACL_ERROR_UNINITIALIZE", "CANN was used before it was initialised", "change the order of the calls"),
     row(100002, 100002, Device, "ACL_ERROR_REPEAT_INITIALIZE", "CANN is initialised already", "go on"),

@@ -111,7 +111,7 @@ impl Buffer {
             })
     }
 
-    fn at(&self, offset: usize) -> *mut core::ffi::c_void {
+    pub(super) fn at(&self, offset: usize) -> *mut core::ffi::c_void {
         self.address().wrapping_byte_add(offset)
     }
 

@@ -10,6 +10,7 @@
 
 pub(crate) mod aclnn;
 mod cann;
+mod comm;
 mod context;
 mod counters;
 mod determinism;
@@ -28,6 +29,7 @@ mod staging;
 mod stream;
 mod tensor;
 
+pub use comm::{Communicator, Membership, ReduceOp, RootInfo};
 pub use counters::{Counters, counters};
 pub(crate) use counters::{kernels_since, kernels_so_far, with_kernel_names};
 pub use determinism::{Determinism, determinism, set_determinism};

@@ -110,6 +110,7 @@ impl Geometry {
         y: &mut [T],
     ) -> Result<()> {
         if let (Some(x), Some(w), Some(y)) = (as_f32(x), as_f32(w), as_f32_mut(y))
+            && (self.padding == [0; 3] || all_finite(w))
             && conv_fast::forward(op, self, x, w, bias.and_then(as_f32), y)?
         {
             return Ok(());
@@ -157,6 +158,7 @@ impl Geometry {
         dx: &mut [T],
     ) -> Result<()> {
         if let (Some(dy), Some(w), Some(dx)) = (as_f32(dy), as_f32(w), as_f32_mut(dx))
+            && (self.taps() == 1 || all_finite(w))
             && conv_fast::input_gradient(op, self, dy, w, bias.and_then(as_f32), dx)?
         {
             return Ok(());
@@ -245,6 +247,12 @@ impl Geometry {
             }
         }
     }
+}
+
+/// Whether no weight is infinite or NaN: the fast passes multiply zeros of the padding too, which such a weight would make NaN.
+fn all_finite(w: &[f32]) -> bool {
+    w.chunks(256)
+        .all(|part| part.iter().fold(true, |all, w| all & w.is_finite()))
 }
 
 /// The sum of products, in several sums at once, which the compiler makes vectors of.

@@ -33,6 +33,14 @@ pub(crate) fn exp(x: f32) -> f32 {
     exp_reduced(n, r)
 }
 
+/// `e^x` for `x <= 0` as a term of a sum of at least 1, to which nothing below `e^-87` adds anything: that is the least it gives,
+/// in two thirds of the time.
+#[inline(always)]
+pub(crate) fn exp_term(x: f32) -> f32 {
+    let (n, r) = reduced(if x < -87.0 { -87.0 } else { x });
+    exp_near(r) * power_of_two(n)
+}
+
 /// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
 #[inline(always)]
 fn exp_of(x: f32, low: f32) -> f32 {
@@ -53,6 +61,13 @@ fn reduced(x: f32) -> (i32, f32) {
 /// `2^n e^r`.
 #[inline(always)]
 fn exp_reduced(n: i32, r: f32) -> f32 {
+    let half = n >> 1;
+    exp_near(r) * power_of_two(half) * power_of_two(n - half)
+}
+
+/// `e^r` for `|r| <= ln(2) / 2`.
+#[inline(always)]
+fn exp_near(r: f32) -> f32 {
     let p = polynomial(
         r,
         [
@@ -63,9 +78,7 @@ fn exp_reduced(n: i32, r: f32) -> f32 {
             0.5,
         ],
     );
-    let near = (r * r).mul_add(p, r) + 1.0;
-    let half = n >> 1;
-    near * power_of_two(half) * power_of_two(n - half)
+    (r * r).mul_add(p, r) + 1.0
 }
 
 /// The natural logarithm: `x = 2^e m` with `m` between the roots of 1/2 and 2, `ln m = 2 atanh((m - 1) / (m + 1))`.
@@ -209,6 +222,16 @@ mod tests {
         assert!(worst(super::tanh, f64::tanh) < 1.5);
         assert!(worst(super::erf, libm::erf) < 2.5);
         assert!(worst(super::erfc, libm::erfc) < 6.0);
+    }
+
+    #[test]
+    fn terms_are_powers_as_far_as_they_count() {
+        for step in 0..=870_000 {
+            let x = step as f32 * -1e-4;
+            assert_eq!(super::exp_term(x), super::exp(x), "{x}");
+        }
+        assert!(super::exp_term(f32::NEG_INFINITY) <= super::exp(-87.0));
+        assert!(super::exp_term(f32::NAN).is_nan());
     }
 
     #[test]

@@ -2,20 +2,22 @@
 //!
 //! Knows paths (a stride or a table per dim), runs and threads. Must not know ops, nor who made the tables.
 
+mod along;
+
 use std::borrow::Cow;
 
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
+pub(crate) use self::along::{gather_along, scatter_along};
 use super::alloc::Block;
 use super::lane::Lane;
-use super::strided::Walk;
 use super::view::{Host, HostMut};
 use super::{par, simd};
 use crate::dtype::{DType, Scalar};
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::MAX_RANK;
 
 /// Results of so many bytes are written past the caches where they come in runs of so many.
 const STREAMED: usize = 4 << 20;
@@ -231,6 +233,11 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let bases = (paths.base, y.layout().offset());
     let streamed = y.elements() * size_of::<T>() >= STREAMED;
     let reach = inner.reach(size_of::<T>());
+    // From a line to the next, which is asked for while this one is read.
+    let next = match outer.last().map(|(path, _)| path.as_ref()) {
+        Some(Path::Stride(_, step)) => *step,
+        _ => 0,
+    };
     let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
@@ -250,7 +257,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                     *to.add(index * stride) = *source.get().add(from + index * step)
                 }),
                 Path::Offsets(offsets) => {
-                    simd::prefetch(source.get().wrapping_add(from).cast(), reach);
+                    simd::prefetch(source.get().wrapping_add(from + next).cast(), reach);
                     for (index, offset) in part.clone().zip(&offsets[part]) {
                         *to.add(index * stride) = if *offset == NOWHERE {
                             fill
@@ -383,147 +390,6 @@ unsafe fn scatter_part<T: Lane>(
             }
         },
     );
-}
-
-/// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape, and each entry a valid index of `x`.
-pub(crate) fn gather_along(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
-    debug_assert_eq!(x.dtype(), y.dtype());
-    match x.dtype().size() {
-        1 => gather_along_bits::<u8>(x, dim, index, y),
-        2 => gather_along_bits::<u16>(x, dim, index, y),
-        4 => gather_along_bits::<u32>(x, dim, index, y),
-        _ => gather_along_bits::<u64>(x, dim, index, y),
-    }
-}
-
-fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
-    let shape = *y.shape();
-    let (places, step) = along(x.layout(), dim, &shape);
-    let table = Layout::contiguous(shape);
-    if index.len() < table.elements() {
-        return;
-    }
-    let walk = Walk::new([&table, &places, y.layout()]);
-    let [si, sx, sy] = walk.inner();
-    let (source, target) = (
-        Shared(x.start().cast::<T>().cast_mut()),
-        Shared(y.start().cast::<T>()),
-    );
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        walk.runs(range, usize::MAX, |[oi, ox, oy], count| {
-            // SAFETY: the walk names elements of `y` and, with a valid index, of `x`; elements of `y` are written once.
-            unsafe {
-                let (from, to) = (source.get().add(ox), target.get().add(oy));
-                if (si, sx, sy, step) == (1, 0, 1, 1) {
-                    let to = std::slice::from_raw_parts_mut(to, count);
-                    for (to, index) in to.iter_mut().zip(&index[oi..oi + count]) {
-                        *to = *from.add(*index as usize);
-                    }
-                    return;
-                }
-                for (at, index) in index[oi..]
-                    .iter()
-                    .step_by(si.max(1))
-                    .take(count)
-                    .enumerate()
-                {
-                    *to.add(at * sy) = *from.add(at * sx + *index as usize * step);
-                }
-            }
-        });
-    });
-}
-
-/// The layout of `x` with the sizes of `shape` that stands still along `dim`, and the stride there.
-fn along(x: &Layout, dim: usize, shape: &Shape) -> (Layout, usize) {
-    let step = x.strides().get(dim).copied().unwrap_or(0);
-    let still = x.slice(dim, 0, 1, 1).with_offset(x.offset());
-    let mut places = still;
-    for (other, size) in shape
-        .dims()
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != dim)
-    {
-        places = places.slice(other, 0, *size, 1);
-    }
-    (places.expand("gather", shape).unwrap_or(still), step)
-}
-
-/// `target[i with index[i] at dim] = combine(that, source[i])`, in the row-major order of `i` for each element of the target.
-///
-/// `target` is row-major with `shape`; `index` is row-major with `source`'s shape, and each entry valid.
-pub(crate) fn scatter_along<T: Lane>(
-    source: &Host<'_>,
-    dim: usize,
-    index: &[i64],
-    (target, shape): (&mut [T], &Shape),
-    combine: impl Fn(T, T) -> T + Sync,
-) {
-    let sizes = *source.shape();
-    if sizes.elements() == 0 || index.len() < sizes.elements() || target.len() < shape.elements() {
-        return;
-    }
-    let (places, step) = along(&Layout::contiguous(*shape), dim, &sizes);
-    let table = Layout::contiguous(sizes);
-    let cells = Shared(target.as_mut_ptr());
-    let body = |cut: Option<(usize, std::ops::Range<usize>)>| {
-        let part = |layout: &Layout| {
-            cut.as_ref().map_or(*layout, |(dim, range)| {
-                layout.slice(*dim, range.start, range.len(), 1)
-            })
-        };
-        let (source, places, table) = (
-            source.with_layout(part(source.layout())),
-            part(&places),
-            part(&table),
-        );
-        let walk = Walk::new([&table, &places, source.layout()]);
-        let [si, sp, ss] = walk.inner();
-        let mut buffer = [T::ZERO; 256];
-        walk.runs(0..walk.elements(), buffer.len(), |[oi, op, os], count| {
-            let values = &mut buffer[..count];
-            // SAFETY: the walk names elements of `source`, and `T` serves its dtype.
-            unsafe {
-                T::gather(
-                    source.start().wrapping_add(os * source.dtype().size()),
-                    ss,
-                    source.dtype(),
-                    values,
-                )
-            };
-            let put = |at: usize, value: T, index: i64| {
-                // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
-                unsafe {
-                    let cell = cells.get().add(op + at * sp + index as usize * step);
-                    *cell = combine(*cell, value);
-                }
-            };
-            if si == 1 {
-                let index = &index[oi..oi + count];
-                for (at, (value, index)) in values.iter().zip(index).enumerate() {
-                    put(at, *value, *index);
-                }
-                return;
-            }
-            for (at, (value, index)) in values
-                .iter()
-                .zip(index[oi..].iter().step_by(si.max(1)))
-                .enumerate()
-            {
-                put(at, *value, *index);
-            }
-        });
-    };
-    let cut = (0..sizes.rank())
-        .filter(|other| *other != dim)
-        .max_by_key(|other| sizes.size(*other));
-    match cut {
-        Some(cut) if sizes.elements() >= 2 * par::GRAIN => {
-            par::ranges(sizes.size(cut), 1, |range| body(Some((cut, range))))
-        }
-        _ => body(None),
-    }
 }
 
 /// Runs `body` on the elements of a row-major `y` as lanes: in place where they are lanes, else by way of a wide copy, which

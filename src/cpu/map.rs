@@ -246,6 +246,7 @@ pub(crate) fn map2<A: Lane, B: Lane, C: Lane>(
 ) {
     let simd = Simd::best();
     if [A::DTYPE, B::DTYPE, C::DTYPE] == [DType::F32; 3]
+        && [x.dtype(), y.dtype(), z.dtype()] == [DType::BF16; 3]
         && let [Some(x), Some(y)] = [x, y].map(|x| x.as_bits(DType::BF16))
         && let Some(mut z) = z.as_bits(DType::BF16)
     {
@@ -410,18 +411,17 @@ const FEW: usize = 64;
 
 /// The elements of an input that broadcasts to `count` ones, if they lie in a row or are one number for a small output.
 #[inline(always)]
-fn few<'a, T: Lane>(x: &Host<'a>, count: usize, room: &'a mut [T; FEW]) -> Option<&'a [T]> {
+fn few<'a, T: Lane>(x: &Host<'a>, count: usize, room: &'a mut Option<[T; FEW]>) -> Option<&'a [T]> {
     let slice = x.as_slice::<T>();
     if let Some(slice) = slice.filter(|slice| slice.len() == count) {
         return Some(slice);
     }
     let single = x.elements() == 1
         || x.elements() > 0 && x.layout().strides().iter().all(|stride| *stride == 0);
-    let room = room.get_mut(..count).filter(|_| single)?;
+    (single && count <= FEW).then_some(())?;
     let number = x.with_layout(Layout::contiguous(()).with_offset(x.layout().offset()));
     let number = *number.as_slice::<T>()?.first()?;
-    room.fill(number);
-    Some(room)
+    room.insert([number; FEW]).get(..count)
 }
 
 /// A loop over a run of two inputs.
@@ -435,7 +435,7 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
 ) {
     let count = z.elements();
     let apart = !std::ptr::eq(x.start(), z.start()) && !std::ptr::eq(y.start(), z.start());
-    let (mut left, mut right) = ([A::ZERO; FEW], [B::ZERO; FEW]);
+    let (mut left, mut right) = (None, None);
     if apart
         && count <= par::GRAIN
         && let Some(x) = few(x, count, &mut left)

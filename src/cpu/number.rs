@@ -171,16 +171,19 @@ impl Number for bool {
 pub(crate) trait Float: Number {
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
+    /// `e^self` for `self <= 0`, as a term of a sum of at least 1: what is too small to count may be larger than it is.
+    fn exp_term(self) -> Self;
     fn ln(self) -> Self;
     fn tanh(self) -> Self;
     fn floor(self) -> Self;
 }
 
 macro_rules! elementary {
-    ($($type:ty => $exp:path, $ln:path, $tanh:path;)*) => {$(
+    ($($type:ty => $exp:path, $term:path, $ln:path, $tanh:path;)*) => {$(
         impl Float for $type {
             #[inline(always)] fn sqrt(self) -> Self { self.sqrt() }
             #[inline(always)] fn exp(self) -> Self { $exp(self) }
+            #[inline(always)] fn exp_term(self) -> Self { $term(self) }
             #[inline(always)] fn ln(self) -> Self { $ln(self) }
             #[inline(always)] fn tanh(self) -> Self { $tanh(self) }
             #[inline(always)] fn floor(self) -> Self { self.floor() }
@@ -189,6 +192,6 @@ macro_rules! elementary {
 }
 
 elementary! {
-    f32 => function::exp, function::ln, function::tanh;
-    f64 => f64::exp, f64::ln, f64::tanh;
+    f32 => function::exp, function::exp_term, function::ln, function::tanh;
+    f64 => f64::exp, f64::exp, f64::ln, f64::tanh;
 }

@@ -2,6 +2,8 @@
 //!
 //! Knows windows of rows and columns and row-major slices. Must not know how an op describes its windows.
 
+use std::ops::Range;
+
 use super::conv_dense::{chunk_pairs, chunks};
 use super::lane::Lane;
 use super::simd::{Simd, vectorised};
@@ -58,8 +60,26 @@ pub(crate) enum Divisor {
     Fixed(i64),
 }
 
+/// Windows further apart than this are folded one by one.
+const SPARSE: usize = 4;
 /// Elements of windows that are worth a thread.
 const GRAIN: usize = 32 * 1024;
+
+/// Joins the elements of a line to those before.
+#[inline(always)]
+fn join_line<T: Lane>(joined: &mut [T], line: &[T], join: impl Fn(T, T) -> T) {
+    for (joined, x) in joined.iter_mut().zip(line) {
+        *joined = join(*x, *joined);
+    }
+}
+
+/// The first of each `APART` elements.
+#[inline(always)]
+fn firsts<T: Lane, const APART: usize>(line: &[T], to: &mut [T]) {
+    for (to, group) in to.iter_mut().zip(line.as_chunks::<APART>().0) {
+        *to = group[0];
+    }
+}
 
 impl Windows {
     fn plane(&self) -> usize {
@@ -100,30 +120,70 @@ impl Windows {
                 },
             ),
             None => chunks(y, self.count(), self.grain(), |index, y| {
-                let x = &x[index * plane..][..plane];
-                vectorised!(simd, self.folded(x, y, T::LOWEST, T::larger));
+                self.folded(&x[index * plane..][..plane], y, T::LOWEST, T::larger);
             }),
         }
     }
 
-    /// Joins the elements of each window, its rows first, line by line.
-    #[inline(always)]
-    fn folded<T: Lane>(&self, x: &[T], y: &mut [T], start: T, join: impl Fn(T, T) -> T) {
-        let width = self.size[1];
+    /// The windows of columns that follow each other at one distance and have one length: which, and both numbers.
+    fn regular(&self) -> (Range<usize>, [usize; 2]) {
+        let middle = self.columns.len() / 2;
+        let near = self.columns.get(middle).zip(self.columns.get(middle + 1));
+        let Some((one, next)) = near.filter(|(one, next)| one.step == 1 && one.start < next.start)
+        else {
+            return (0..0, [1, 1]);
+        };
+        let (apart, long) = (next.start - one.start, one.len());
+        let fits = |index: usize| {
+            let window = &self.columns[index];
+            let start = (one.start + index * apart).checked_sub(middle * apart);
+            window.step == 1 && window.len() == long && start == Some(window.start)
+        };
+        let first = (0..middle).rev().take_while(|index| fits(*index)).last();
+        let last = (middle..self.columns.len())
+            .take_while(|index| fits(*index))
+            .last();
+        let range = first.unwrap_or(middle)..last.map_or(middle, |last| last + 1);
+        if apart > SPARSE {
+            (0..0, [1, 1])
+        } else {
+            (range, [apart, long])
+        }
+    }
+
+    /// Joins the elements of each window, its rows first, line by line; regular windows of columns all at once.
+    fn folded<T: Lane>(&self, x: &[T], y: &mut [T], start: T, join: impl Fn(T, T) -> T + Copy) {
+        let (width, simd) = (self.size[1], Simd::best());
         let mut held = vec![start; width];
-        for (row, y) in self
-            .rows
-            .iter()
-            .zip(y.chunks_exact_mut(self.columns.len().max(1)))
-        {
+        let (regular, [apart, long]) = self.regular();
+        let from = self
+            .columns
+            .get(regular.start)
+            .map_or(0, |column| column.start);
+        let mut joined = vec![start; regular.len() * apart];
+        let lines = y.chunks_exact_mut(self.columns.len().max(1));
+        for (row, y) in self.rows.iter().zip(lines) {
             held.fill(start);
             for line in row.positions() {
-                for (held, x) in held.iter_mut().zip(&x[line * width..][..width]) {
-                    *held = join(*x, *held);
-                }
+                let x = &x[line * width..][..width];
+                vectorised!(simd, join_line(&mut held, x, join));
             }
-            for (column, y) in self.columns.iter().zip(y) {
-                *y = column.fold(&held, start, &join);
+            joined.fill(start);
+            for offset in from..from + long {
+                vectorised!(simd, join_line(&mut joined, &held[offset..], join));
+            }
+            let inside = &mut y[regular.clone()];
+            vectorised!(simd, {
+                match apart {
+                    1 => inside.copy_from_slice(&joined),
+                    2 => firsts::<T, 2>(&joined, inside),
+                    3 => firsts::<T, 3>(&joined, inside),
+                    _ => firsts::<T, SPARSE>(&joined, inside),
+                }
+            });
+            let (before, after) = (0..regular.start, regular.end..self.columns.len());
+            for index in before.chain(after) {
+                y[index] = self.columns[index].fold(&held, start, join);
             }
         }
     }
@@ -173,8 +233,8 @@ impl Windows {
         let (plane, simd) = (self.plane(), Simd::best());
         chunks(y, self.count(), self.grain(), |index, y| {
             let x = &x[index * plane..][..plane];
+            self.folded(x, y, T::ZERO, T::plus);
             vectorised!(simd, {
-                self.folded(x, y, T::ZERO, T::plus);
                 let mut y = y.iter_mut();
                 for row in &self.rows {
                     for (column, y) in self.columns.iter().zip(y.by_ref()) {

@@ -16,39 +16,37 @@ const STREAMED: usize = 8 << 20;
 /// Four random words of a counter.
 #[inline(always)]
 pub(crate) fn philox(seed: u64, counter: u64) -> [u32; 4] {
-    let [a, b, c, d] = philox_of::<1>(seed, [counter]);
-    [a[0], b[0], c[0], d[0]]
+    let [low, high] = pairs(seed, counter);
+    [
+        low as u32,
+        (low >> 32) as u32,
+        high as u32,
+        (high >> 32) as u32,
+    ]
 }
 
-/// The four random words of `N` counters at a time: the first of all, the second of all, and so on.
+/// The four random words of a counter, two in each number: the first one in the lower half.
+///
+/// A loop over counters becomes vectors: words stand in the low halves of 64 bits, where products of 32 bits are made, and what
+/// is above them does not count.
 #[inline(always)]
-fn philox_of<const N: usize>(seed: u64, counters: [u64; N]) -> [[u32; N]; 4] {
-    // Words stand in the low halves of 64 bits, where products of 32 bits are made; what is above them does not count.
+fn pairs(seed: u64, counter: u64) -> [u64; 2] {
     const LOW: u64 = 0xffff_ffff;
     let mut key = [seed as u32, (seed >> 32) as u32];
-    let mut words = [
-        counters,
-        counters.map(|counter| counter >> 32),
-        [0; N],
-        [0; N],
-    ];
+    let (mut a, mut b, mut c, mut d) = (counter, counter >> 32, 0, 0);
     for _ in 0..10 {
-        let [a, b, c, d] = words;
-        let keys = key.map(u64::from);
-        for at in 0..N {
-            let first = (a[at] & LOW) * 0xD251_1F53;
-            let second = (c[at] & LOW) * 0xCD9E_8D57;
-            words[0][at] = (second >> 32) ^ b[at] ^ keys[0];
-            words[1][at] = second;
-            words[2][at] = (first >> 32) ^ d[at] ^ keys[1];
-            words[3][at] = first;
-        }
+        let first = (a & LOW) * 0xD251_1F53;
+        let second = (c & LOW) * 0xCD9E_8D57;
+        a = (second >> 32) ^ b ^ u64::from(key[0]);
+        b = second;
+        c = (first >> 32) ^ d ^ u64::from(key[1]);
+        d = first;
         key = [
             key[0].wrapping_add(0x9E37_79B9),
             key[1].wrapping_add(0xBB67_AE85),
         ];
     }
-    words.map(|word| word.map(|word| word as u32))
+    [a & LOW | b << 32, c & LOW | d << 32]
 }
 
 /// The counters that so many elements of 32 bits use.
@@ -56,20 +54,12 @@ pub(crate) fn counters(elements: usize) -> u64 {
     elements.div_ceil(4) as u64
 }
 
-/// Counters that are worked on together.
-const TOGETHER: usize = 16;
-
 /// The words of the elements `first ..`, where `first` is a multiple of 4.
 #[inline(always)]
 fn words(seed: u64, offset: u64, first: usize, block: &mut [u32; BLOCK]) {
-    let mut counter = offset.wrapping_add(first as u64 / 4);
-    for group in block.as_chunks_mut::<{ 4 * TOGETHER }>().0 {
-        let counters = std::array::from_fn(|at| counter.wrapping_add(at as u64));
-        let [a, b, c, d] = philox_of::<TOGETHER>(seed, counters);
-        for (at, chunk) in group.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            *chunk = [a[at], b[at], c[at], d[at]];
-        }
-        counter = counter.wrapping_add(TOGETHER as u64);
+    let counter = offset.wrapping_add(first as u64 / 4);
+    for (at, words) in block.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *words = philox(seed, counter.wrapping_add(at as u64));
     }
 }
 
@@ -99,17 +89,18 @@ pub(crate) fn thin_out<C: Lane>(
     scale: C,
 ) {
     let simd = Simd::best();
+    // Of words up to the last one, so that 32 bits can be compared; nothing is below 0.
+    let last = bound.saturating_sub(1) as u32;
+    let (low, high) = (if bound == 0 { scale } else { C::ZERO }, scale);
     blocks(y, |first, out: &mut [C]| {
         let mut block = [0; BLOCK];
         let x = x.get(first..).unwrap_or_default();
         vectorised!(simd, {
+            // Copies, so that one of two values is picked and not one of two places.
+            let (last, low, high) = (last, low, high);
             words(seed, offset, first, &mut block);
             for ((out, word), x) in out.iter_mut().zip(&block).zip(x) {
-                let factor = if u64::from(*word) < bound {
-                    C::ZERO
-                } else {
-                    scale
-                };
+                let factor = if *word <= last { low } else { high };
                 *out = x.times(factor);
             }
         });
@@ -194,7 +185,7 @@ fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C]) + Sync) {
 
 #[cfg(test)]
 mod tests {
-    use super::philox;
+    use super::*;
 
     /// Known answers of Philox 4x32-10 (Random123).
     #[test]
@@ -203,9 +194,11 @@ mod tests {
             philox(0, 0),
             [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
         );
-        let many = super::philox_of::<16>(7, std::array::from_fn(|at| at as u64 + 1000));
-        for at in 0..16 {
-            assert_eq!(many.map(|word| word[at]), philox(7, at as u64 + 1000));
+        // In vectors as one by one, also where the counter's lower half overflows.
+        let (mut block, offset) = ([0; BLOCK], 0xffff_fff0);
+        vectorised!(Simd::best(), words(7, offset, 8, &mut block));
+        for (at, words) in block.as_chunks::<4>().0.iter().enumerate() {
+            assert_eq!(*words, philox(7, offset + 2 + at as u64));
         }
     }
 }

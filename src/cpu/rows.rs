@@ -2,11 +2,14 @@
 //!
 //! Knows how to cut tensors into lines along any dims, gather and scatter them. Must not know what is computed.
 
+use std::ops::Range;
+
 use super::lane::Lane;
 use super::par;
 use super::reduce::{offset_at, split};
 use super::simd;
 use super::strided::Walk;
+use super::transpose::{SIDE, square};
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
 use crate::shape::MAX_RANK;
@@ -41,7 +44,9 @@ struct Panel {
 }
 
 /// Lines of a panel at most.
-const PANEL: usize = 32;
+const PANEL: usize = 64;
+/// Rows that are asked for before a square of them is read.
+const AHEAD: usize = 2 * SIDE;
 /// A panel's buffer has at most so many elements.
 const PANEL_ELEMENTS: usize = 128 * 1024;
 /// Outputs of at least so many bytes are written past the caches.
@@ -112,37 +117,80 @@ impl<T: Lane> Line<T> {
             .min(panel_lines(self.length))
     }
 
-    /// Reads a panel into the buffer, or writes it from there.
+    /// Reads a panel into the buffer, or writes it from there: in squares where the elements are lanes, else one by one.
     fn panel(&mut self, panel: Panel, write: bool) {
         let offset = offset_at(&self.outer, panel.first);
         let walk = Walk::new([&self.inner]);
         let [stride] = walk.inner();
-        let (start, size, dtype) = (self.start, self.size, self.dtype);
-        let buffer = &mut self.buffer;
-        let mut lane = [T::ZERO; PANEL];
-        let lane = &mut lane[..panel.count];
         let mut done = 0;
         walk.runs(0..self.length, usize::MAX, |[step], count| {
-            for index in 0..count {
-                let element = offset + step + index * stride;
-                let place = start.wrapping_add(element * size);
-                let column = &mut buffer[done + index..];
-                if write {
-                    for (x, y) in column.iter().step_by(panel.apart).zip(lane.iter_mut()) {
-                        *y = *x;
-                    }
-                    // SAFETY: the walk names elements of the view, and those of the panel's lines lie in a row.
-                    unsafe { T::scatter(lane, place, 1, dtype) };
-                } else {
-                    // SAFETY: as above.
-                    unsafe { T::gather(place, 1, dtype, lane) };
-                    for (x, y) in lane.iter().zip(column.iter_mut().step_by(panel.apart)) {
-                        *y = *x;
-                    }
-                }
+            let first = offset + step;
+            let whole = if self.dtype == T::DTYPE && panel.count.is_multiple_of(SIDE) {
+                count / SIDE * SIDE
+            } else {
+                0
+            };
+            self.squares(panel, write, (first, stride), done..done + whole);
+            for index in whole..count {
+                let lines = (first + index * stride, done + index);
+                self.across(panel, write, lines);
             }
             done += count;
         });
+    }
+
+    /// The elements `range` of a panel's lines, a whole number of squares; the first of all is this element, with this stride.
+    fn squares(
+        &mut self,
+        panel: Panel,
+        write: bool,
+        (first, stride): (usize, usize),
+        range: Range<usize>,
+    ) {
+        let (turn, size) = (square::<T>(), self.size);
+        let buffer = self.buffer.as_mut_ptr();
+        for (block, index) in range.step_by(SIDE).enumerate() {
+            let row = first + block * SIDE * stride;
+            if !write {
+                for ahead in AHEAD..AHEAD + SIDE {
+                    let start = self.start.wrapping_add((row + ahead * stride) * size);
+                    simd::prefetch(start, panel.count * size);
+                }
+            }
+            for line in (0..panel.count).step_by(SIDE) {
+                let place = self.start.wrapping_add((row + line) * size);
+                let held = buffer.wrapping_add(line * panel.apart + index);
+                // SAFETY: the square's elements lie in the view and, as many lines, in the buffer.
+                unsafe {
+                    if write {
+                        turn(held.cast(), panel.apart * size, place.cast(), stride);
+                    } else {
+                        turn(place, stride * size, held, panel.apart);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One element of all lines of a panel: where the first of them lies in the view, and its index in a line.
+    fn across(&mut self, panel: Panel, write: bool, (element, index): (usize, usize)) {
+        let mut lane = [T::ZERO; PANEL];
+        let lane = &mut lane[..panel.count];
+        let place = self.start.wrapping_add(element * self.size);
+        let column = &mut self.buffer[index..];
+        if write {
+            for (x, y) in column.iter().step_by(panel.apart).zip(lane.iter_mut()) {
+                *y = *x;
+            }
+            // SAFETY: the element lies in the view, and so do its neighbours, those of the panel's other lines.
+            unsafe { T::scatter(lane, place, 1, self.dtype) };
+        } else {
+            // SAFETY: as above.
+            unsafe { T::gather(place, 1, self.dtype, lane) };
+            for (x, y) in lane.iter().zip(column.iter_mut().step_by(panel.apart)) {
+                *y = *x;
+            }
+        }
     }
 
     /// Points to a row of the panel that has it.
@@ -419,6 +467,18 @@ pub(crate) fn picked<T: Lane>(
 /// Parts of the lines whose sums are joined.
 const PARTS: usize = 16;
 
+/// Adds sums of lanes to the wide ones and begins them anew.
+fn flush<T: Lane, const S: usize>(recent: &mut [Vec<T>; S], sums: &mut [Vec<f64>; S]) {
+    for (sums, recent) in sums.iter_mut().zip(recent) {
+        for (sum, recent) in sums.iter_mut().zip(recent) {
+            *sum += std::mem::replace(recent, T::ZERO).to_f64();
+        }
+    }
+}
+
+/// Lines whose sums are added up as lanes before they go to the wide sums.
+const FEW: usize = 16;
+
 /// As `rows`, with `S` sums over the lines besides: `f` adds to them position by position; each has `length` positions. The
 /// parts of the threads are joined in order.
 pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
@@ -426,7 +486,7 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     outputs: [&mut HostMut<'_>; O],
     mask: &[bool; MAX_RANK],
     length: usize,
-    f: impl Fn([&[T]; I], [&mut [T]; O], &mut [Vec<f64>; S]) + Sync,
+    f: impl Fn([&[T]; I], [&mut [T]; O], &mut [Vec<T>; S]) + Sync,
 ) -> [Vec<f64>; S] {
     let layouts = outputs
         .each_ref()
@@ -454,6 +514,7 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
             Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
         let (start, mut sums) = (range.start, zeros());
+        let mut recent: [Vec<T>; S] = std::array::from_fn(|_| vec![T::ZERO; length]);
         let end = range.end;
         for row in range {
             from.iter_mut().for_each(|line| line.load(row, end));
@@ -461,9 +522,12 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
             f(
                 from.each_ref().map(Line::slice),
                 to.each_mut().map(Line::slice_mut),
-                &mut sums,
+                &mut recent,
             );
             to.iter_mut().for_each(|line| line.store(row));
+            if row + 1 == end || (row + 1 - start).is_multiple_of(FEW) {
+                flush(&mut recent, &mut sums);
+            }
         }
         to.iter().for_each(Line::finish);
         parts

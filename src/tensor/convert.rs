@@ -101,7 +101,7 @@ impl Tensor {
         let values = values.into();
         Tensor::fresh(
             Data::Cpu(values.block),
-            Layout::contiguous(values.shape),
+            &Layout::contiguous(values.shape),
             values.dtype,
         )
     }
@@ -151,14 +151,14 @@ impl Tensor {
         }
         Ok(Tensor::fresh(
             Data::Cpu(block),
-            Layout::contiguous(shape),
+            &Layout::contiguous(shape),
             dtype,
         ))
     }
 
     /// A tensor over memory of an NPU, which has the shape's bytes.
     pub(crate) fn from_buffer(buffer: Buffer, shape: Shape, dtype: DType) -> Tensor {
-        Tensor::fresh(Data::Ascend(buffer), Layout::contiguous(shape), dtype)
+        Tensor::fresh(Data::Ascend(buffer), &Layout::contiguous(shape), dtype)
     }
 
     /// A tensor on a device.
@@ -279,7 +279,7 @@ impl Tensor {
             let block = Block::from_vec(values);
             return Ok(Tensor::fresh(
                 Data::Cpu(block),
-                Layout::contiguous(shape).with_offset(start),
+                &Layout::contiguous(shape).with_offset(start),
                 T::DTYPE,
             ));
         }
@@ -313,8 +313,8 @@ impl Tensor {
         match Arc::try_unwrap(self.into_storage()).map(Storage::into_data) {
             Ok(Data::Cpu(block)) => block
                 .into_vec::<T>()
-                .map_err(|block| Tensor::fresh(Data::Cpu(block), layout, dtype)),
-            Ok(data) => Err(Tensor::fresh(data, layout, dtype)),
+                .map_err(|block| Tensor::fresh(Data::Cpu(block), &layout, dtype)),
+            Ok(data) => Err(Tensor::fresh(data, &layout, dtype)),
             Err(storage) => Err(Tensor::from_storage(storage, layout, dtype)),
         }
     }

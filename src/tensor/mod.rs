@@ -48,8 +48,8 @@ pub struct Tensor {
 
 impl Tensor {
     /// The tensor of fresh data.
-    #[inline]
-    pub(crate) fn fresh(data: Data, layout: Layout, dtype: DType) -> Self {
+    #[inline(always)]
+    pub(crate) fn fresh(data: Data, layout: &Layout, dtype: DType) -> Self {
         Tensor {
             storage: Storage::new(data, layout),
             view: None,

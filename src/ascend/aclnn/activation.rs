@@ -47,6 +47,7 @@ aclnn! {
     hardtanh = aclnnHardtanhGetWorkspaceSize, aclnnHardtanh(self_: In, clip_value_min: Scalar, clip_value_max: Scalar, out: Out);
     hardtanh_backward = aclnnHardtanhBackwardGetWorkspaceSize, aclnnHardtanhBackward(grad_output: In, self_: In, min: Scalar, max: Scalar, out: Out);
     prelu = aclnnPreluGetWorkspaceSize, aclnnPrelu(self_: In, weight: In, out: Out);
+    prelu_backward = aclnnPreluBackwardGetWorkspaceSize, aclnnPreluBackward(grad_output: In, self_: In, weight: In, grad_input: Out, grad_weight: Out);
     softmax = aclnnSoftmaxGetWorkspaceSize, aclnnSoftmax(self_: In, dim: Int, out: Out);
     softmax_backward = aclnnSoftmaxBackwardGetWorkspaceSize, aclnnSoftmaxBackward(grad_output: In, output: In, dim: Int, out: Out);
     log_softmax = aclnnLogSoftmaxGetWorkspaceSize, aclnnLogSoftmax(self_: In, dim: Int, out: Out);

@@ -1,6 +1,7 @@
 //! Gathers and scatters on small examples. Knows the room's inner parts.
 
 use super::*;
+use crate::shape::Shape;
 
 #[test]
 fn rows_start_anywhere() {

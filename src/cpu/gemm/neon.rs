@@ -153,15 +153,18 @@ pub(super) use super::plain::{F64, F64_LINES};
 
 pub(super) static F32_LINES: [Streams<f32>; 3] = [
     Streams {
-        dots: dots::<F32x4, f32>,
+        together: 4,
+        dots: dots::<F32x4, f32, 4>,
         rows: rows::<F32x4, f32>,
     },
     Streams {
-        dots: dots::<F32x4, f16>,
+        together: 4,
+        dots: dots::<F32x4, f16, 4>,
         rows: rows::<F32x4, f16>,
     },
     Streams {
-        dots: dots::<F32x4, bf16>,
+        together: 4,
+        dots: dots::<F32x4, bf16, 4>,
         rows: rows::<F32x4, bf16>,
     },
 ];

@@ -124,20 +124,24 @@ pub(super) static F64: Kernels<f64, f64> = Kernels {
 
 pub(super) static F32_LINES: [Streams<f32>; 3] = [
     Streams {
-        dots: dots::<Four<f32>, f32>,
+        together: 4,
+        dots: dots::<Four<f32>, f32, 4>,
         rows: rows::<Four<f32>, f32>,
     },
     Streams {
-        dots: dots::<Four<f32>, f16>,
+        together: 4,
+        dots: dots::<Four<f32>, f16, 4>,
         rows: rows::<Four<f32>, f16>,
     },
     Streams {
-        dots: dots::<Four<f32>, bf16>,
+        together: 4,
+        dots: dots::<Four<f32>, bf16, 4>,
         rows: rows::<Four<f32>, bf16>,
     },
 ];
 
 pub(super) static F64_LINES: [Streams<f64>; 1] = [Streams {
-    dots: dots::<Four<f64>, f64>,
+    together: 4,
+    dots: dots::<Four<f64>, f64, 4>,
     rows: rows::<Four<f64>, f64>,
 }];

@@ -38,7 +38,7 @@ pub(crate) struct Lines {
     pub count: usize,
 }
 
-/// `sums[i] = x . line i`, for up to [`TOGETHER`] lines of so many elements.
+/// `sums[i] = x . line i`, for up to so many lines as the kernel reads at the same time, of so many elements.
 pub(crate) type Dots<T> = unsafe fn(*const T, usize, Lines, *mut T);
 
 /// `sums[j] += x[i] * (line i)[j]` for the lines `i`, of so many elements.
@@ -46,19 +46,21 @@ pub(crate) type Rows<T> = unsafe fn(*const T, usize, Lines, *mut T);
 
 /// The kernels for one dtype of a matrix.
 pub(crate) struct Streams<T> {
+    /// Lines that `dots` reads at the same time: as many as there are registers for their sums.
+    pub together: usize,
     pub dots: Dots<T>,
     pub rows: Rows<T>,
 }
 
-/// Lines that are read at the same time.
+/// Lines that [`rows`] reads at the same time.
 const TOGETHER: usize = 4;
 
-/// The body of [`Dots`].
+/// The body of [`Dots`] for up to `LINES` lines at the same time.
 ///
 /// # Safety
 /// The CPU must have `L`'s registers; `x`, the lines and the sums must be there.
 #[inline(always)]
-pub(super) unsafe fn dots<L: Widen<E>, E>(
+pub(super) unsafe fn dots<L: Widen<E>, E, const LINES: usize>(
     x: *const L::Number,
     count: usize,
     lines: Lines,
@@ -70,8 +72,8 @@ pub(super) unsafe fn dots<L: Widen<E>, E>(
             let index = index.min(lines.count - 1);
             lines.start.add(index * lines.step).cast::<E>()
         };
-        let at: [*const E; TOGETHER] = [line(0), line(1), line(2), line(3)];
-        let mut totals = [[L::zero(); 2]; TOGETHER];
+        let at: [*const E; LINES] = std::array::from_fn(line);
+        let mut totals = [[L::zero(); 2]; LINES];
         let whole = count / (2 * L::COUNT) * (2 * L::COUNT);
         for start in (0..whole).step_by(2 * L::COUNT) {
             for half in 0..2 {
@@ -289,13 +291,14 @@ impl<T: Lane> Product<'_, T> {
     unsafe fn dots(&self, streams: &Streams<T>, threads: usize) {
         let inner = self.right.inner;
         let piece = PIECE / (inner * self.right.dtype.size()).max(1);
-        let piece = (piece / TOGETHER * TOGETHER).clamp(TOGETHER, 256);
+        let together = streams.together;
+        let piece = (piece / together * together).clamp(together, 256);
         share(self.columns.div_ceil(piece), threads, |task| {
             let start = task * piece;
             let count = piece.min(self.columns - start);
             let mut sums = [T::ZERO; 256];
-            for first in (0..count).step_by(TOGETHER) {
-                let lanes = TOGETHER.min(count - first);
+            for first in (0..count).step_by(together) {
+                let lanes = together.min(count - first);
                 let lines = self.lines(start + first, 0, self.right.lane, lanes);
                 // SAFETY: the lanes exist, and the sums have room for them.
                 unsafe { (streams.dots)(self.x, inner, lines, sums.as_mut_ptr().add(first)) };

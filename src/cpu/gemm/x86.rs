@@ -161,14 +161,14 @@ macro_rules! compiled {
         /// # Safety
         /// As `vector::dots`, on a CPU with the features.
         #[target_feature(enable = $features)]
-        unsafe fn $dots<L: Widen<E>, E>(
+        unsafe fn $dots<L: Widen<E>, E, const LINES: usize>(
             x: *const L::Number,
             count: usize,
             lines: Lines,
             sums: *mut L::Number,
         ) {
             // SAFETY: promised by the caller.
-            unsafe { vector::dots::<L, E>(x, count, lines, sums) }
+            unsafe { vector::dots::<L, E, LINES>(x, count, lines, sums) }
         }
 
         /// # Safety
@@ -221,18 +221,22 @@ unsafe fn avx512_bf16<L: Lanes, const ROWS: usize, const VECTORS: usize, const S
 
 /// The kernels for lines of elements of a type.
 macro_rules! streams {
-    ($dots:ident $rows:ident $lanes:ty: $($element:ty),*) => {
-        [$(Streams { dots: $dots::<$lanes, $element>, rows: $rows::<$lanes, $element> }),*]
+    ($dots:ident $rows:ident $lanes:ty: $($element:ty, $together:literal);*) => {
+        [$(Streams {
+            together: $together,
+            dots: $dots::<$lanes, $element, $together>,
+            rows: $rows::<$lanes, $element>,
+        }),*]
     };
 }
 
 pub(super) static F32_LINES_AVX2: [Streams<f32>; 3] =
-    streams!(dots_avx2 rows_avx2 F32x8: f32, f16, bf16);
-pub(super) static F64_LINES_AVX2: [Streams<f64>; 1] = streams!(dots_avx2 rows_avx2 F64x4: f64);
+    streams!(dots_avx2 rows_avx2 F32x8: f32, 4; f16, 4; bf16, 4);
+pub(super) static F64_LINES_AVX2: [Streams<f64>; 1] = streams!(dots_avx2 rows_avx2 F64x4: f64, 4);
 pub(super) static F32_LINES_AVX512: [Streams<f32>; 3] =
-    streams!(dots_avx512 rows_avx512 F32x16: f32, f16, bf16);
+    streams!(dots_avx512 rows_avx512 F32x16: f32, 4; f16, 8; bf16, 8);
 pub(super) static F64_LINES_AVX512: [Streams<f64>; 1] =
-    streams!(dots_avx512 rows_avx512 F64x8: f64);
+    streams!(dots_avx512 rows_avx512 F64x8: f64, 4);
 
 pub(super) static F32_AVX2: Kernels<f32, f32> = Kernels {
     columns: 16,

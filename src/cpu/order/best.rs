@@ -6,17 +6,17 @@ use super::Packed;
 use crate::cpu::lane::Lane;
 use crate::cpu::simd::{Simd, vectorised};
 
-/// Elements whose keys are made and compared at a time.
-const CHUNK: usize = 64;
+/// Elements that are compared at a time: a vector or two.
+const CHUNK: usize = 16;
 
 /// Whether so few are wanted of a line that this is the faster way.
 pub(super) fn serves(count: usize, size: usize) -> bool {
-    size >= 16 * CHUNK && count <= size / 16
+    size >= 1024 && count <= size / 16
 }
 
 /// The room that [`best`] needs.
 pub(super) fn room(count: usize) -> usize {
-    (4 * count).max(4 * CHUNK) + CHUNK
+    (4 * count).max(256) + CHUNK
 }
 
 /// The first `count` of the line's order, in order; `held` has the [`room`] for it.
@@ -27,33 +27,37 @@ pub(super) fn best<'a, T: Lane, P: Packed>(
     held: &'a mut [P],
 ) -> &'a [P] {
     let simd = Simd::best();
-    let mut keys = [P::Key::default(); CHUNK];
-    // Positions rise, so an element with the key of the last one kept comes after it: only smaller keys get in.
+    // Positions rise, so an element that equals the last one kept comes after it: only better ones get in.
     let (mut length, mut limit) = (0, None);
-    for (index, chunk) in line.chunks(CHUNK).enumerate() {
-        let keys = &mut keys[..chunk.len()];
-        let last = limit.unwrap_or(P::LAST);
-        let beaten = vectorised!(simd, {
-            let mut beaten = false;
-            for (key, x) in keys.iter_mut().zip(chunk) {
-                *key = P::key(*x, descending);
-                beaten |= *key < last;
-            }
-            beaten
-        });
-        if !beaten && limit.is_some() {
-            continue;
+    let mut from = 0;
+    loop {
+        let (bound, last) = limit.unwrap_or((T::ZERO, P::LAST));
+        if limit.is_some() && !bound.is_nan() {
+            from = vectorised!(simd, beaten(line, from, bound, descending));
         }
-        for (place, key) in keys.iter().enumerate() {
-            if *key < last || limit.is_none() {
-                held[length] = P::join(*key, index * CHUNK + place);
-                length += 1;
-            }
+        let chunk = &line[from..line.len().min(from + CHUNK)];
+        let mut keys = [P::Key::default(); CHUNK];
+        let better = vectorised!(simd, better::<T, P>(chunk, &mut keys, last, descending));
+        let mut rest = if limit.is_some() {
+            better
+        } else {
+            (1 << chunk.len()) - 1
+        };
+        while rest != 0 {
+            let place = rest.trailing_zeros() as usize;
+            held[length] = P::join(keys[place], from + place);
+            length += 1;
+            rest &= rest - 1;
+        }
+        from += chunk.len();
+        if from == line.len() {
+            break;
         }
         if length + CHUNK > held.len() {
             held[..length].select_nth_unstable(count - 1);
             length = count;
-            limit = Some(held[count - 1].own_key());
+            let worst = held[count - 1];
+            limit = Some((line[worst.index()], worst.own_key()));
         }
     }
     if length > count {
@@ -61,6 +65,43 @@ pub(super) fn best<'a, T: Lane, P: Packed>(
     }
     held[..count].sort_unstable();
     &held[..count]
+}
+
+/// Where the first chunk from `from` on begins in which an element is better than the bound; the last chunk, if there is none.
+#[inline(always)]
+fn beaten<T: Lane>(line: &[T], mut from: usize, bound: T, descending: bool) -> usize {
+    while from + CHUNK <= line.len() {
+        let chunk = &line[from..from + CHUNK];
+        let mut found = false;
+        if descending {
+            chunk
+                .iter()
+                .for_each(|x| found |= x.is_nan() | (*x > bound));
+        } else {
+            chunk.iter().for_each(|x| found |= *x < bound);
+        }
+        if found {
+            break;
+        }
+        from += CHUNK;
+    }
+    from
+}
+
+/// The keys of a chunk, and a bit for each that is less than the last one kept.
+#[inline(always)]
+fn better<T: Lane, P: Packed>(
+    chunk: &[T],
+    keys: &mut [P::Key; CHUNK],
+    last: P::Key,
+    descending: bool,
+) -> u32 {
+    let mut bits = 0;
+    for (place, (x, key)) in chunk.iter().zip(keys).enumerate() {
+        *key = P::key(*x, descending);
+        bits |= u32::from(*key < last) << place;
+    }
+    bits
 }
 
 #[cfg(test)]
@@ -80,6 +121,30 @@ mod tests {
             assert!(serves(count, line.len()));
             let mut held = vec![0u64; room(count)];
             assert_eq!(best(&line, true, count, &mut held), &all[..count]);
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_the_greatest() {
+        let line: Vec<f32> = (0..4001)
+            .map(|index| match index * 7919 % 4001 {
+                at if at % 500 == 3 => f32::NAN,
+                at if at % 7 == 0 => -0.0,
+                at if at % 7 == 1 => 0.0,
+                at => (at as f32 - 2000.0) * 0.25,
+            })
+            .collect();
+        for descending in [false, true] {
+            let mut all: Vec<u64> = line
+                .iter()
+                .enumerate()
+                .map(|(index, x)| u64::join(u64::key(*x, descending), index))
+                .collect();
+            all.sort_unstable();
+            for count in [1, 9, 50, 250] {
+                let mut held = vec![0u64; room(count)];
+                assert_eq!(best(&line, descending, count, &mut held), &all[..count]);
+            }
         }
     }
 }

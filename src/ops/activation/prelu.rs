@@ -10,7 +10,8 @@ impl Tensor {
     /// `x` where positive, else `weight x`, with one weight for all or one for each channel (dim 1).
     ///
     /// Shapes: `[n, c, ..]` with weights `[c]` or `[1]`; fewer than two dims count as one channel. Dtypes: floats, both the
-    /// same. PyTorch: `torch.nn.functional.prelu`. NPU: `aclnnPrelu`.
+    /// same. PyTorch: `torch.nn.functional.prelu`. NPU: `aclnnPrelu`,
+    /// `aclnnPreluBackward`.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -60,10 +61,8 @@ impl Binary for Prelu {
 
     fn ascend(&self, cx: &Launch, x: Side<'_>, weight: Side<'_>, y: &Dev<'_>) -> Result<()> {
         let (x, weight) = tensors(Self::NAME, cx, x, weight)?;
-        let flat = cx.contiguous(weight)?;
-        let layout =
-            Layout::contiguous([weight.elements()]).with_offset(flat.dev().layout().offset());
-        aclnn::prelu(cx, x, &flat.dev().with_layout(layout), y)
+        let dense = cx.contiguous(weight)?;
+        aclnn::prelu(cx, x, &flat(&dense.dev()), y)
     }
 
     fn compose(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -72,6 +71,10 @@ impl Binary for Prelu {
 
     fn backward(&self, pair: &Pair<'_>) -> Result<Grads> {
         let (dy, x, weight) = (pair.dz()?, pair.x_tensor()?, pair.y_tensor()?);
+        if dy.device().is_ascend() {
+            let grads = run(&PreluBackward, &[dy, &x, &weight])?;
+            return Ok(grads.into_iter().map(Some).collect());
+        }
         let positive = x.gt(0i64)?;
         pair.grads(
             || positive.where_cond(dy, &dy.mul(&weight)?),
@@ -80,10 +83,59 @@ impl Binary for Prelu {
     }
 }
 
+/// Dense weights as one line.
+fn flat<'a>(weight: &Dev<'a>) -> Dev<'a> {
+    let layout = Layout::contiguous([weight.elements()]).with_offset(weight.layout().offset());
+    weight.with_layout(layout)
+}
+
+/// The gradients of input and weights in one kernel, from `dy` and both.
+#[derive(Debug, Clone, Copy)]
+struct PreluBackward;
+
+impl Op for PreluBackward {
+    fn name(&self) -> &'static str {
+        "prelu_backward"
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        plan.output(x[1].shape, x[1].dtype);
+        plan.output(x[2].shape, x[2].dtype);
+        Ok(())
+    }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        if x[1].is_empty() {
+            aclnn::inplace_zero(cx, &y[1])?;
+            return Ok(Counts::EXACT);
+        }
+        let weight = cx.contiguous(&x[2])?;
+        aclnn::prelu_backward(cx, &x[0], &x[1], &flat(&weight.dev()), &y[0], &flat(&y[1]))?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        let positive = x[1].gt(0i64)?;
+        let below = positive.where_cond(0i64, &x[0].mul(&x[1])?)?;
+        Ok(smallvec![
+            positive.where_cond(&x[0], &x[0].mul(&x[2])?)?,
+            below.sum_to(self.name(), x[2].shape())?
+        ])
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Compose
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        Box::new(*self)
+    }
+}
+
 pub(super) const INFO: OpInfo = OpInfo {
     name: "prelu",
     family: "activation",
-    kernels: &["aclnnPrelu"],
+    kernels: &["aclnnPrelu", "aclnnPreluBackward"],
     samples,
 };
 

@@ -133,6 +133,11 @@ impl Op for Add {
         plan_promoted(self.name(), x, self.other.as_slice(), plan).map(|_| ())
     }
 
+    fn alike(&self, dtype: DType) -> Option<DType> {
+        let fits = self.alpha.is_one() && !self.in_place;
+        (fits && (self.other.is_none() || dtype.is_float())).then_some(dtype)
+    }
+
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *y[0].shape();
         with_lane!(y[0].dtype(), T => {

@@ -64,13 +64,7 @@ pub(crate) trait Binary: Debug + Clone + Copy + Send + Sync + 'static {
     const GRADIENT: Gradient = Gradient::Backward;
 
     /// Refuses attributes and scalars outside their domain; `dtype` is the one that the op computes in.
-    fn check(
-        &self,
-        _inputs: &[Meta],
-        _left: Option<Scalar>,
-        _right: Option<Scalar>,
-        _dtype: DType,
-    ) -> Result<()> {
+    fn check(&self, _left: Option<Scalar>, _right: Option<Scalar>, _dtype: DType) -> Result<()> {
         Ok(())
     }
 
@@ -174,8 +168,15 @@ impl<B: Binary> Op for Combine<B> {
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         let scalars: smallvec::SmallVec<[Scalar; 2]> = self.scalars().collect();
         let (compute, result) = B::RULE.apply(B::NAME, result_type(x, &scalars))?;
-        self.op.check(x, self.left, self.right, compute)?;
+        self.op.check(self.left, self.right, compute)?;
         super::plan_as(B::NAME, x, compute, result, plan)
+    }
+
+    fn alike(&self, dtype: DType) -> Option<DType> {
+        let tensors = self.left.is_none() && self.right.is_none();
+        let (compute, result) = B::RULE.apply(B::NAME, dtype).ok()?;
+        let fits = (tensors || dtype.is_float()) && compute == dtype;
+        (fits && self.op.check(self.left, self.right, compute).is_ok()).then_some(result)
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {

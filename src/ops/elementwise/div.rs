@@ -202,13 +202,7 @@ impl Binary for DivRounded {
     const NAME: &'static str = "div";
     const RULE: Rule = Rule::Numbers;
 
-    fn check(
-        &self,
-        _inputs: &[Meta],
-        _left: Option<Scalar>,
-        right: Option<Scalar>,
-        dtype: DType,
-    ) -> Result<()> {
+    fn check(&self, _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
         check_scalar(Self::NAME, right, dtype)
     }
 

@@ -35,13 +35,7 @@ impl Binary for Fmod {
     const NAME: &'static str = "fmod";
     const RULE: Rule = Rule::Numbers;
 
-    fn check(
-        &self,
-        _inputs: &[Meta],
-        _left: Option<Scalar>,
-        right: Option<Scalar>,
-        dtype: DType,
-    ) -> Result<()> {
+    fn check(&self, _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
         check_scalar(Self::NAME, right, dtype)
     }
 

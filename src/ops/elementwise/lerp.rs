@@ -124,10 +124,12 @@ impl Op for Lerp {
         let dy = cx.gradient()?;
         if let Some(weight) = self.weight {
             let weight = weight.to_f64();
-            return Ok(smallvec![
-                cx.want(0, || dy.mul(1.0 - weight))?,
-                cx.want(1, || dy.mul(weight))?
-            ]);
+            // Summed over broadcast dims before it is rounded by the factor: halves would lose what products cancel.
+            let part = |index: usize, factor: f64| {
+                let shape = cx.meta(index)?.shape;
+                cx.want(index, || dy.sum_to("lerp", &shape)?.mul(factor))
+            };
+            return Ok(smallvec![part(0, 1.0 - weight)?, part(1, weight)?]);
         }
         let weight = cx.input(2)?;
         Ok(smallvec![

@@ -66,13 +66,13 @@ impl Unary for Logit {
         z.div(&z.neg()?.add(1i64)?)?.log()
     }
 
-    /// `dy / (x (1 - x))`; outside the limits 0, or NaN where there are none.
+    /// `dy / (x (1 - x))`; outside the limits 0, or NaN where there are none. NaN is not outside.
     fn backward(&self, cx: &GradCx<'_>, dy: &Tensor) -> Result<Tensor> {
         let x = cx.input(0)?;
         let (low, other) = self.eps.map_or((0.0, f64::NAN), |eps| (eps, 0.0));
-        let inside = x.ge(low)?.logical_and(&x.le(1.0 - low)?)?;
+        let outside = x.lt(low)?.logical_or(&x.gt(1.0 - low)?)?;
         let slope = dy.div(&x.mul(&x.neg()?.add(1i64)?)?)?;
-        inside.where_cond(&slope, other)
+        outside.where_cond(other, &slope)
     }
 }
 

@@ -52,13 +52,7 @@ impl Binary for Pow {
     const RULE: Rule = Rule::Numbers;
     const SAVES: Saves = Saves::INPUTS.and_output(0);
 
-    fn check(
-        &self,
-        _inputs: &[Meta],
-        _left: Option<Scalar>,
-        right: Option<Scalar>,
-        dtype: DType,
-    ) -> Result<()> {
+    fn check(&self, _left: Option<Scalar>, right: Option<Scalar>, dtype: DType) -> Result<()> {
         match right {
             Some(Scalar::Int(exponent)) if exponent < 0 && dtype.is_int() => Err(Error::option(
                 "pow",

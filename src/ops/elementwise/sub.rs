@@ -105,6 +105,12 @@ impl Op for Sub {
         Ok(())
     }
 
+    fn alike(&self, dtype: DType) -> Option<DType> {
+        let scalar = self.other.map(Scalar::dtype);
+        let fits = dtype != DType::Bool && self.alpha.is_one() && scalar != Some(DType::Bool);
+        (fits && (scalar.is_none() || dtype.is_float())).then_some(dtype)
+    }
+
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *y[0].shape();
         with_lane!(y[0].dtype(), T => {

@@ -161,6 +161,11 @@ impl<U: Unary> Op for Apply<U> {
         super::plan_as(U::NAME, x, compute, result, plan)
     }
 
+    fn alike(&self, dtype: DType) -> Option<DType> {
+        let (compute, result) = U::RULE.apply(U::NAME, dtype).ok()?;
+        (compute == dtype && self.0.check().is_ok()).then_some(result)
+    }
+
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         self.0.cpu(&x[0], &mut y[0]);
         Ok(Counts::EXACT)

@@ -56,7 +56,8 @@ pub(super) struct AddProduct {
 impl Tensor {
     /// `beta * self + alpha * x y`, where this tensor broadcasts to the product's shape; rounded once.
     ///
-    /// Shapes: `[m, n] + [m, k] x [k, n] -> [m, n]`. Dtypes: all but `bool`, equal ones. PyTorch: `torch.addmm`.
+    /// Shapes: `[m, n] + [m, k] x [k, n] -> [m, n]`. Dtypes: all but `bool`, equal ones; for integers the factors lose what
+    /// is behind the point. PyTorch: `torch.addmm`.
     /// NPU: `aclnnAddmm`, `aclnnMm`.
     ///
     /// ```
@@ -72,8 +73,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// `Shape` for factors that are not matrices that fit, or if this tensor does not broadcast; `DType` for unequal dtypes,
-    /// or float factors for integers.
+    /// `Shape` for factors that are not matrices that fit, or if this tensor does not broadcast; `DType` for unequal dtypes.
     pub fn addmm(
         &self,
         x: &Tensor,
@@ -91,6 +91,18 @@ impl Tensor {
 }
 
 impl AddProduct {
+    /// Both factors as numbers of a dtype: integers lose what is behind the point.
+    fn factors(&self, dtype: DType) -> AddmmOptions {
+        let whole = |factor: Scalar| match dtype.is_float() {
+            true => factor,
+            false => Scalar::Int(factor.to_i64()),
+        };
+        AddmmOptions {
+            beta: whole(self.options.beta),
+            alpha: whole(self.options.alpha),
+        }
+    }
+
     fn refuse(&self, cx: &Launch, dtype: DType, why: &'static str) -> Error {
         Error::unsupported(self.name(), Device::Ascend(cx.device()), dtype, why)
     }
@@ -116,24 +128,13 @@ impl Op for AddProduct {
         }
         let result = Frame::of(op, &x[1].shape, &x[2].shape, [false, false])?.result();
         Layout::contiguous(x[0].shape).expand(op, &result)?;
-        let factors = [self.options.beta, self.options.alpha];
-        if factors
-            .iter()
-            .any(|factor| factor.dtype().category() > dtype.category())
-        {
-            return Err(Error::dtype(
-                op,
-                format!("float factors for {dtype}"),
-                "integer factors",
-            ));
-        }
         plan.output(result, dtype);
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let start = x[0].broadcast(y[0].shape());
-        let AddmmOptions { alpha, beta } = self.options;
+        let AddmmOptions { alpha, beta } = self.factors(y[0].dtype());
         with_lane!(y[0].dtype(), T => {
             let start = if beta.is_zero() { None } else { Some((&start, T::from_scalar(beta))) };
             products::<T>(self.name(), &x[1], &x[2], &mut y[0], T::from_scalar(alpha), start)?;
@@ -142,8 +143,8 @@ impl Op for AddProduct {
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let AddmmOptions { alpha, beta } = self.options;
         let dtype = y[0].dtype();
+        let AddmmOptions { alpha, beta } = self.factors(dtype);
         if x[1].elements() == 0 || x[2].elements() == 0 {
             return Err(self.refuse(cx, dtype, "the kernel takes no empty factors"));
         }
@@ -178,11 +179,12 @@ impl Op for AddProduct {
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let product = x[1].matmul(&x[2])?.mul(self.options.alpha)?;
-        if self.options.beta.is_zero() {
+        let AddmmOptions { alpha, beta } = self.factors(x[1].dtype());
+        let product = x[1].matmul(&x[2])?.mul(alpha)?;
+        if beta.is_zero() {
             return Ok(smallvec![product]);
         }
-        Ok(smallvec![x[0].mul(self.options.beta)?.add(&product)?])
+        Ok(smallvec![x[0].mul(beta)?.add(&product)?])
     }
 
     fn gradient(&self) -> Gradient {

@@ -295,7 +295,7 @@ impl Op for CrossEntropy {
 fn sum_of_exponentials<T: Float>(line: &[T], top: T) -> T {
     let mut sum = T::ZERO;
     for part in line.chunks(1024) {
-        sum = sum.plus(total(part, |x| Float::exp(x.minus(top))));
+        sum = sum.plus(total(part, |x| x.minus(top).exp_term()));
     }
     sum
 }

@@ -54,7 +54,8 @@ impl Tensor {
     /// With `d = |x - target|`: `d^2 / 2` where `d <= delta`, else `delta (d - delta / 2)`; halves compute in f32.
     ///
     /// Shapes: any two that broadcast; a single number unless nothing is reduced. Dtypes: floats.
-    /// PyTorch: `torch.nn.functional.huber_loss`. NPU: elementwise kernels.
+    /// PyTorch: `torch.nn.functional.huber_loss`. NPU: `aclnnSmoothL1Loss` and its gradient, whose
+    /// values times `delta` these are; elementwise kernels where shapes broadcast.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::loss::HuberOptions};
@@ -101,12 +102,59 @@ impl Formula for Huber {
             .le(self.delta)?
             .where_cond(&distance.square()?.mul(0.5)?, &beyond)
     }
+
+    fn ascend(&self, cx: &Launch, x: &[Dev<'_>], reduction: Reduction, y: &Dev<'_>) -> Result<()> {
+        let beta = self.beta(cx, y.dtype())?;
+        aclnn::smooth_l1_loss(cx, &x[0], &x[1], reduction.code(), beta, y)?;
+        if self.delta == 1.0 {
+            return Ok(());
+        }
+        aclnn::muls(cx, y, AclScalar::of(self.delta, y.dtype()), y)
+    }
+
+    fn ascend_slope(
+        &self,
+        cx: &Launch,
+        dy: &Dev<'_>,
+        x: &[Dev<'_>],
+        reduction: Reduction,
+        dx: &Dev<'_>,
+    ) -> Result<()> {
+        let (code, beta) = (reduction.code(), self.beta(cx, dx.dtype())?);
+        if self.delta == 1.0 {
+            return aclnn::smooth_l1_loss_backward(cx, dy, &x[0], &x[1], code, beta, dx);
+        }
+        let scaled = cx.temporary(*dy.shape(), dy.dtype())?;
+        let delta = AclScalar::of(self.delta, dy.dtype());
+        aclnn::muls(cx, dy, delta, &scaled.dev())?;
+        aclnn::smooth_l1_loss_backward(cx, &scaled.dev(), &x[0], &x[1], code, beta, dx)
+    }
+}
+
+impl Huber {
+    /// The smooth L1 loss's threshold: with it, that loss is this one over `delta`.
+    fn beta(&self, cx: &Launch, dtype: DType) -> Result<f32> {
+        let beta = self.delta as f32;
+        if beta.is_normal() {
+            return Ok(beta);
+        }
+        Err(Error::unsupported(
+            Self::NAME,
+            Device::Ascend(cx.device()),
+            dtype,
+            "the kernel takes a threshold that is a normal f32",
+        ))
+    }
 }
 
 pub(super) const INFO: OpInfo = OpInfo {
     name: "huber_loss",
     family: "loss",
-    kernels: &[],
+    kernels: &[
+        "aclnnSmoothL1Loss",
+        "aclnnSmoothL1LossBackward",
+        "aclnnMuls",
+    ],
     samples,
 };
 

@@ -331,6 +331,10 @@ impl Op for BatchNormOp {
             smallvec![affine(&unit, x, self.weight, self.bias)?.to_dtype(x[0].dtype())?];
         if let (Some([old_mean, old_variance]), true) = (running, self.training) {
             let count = (shape.elements() / shape.size(1).max(1)) as f64;
+            if count == 0.0 {
+                outputs.extend([old_mean.copy()?, old_variance.copy()?]);
+                return Ok(outputs);
+            }
             let moved = |old: &Tensor, new: &Tensor, scale: f64| {
                 let new = new
                     .detach()
@@ -433,6 +437,12 @@ impl Op for BatchNormBackward {
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let op = &self.0;
+        if x[1].is_empty() {
+            for y in y.iter().filter(|y| !y.is_empty()) {
+                aclnn::inplace_zero(cx, y)?;
+            }
+            return Ok(Counts::EXACT);
+        }
         let training = op.training;
         let [mean, spread] = [&x[2], &x[3]];
         let dw = y.get(1).filter(|_| op.weight);

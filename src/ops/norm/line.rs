@@ -286,7 +286,7 @@ fn line_gradient<T: Float>(
     form: Form,
     [dy, x, mean, rstd, w]: [&[T]; 5],
     dx: &mut [T],
-    sums: &mut [Vec<f64>; 2],
+    sums: &mut [Vec<T>; 2],
 ) {
     let first = |line: &[T]| line.first().copied().unwrap_or(T::ZERO);
     let (mean, rstd, count) = (
@@ -314,11 +314,9 @@ fn line_gradient<T: Float>(
         );
     }
     let [dw, db] = sums;
-    for ((dw, dy), x) in dw.iter_mut().zip(dy).zip(x) {
-        *dw += dy.times(x.minus(mean).times(rstd)).to_f64();
-    }
-    for (db, dy) in db.iter_mut().zip(dy) {
-        *db += dy.to_f64();
+    for (((dw, db), dy), x) in dw.iter_mut().zip(db).zip(dy).zip(x) {
+        *dw = dw.plus(dy.times(x.minus(mean).times(rstd)));
+        *db = db.plus(*dy);
     }
 }
 

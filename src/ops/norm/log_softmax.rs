@@ -51,7 +51,7 @@ impl Op for LogSoftmax {
         let simd = Simd::best();
         with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
-            let sum = total(x, |x| Float::exp(x.minus(top)));
+            let sum = total(x, |x| x.minus(top).exp_term());
             let logarithm = Float::ln(sum);
             for (y, x) in y.iter_mut().zip(x) {
                 *y = x.minus(top).minus(logarithm);

@@ -17,7 +17,7 @@ rooms! {
 mod line;
 mod line_kernel;
 
-pub(crate) use softmax::{largest, total};
+pub(crate) use softmax::{largest, moments, total};
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};

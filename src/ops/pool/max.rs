@@ -161,11 +161,15 @@ impl Op for MaxPool {
         let shape = self.pooling.result(x[0].shape())?;
         let lowest = with_lane!(x[0].dtype(), T => Scalar::from(T::LOWEST));
         let (windows, positions) = self.pooling.gathered(&x[0], lowest)?;
-        let (values, place) = windows.max_dim(-1)?;
+        if !self.indices && !windows.is_tracked() {
+            return Ok(smallvec![windows.amax(-1)?.reshape(shape)?]);
+        }
+        let place = last_nan_or_first_largest(&windows)?.unsqueeze(-1)?;
+        let values = windows.gather(-1, &place)?;
         let mut outputs: Outputs = smallvec![values.reshape(shape)?];
         if self.indices {
             let positions = positions.unsqueeze(0)?.expand(*windows.shape())?;
-            let index = positions.gather(-1, &place.unsqueeze(-1)?)?;
+            let index = positions.gather(-1, &place)?;
             outputs.push(index.reshape(shape)?);
         }
         Ok(outputs)
@@ -300,6 +304,19 @@ impl Op for MaxPoolGradient {
     fn boxed(&self) -> Box<dyn Op> {
         Box::new(*self)
     }
+}
+
+/// Where the maximum of each line stands: the last NaN if there is one, else the first of the largest.
+fn last_nan_or_first_largest(lines: &Tensor) -> Result<Tensor> {
+    let lines = &lines.detach();
+    let first = lines.argmax(-1)?;
+    let count = lines.dims().last().copied().unwrap_or(0);
+    if !lines.dtype().is_float() || count < 2 {
+        return Ok(first);
+    }
+    let order = Tensor::new((1..=count as i64).collect::<Vec<_>>()).to_device(lines.device())?;
+    let (last, place) = lines.isnan()?.where_cond(&order, 0i64)?.max_dim(-1)?;
+    last.gt(0i64)?.where_cond(&place, &first)
 }
 
 /// The elements of a plane.

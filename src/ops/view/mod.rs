@@ -29,6 +29,7 @@ rooms! {
 
 mod flatten;
 mod one_hot;
+mod pad_inside;
 mod pixel_shuffle;
 mod repeat_interleave;
 mod split;

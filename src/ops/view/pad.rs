@@ -1,7 +1,7 @@
 //! `pad`: elements added at, or cut off, the ends of dims.
 
+use super::pad_inside::{self, PadInside};
 use crate::cpu::gather::{NOWHERE, Paths, bits_of, gather};
-use crate::ops::elementwise::unary::wide;
 use crate::ops::prelude::*;
 
 /// What [`Tensor::pad`] adds. Made from `()` for zeros, or from a number.
@@ -47,7 +47,8 @@ impl Tensor {
     /// Adds elements at both ends of dims: `pad` is `[left, right]` for the last dim, then for the dim before, and so on. With
     /// a constant, negative counts cut off.
     ///
-    /// Dtypes: all. PyTorch: `torch.nn.functional.pad`. NPU: `aclnnConstantPadNd`; the other modes `aclnnIndexSelect`.
+    /// Dtypes: all. PyTorch: `torch.nn.functional.pad`. NPU: `aclnnConstantPadNd`; for the other modes
+    /// `aclnnReflectionPad1d`, `aclnnReplicationPad1d`, `aclnnCircularPad2d`, their forms of more dims and gradients.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::view::PadMode};
@@ -71,64 +72,19 @@ impl Tensor {
                 },
                 &[self],
             ),
-            mode => self.pad_from_inside(pad, mode),
-        }
-    }
-
-    /// Dim by dim, an index into the tensor itself.
-    fn pad_from_inside(&self, pad: &[i64], mode: PadMode) -> Result<Tensor> {
-        let shape = padded("pad", self.shape(), pad)?;
-        let dims = pad.len() / 2;
-        if !(1..=3).contains(&dims) || !(dims + 1..=dims + 2).contains(&self.rank()) {
-            let got = format!("{dims} dims to pad of a tensor of {}", self.shape());
-            return Err(Error::shape(
-                "pad",
-                got,
-                "1 to 3 dims, and one or two more before them",
-            ));
-        }
-        // Elements that many places show sum up their gradients in f32.
-        let taped = self.is_tracked() && self.dtype().is_half();
-        let mut y = if taped { wide(self)? } else { self.clone() };
-        for (back, pair) in pad.chunks_exact(2).enumerate() {
-            let dim = self.rank() - 1 - back;
-            let (size, left, right) = (self.dims()[dim] as i64, pair[0], pair[1]);
-            let most = match mode {
-                PadMode::Reflect => size - 1,
-                PadMode::Circular => size,
-                _ if size == 0 => 0,
-                _ => i64::MAX,
-            };
-            if left > most || right > most {
-                return Err(Error::shape(
-                    "pad",
-                    format!("[{left}, {right}] for a dim of {size} with {mode:?}"),
-                    format!("at most {most}"),
-                ));
-            }
-            let place = |index: i64| match mode {
-                PadMode::Reflect if index < 0 => -index,
-                PadMode::Reflect if index >= size => 2 * (size - 1) - index,
-                PadMode::Circular => index.rem_euclid(size.max(1)),
-                _ => index.clamp(0, (size - 1).max(0)),
-            };
-            let index: Vec<i64> = (0..shape.size(dim) as i64)
-                .map(|index| place(index - left))
-                .collect();
-            if left != 0 || right != 0 {
-                y = y.index_select(dim as i64, &Tensor::new(index).to_device(self.device())?)?;
-            }
-        }
-        if taped {
-            y.to_dtype(self.dtype())
-        } else {
-            Ok(y)
+            mode => run_one(
+                &PadInside {
+                    pad: pad.to_vec(),
+                    mode,
+                },
+                &[self],
+            ),
         }
     }
 }
 
 /// The shape after padding.
-fn padded(op: &'static str, x: &Shape, pad: &[i64]) -> Result<Shape> {
+pub(super) fn padded(op: &'static str, x: &Shape, pad: &[i64]) -> Result<Shape> {
     if !pad.len().is_multiple_of(2) {
         return Err(Error::option(
             op,
@@ -230,7 +186,7 @@ impl Op for Pad {
 pub(super) const INFO: OpInfo = OpInfo {
     name: "pad",
     family: "view",
-    kernels: &["aclnnConstantPadNd"],
+    kernels: pad_inside::KERNELS,
     samples,
 };
 
@@ -239,9 +195,11 @@ fn samples() -> Vec<Sample> {
         pad: vec![1, 2, -1, 0],
         value: Scalar::Int(1),
     });
-    vec![Sample {
+    let mut samples = vec![Sample {
         op,
         inputs: vec![SampleInput::new([2, 3, 4], -2.0, 2.0)],
         dtypes: DType::ALL,
-    }]
+    }];
+    samples.extend(pad_inside::samples());
+    samples
 }

@@ -5,8 +5,9 @@
 use crate::capture::Capture;
 use crate::failure::{Failure, code};
 use crate::registry::{Kind, Registry};
+use crate::shared::{Name, Shared, Use};
 use crate::stream::{Stream, Task};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ pub(crate) static EVENTS: Registry<Event> = Registry::new(Kind::Event, code::RT_
 pub(crate) const SYNC: u32 = 1;
 pub(crate) const TIME_LINE: u32 = 8;
 pub(crate) const EXTERNAL: u32 = 0x20;
+pub(crate) const IPC: u32 = 0x40;
 
 /// Which constructor made an event decides most of its rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,13 +112,37 @@ pub(crate) struct Event {
     pub context: usize,
     pub number: u32,
     state: Mutex<State>,
+    /// Of an event between processes: how many records were queued, and which of them is the last that completed.
+    shared: Option<Arc<Shared>>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Event {
     pub fn new(style: Style, flags: u32, context: usize) -> Event {
+        Event::of(style, flags, context, None)
+    }
+
+    /// An event that other processes may open.
+    pub fn between_processes(context: usize) -> Result<Event, Failure> {
+        let shared = Arc::new(Shared::create(Use::Event, 0, false)?);
+        Ok(Event::of(Style::Extended, IPC, context, Some(shared)))
+    }
+
+    /// Another process's event.
+    pub fn open(name: Name, context: usize) -> Result<Event, Failure> {
+        let shared = Arc::new(Shared::open(Use::Event, name)?);
+        Ok(Event::of(Style::Extended, IPC, context, Some(shared)))
+    }
+
+    /// How other processes find it, if they may.
+    pub fn name(&self) -> Option<Name> {
+        self.shared.as_ref().map(|shared| shared.name())
+    }
+
+    fn of(style: Style, flags: u32, context: usize, shared: Option<Arc<Shared>>) -> Event {
         Event {
+            shared,
             style,
             flags,
             context,
@@ -138,6 +164,9 @@ impl Event {
     /// Queues a record.
     pub fn record(&self, stream: &Arc<Stream>) -> Result<(), Failure> {
         let capture = stream.capture();
+        if let Some(shared) = &self.shared {
+            return record_between(shared, stream);
+        }
         if capture.is_some() && self.style != Style::Extended && self.flags & EXTERNAL == 0 {
             return Err(Failure::new(
                 code::RT_FEATURE_NOT_SUPPORT,
@@ -200,6 +229,9 @@ impl Event {
 
     /// Queues a wait for the record that is the latest now.
     pub fn wait(&self, stream: &Arc<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
+        if let Some(shared) = &self.shared {
+            return wait_between(shared, stream, timeout);
+        }
         if self.style != Style::Classic && self.flags & SYNC == 0 {
             return Err(Failure::new(
                 code::RT_FEATURE_NOT_SUPPORT,
@@ -242,26 +274,34 @@ impl Event {
 
     /// Waits on the host.
     pub fn synchronize(&self, timeout: Option<Duration>) -> Result<(), Failure> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        if let Some(shared) = &self.shared {
+            let (target, _) = counts(shared);
+            let done = poll(shared, target, || {
+                deadline.is_some_and(|end| Instant::now() >= end)
+            });
+            return if done { Ok(()) } else { Err(late(timeout)) };
+        }
         let Some(point) = self.point() else {
             return Ok(());
         };
         refuse_captured(&point)?;
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let done = match point.stream() {
             Some(stream) => stream.synchronize_point(&point, deadline),
             None => point.is_done(),
         };
         if !done {
-            return Err(Failure::new(
-                code::RT_EVENT_SYNC_TIMEOUT,
-                format!("the event was not complete after {timeout:?}"),
-            ));
+            return Err(late(timeout));
         }
         Ok(())
     }
 
     /// `None` before any record, else whether the record is complete.
     pub fn status(&self) -> Result<Option<bool>, Failure> {
+        if let Some(shared) = &self.shared {
+            let (queued, done) = counts(shared);
+            return Ok((queued > 0).then_some(done >= queued));
+        }
         let Some(point) = self.point() else {
             return Ok(None);
         };
@@ -306,6 +346,88 @@ impl Event {
         })?;
         Ok((time, point.stream().map_or(0, |stream| stream.handle)))
     }
+}
+
+fn late(timeout: Option<Duration>) -> Failure {
+    Failure::new(
+        code::RT_EVENT_SYNC_TIMEOUT,
+        format!("the event was not complete after {timeout:?}"),
+    )
+}
+
+fn words(shared: &Shared) -> [&AtomicU64; 2] {
+    let [queued, done, ..] = &shared.header().words;
+    [queued, done]
+}
+
+/// How many records of an event between processes were queued, and the number of the last that completed.
+fn counts(shared: &Shared) -> (u64, u64) {
+    let [queued, done] = words(shared);
+    (queued.load(Ordering::Acquire), done.load(Ordering::Acquire))
+}
+
+/// Waits for a record, wherever it was queued; false if given up.
+fn poll(shared: &Shared, target: u64, give_up: impl Fn() -> bool) -> bool {
+    while counts(shared).1 < target {
+        if give_up() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    true
+}
+
+fn record_between(shared: &Arc<Shared>, stream: &Arc<Stream>) -> Result<(), Failure> {
+    refuse_capture(stream)?;
+    let number = words(shared)[0].fetch_add(1, Ordering::AcqRel) + 1;
+    let complete = {
+        let shared = Arc::clone(shared);
+        move || {
+            words(&shared)[1].fetch_max(number, Ordering::AcqRel);
+        }
+    };
+    let on_failure = complete.clone();
+    let mut task = Task::new(move || {
+        complete();
+        Ok(())
+    });
+    task.always = true;
+    stream.submit_uncaptured(task).inspect_err(|_| on_failure())
+}
+
+fn wait_between(
+    shared: &Arc<Shared>,
+    stream: &Arc<Stream>,
+    timeout: Option<Duration>,
+) -> Result<(), Failure> {
+    refuse_capture(stream)?;
+    let (target, _) = counts(shared);
+    let shared = Arc::clone(shared);
+    let waiter = Arc::downgrade(stream);
+    let mut task = Task::new(move || {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let gone = || waiter.upgrade().is_none_or(|stream| stream.is_aborted());
+        if poll(&shared, target, || late() || gone()) || gone() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            code::RT_WAIT_TIMEOUT,
+            "a stream's wait for an event timed out",
+        ))
+    });
+    task.steal = false;
+    stream.submit_uncaptured(task)
+}
+
+fn refuse_capture(stream: &Stream) -> Result<(), Failure> {
+    if stream.capture().is_some() {
+        return Err(Failure::new(
+            code::RT_FEATURE_NOT_SUPPORT,
+            "an event between processes cannot be part of a capture",
+        ));
+    }
+    Ok(())
 }
 
 fn refuse_captured(point: &Point) -> Result<(), Failure> {

@@ -51,6 +51,7 @@ pub mod code {
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
     pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
+    pub const RT_NO_PERMISSION: i32 = 207006;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;
     pub const RT_NO_EVENT_RESOURCE: i32 = 207007;

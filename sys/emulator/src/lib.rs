@@ -39,6 +39,7 @@ mod promote;
 mod registry;
 mod rules;
 mod settings;
+mod shared;
 mod shims;
 mod state;
 mod stream;
@@ -87,6 +88,8 @@ pub fn leaks() -> Vec<String> {
     executor::EXECUTORS.report(&mut lines);
     hccl::COMMUNICATORS.report(&mut lines);
     exports::virtual_memory::report(&mut lines);
+    exports::pool::report(&mut lines);
+    exports::sharing::report(&mut lines);
     for block in memory::living() {
         lines.push(format!(
             "{:?} memory {:#x} of {} bytes made by {}",

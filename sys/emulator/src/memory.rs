@@ -9,13 +9,14 @@ use crate::failure::{Failure, code};
 use crate::guard;
 use crate::ledger::Site;
 use crate::settings::Strictness;
+use crate::shared::{self, Shared, Use};
 use std::alloc::Layout;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct Block {
     pending_by: Mutex<Site>,
     canary: Option<usize>,
     view: Option<(usize, usize)>,
+    /// Set once other processes may map the bytes.
+    shared: OnceLock<Arc<Shared>>,
     backing: Backing,
 }
 
@@ -60,6 +63,10 @@ unsafe impl Sync for Block {}
 impl Drop for Block {
     fn drop(&mut self) {
         if let Backing::Heap(pointer, layout) = self.backing {
+            if self.shared.get().is_some() {
+                // SAFETY: the allocation's own pages; nobody uses what they hold any more.
+                unsafe { shared::unshare(pointer.expose_provenance(), layout.size()) };
+            }
             // SAFETY: allocated with this layout in `allocate`, freed once.
             unsafe { std::alloc::dealloc(pointer, layout) };
         }
@@ -91,6 +98,33 @@ impl Block {
             }
             _ => self.end(),
         }
+    }
+
+    /// Whether queued work uses it.
+    pub fn is_used(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0
+    }
+
+    /// Puts the bytes into memory that other processes can map, at the same address; `None` for memory that is not the
+    /// device's own. Nobody may write meanwhile.
+    pub fn share(&self, listed: bool) -> Result<Option<Arc<Shared>>, Failure> {
+        let Backing::Heap(pointer, layout) = self.backing else {
+            return Ok(None);
+        };
+        if let Some(shared) = self.shared.get() {
+            return Ok(Some(Arc::clone(shared)));
+        }
+        if !layout.size().is_multiple_of(shared::page()) || layout.align() < shared::page() {
+            return Ok(None);
+        }
+        let shared = Shared::create(Use::Memory, layout.size(), listed)?;
+        // SAFETY: the allocation has as many bytes, and was filled or may hold anything.
+        shared.fill(unsafe { std::slice::from_raw_parts(pointer, layout.size()) })?;
+        // SAFETY: whole pages of the allocation, whose bytes were copied.
+        unsafe { shared.map_over(pointer.expose_provenance()) }?;
+        Ok(Some(Arc::clone(
+            self.shared.get_or_init(|| Arc::new(shared)),
+        )))
     }
 }
 
@@ -151,8 +185,15 @@ pub(crate) fn allocate(place: Place, size: usize, room: usize) -> Result<Arc<Blo
         )
     };
     let rounded = size.checked_next_multiple_of(PAD).ok_or_else(no_memory)?;
-    let layout =
-        Layout::from_size_align(rounded.saturating_add(PAD), 512).map_err(|_| no_memory())?;
+    // Whole pages, so that other processes can be let in.
+    let (align, whole) = match place {
+        Place::Device(_) => (shared::page(), rounded.checked_add(PAD)),
+        _ => (512, rounded.checked_add(PAD)),
+    };
+    let layout = whole
+        .and_then(|whole| whole.checked_next_multiple_of(align))
+        .and_then(|whole| Layout::from_size_align(whole, align).ok())
+        .ok_or_else(no_memory)?;
     // SAFETY: the layout's size is not zero (the pad is part of it).
     let pointer = unsafe { std::alloc::alloc(layout) };
     if pointer.is_null() {
@@ -189,6 +230,7 @@ pub(crate) fn allocate(place: Place, size: usize, room: usize) -> Result<Arc<Blo
         pending_by: Mutex::default(),
         canary: Some(data + rounded),
         view,
+        shared: OnceLock::new(),
         backing: Backing::Heap(pointer, layout),
     });
     write(|memory| {
@@ -220,6 +262,7 @@ pub(crate) fn adopt(
         pending_by: Mutex::default(),
         canary: None,
         view: None,
+        shared: OnceLock::new(),
         backing: Backing::Other(owner),
     });
     write(|memory| {

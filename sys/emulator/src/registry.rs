@@ -36,9 +36,10 @@ pub(crate) enum Kind {
     Attributes,
     Notify,
     StreamOptions,
+    Pool,
 }
 
-const KINDS: [(Kind, &str); 21] = [
+const KINDS: [(Kind, &str); 22] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -60,6 +61,7 @@ const KINDS: [(Kind, &str); 21] = [
     (Kind::Attributes, "attribute list"),
     (Kind::Notify, "notify"),
     (Kind::StreamOptions, "stream configuration"),
+    (Kind::Pool, "memory pool"),
 ];
 
 impl Kind {

@@ -154,6 +154,8 @@ pub fn reset(settings: Settings) -> Result<(), SettingsError> {
     crate::executor::EXECUTORS.clear();
     memory::clear(None);
     crate::exports::virtual_memory::clear();
+    crate::exports::pool::clear();
+    crate::exports::sharing::clear();
     let started = start(&settings);
     install(settings);
     CURRENT.with(|cell| cell.borrow_mut().take());

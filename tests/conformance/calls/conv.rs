@@ -1,7 +1,7 @@
 //! The ops of the family `conv`.
 
-use ascend_tensor::Result;
 use ascend_tensor::ops::conv::{ConvOptions, ConvTransposeOptions, Padding, PerDim};
+use ascend_tensor::{Error, Result};
 
 use super::{Args, Call, bad, one};
 
@@ -41,7 +41,11 @@ pub fn per_dim<const N: usize>(args: &Args, name: &'static str) -> Result<Option
     ) {
         ([one], _) => Ok(Some(PerDim::from(*one))),
         (_, Ok(all)) => Ok(Some(PerDim::from(all))),
-        _ => Err(bad(name, "another number of dims")),
+        (list, _) => Err(Error::Shape {
+            op: "conformance",
+            got: format!("{} numbers of {name}", list.len()).into(),
+            want: format!("one or {N}").into(),
+        }),
     }
 }
 

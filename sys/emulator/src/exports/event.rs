@@ -3,12 +3,14 @@
 //! Knows the calls' rules; it must not know how records complete.
 
 use super::stream::{milliseconds, resolve};
-use crate::event::{EVENTS, Event, Style};
+use crate::event::{EVENTS, Event, IPC, Style};
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null};
 use crate::kernel::Family;
+use crate::shared::Name;
 use crate::state::{context, context_even_poisoned, world};
 use ascend_sys::*;
+use std::ffi::c_char;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,7 +45,11 @@ unsafe fn create(event: *mut aclrtEvent, style: Style, flags: u32) -> Result<(),
             format!("the device has {limit} events already"),
         ));
     }
-    let made = EVENTS.insert(Event::new(style, flags, context.handle));
+    let made = EVENTS.insert(if flags == IPC {
+        Event::between_processes(context.handle)?
+    } else {
+        Event::new(style, flags, context.handle)
+    });
     // SAFETY: checked for null, valid by the contract of the C function.
     unsafe { give(event, "event", made) }
 }
@@ -276,5 +282,85 @@ pub unsafe extern "C" fn aclrtGetEventAvailNum(eventCount: *mut u32) -> aclError
         let left = limit(world()?.family).saturating_sub(EVENTS.count());
         // SAFETY: null or valid for a write.
         unsafe { give(eventCount, "eventCount", left as u32) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtIpcGetEventHandle(
+    event: aclrtEvent,
+    handle: *mut aclrtIpcEventHandle,
+) -> aclError {
+    call("aclrtIpcGetEventHandle", || {
+        let Some(name) = find(event)?.name() else {
+            return Err(Failure::new(
+                code::RT_PARAM_INVALID,
+                "the event was not made by aclrtCreateEventExWithFlag with ACL_EVENT_IPC",
+            ));
+        };
+        let mut made = aclrtIpcEventHandle { reserved: [0; 64] };
+        let bytes = name.number().to_ne_bytes();
+        for (to, from) in made.reserved.iter_mut().zip(bytes) {
+            *to = from as c_char;
+        }
+        // SAFETY: null or valid for a write.
+        unsafe { give(handle, "handle", made) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtIpcOpenEventHandle(
+    handle: aclrtIpcEventHandle,
+    event: *mut aclrtEvent,
+) -> aclError {
+    call("aclrtIpcOpenEventHandle", || {
+        let context = context()?;
+        not_null(event, "event")?;
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(handle.reserved) {
+            *to = from as u8;
+        }
+        let name = Name::of_number(u64::from_ne_bytes(bytes));
+        let made = EVENTS.insert(Event::open(name, context.handle)?);
+        // SAFETY: checked for null, valid for a write.
+        unsafe { give(event, "event", made) }
+    })
+}
+
+fn with_flag(flag: u32) -> Result<(), Failure> {
+    match flag {
+        0 => Ok(()),
+        1 => Err(Failure::new(
+            code::RT_FEATURE_NOT_SUPPORT,
+            "the emulator has no events outside of a captured graph (flag 1)",
+        )),
+        other => Err(Failure::new(
+            code::RT_PARAM_INVALID,
+            format!("flag is {other}, wanted 0 or 1"),
+        )),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtRecordEventWithFlag(
+    event: aclrtEvent,
+    stream: aclrtStream,
+    flag: u32,
+) -> aclError {
+    call("aclrtRecordEventWithFlag", || {
+        with_flag(flag)?;
+        find(event)?.record(&resolve(&*context()?, stream)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtStreamWaitEventWithFlag(
+    stream: aclrtStream,
+    event: aclrtEvent,
+    timeout: u32,
+    flag: u32,
+) -> aclError {
+    call("aclrtStreamWaitEventWithFlag", || {
+        with_flag(flag)?;
+        wait(stream, event, i32::try_from(timeout).unwrap_or(i32::MAX))
     })
 }

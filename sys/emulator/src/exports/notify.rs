@@ -2,17 +2,19 @@
 //!
 //! Knows signals between streams; it must not know what the streams compute.
 
+use super::sharing::{Part, read_key, write_key};
 use super::stream::resolve;
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null, violation};
 use crate::memory::{self, Block};
 use crate::registry::{Kind, Registry};
+use crate::shared::{self, Shared, Use};
 use crate::state::context;
 use crate::stream::{Stream, Task};
 use ascend_sys::*;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 static NOTIFIES: Registry<Notify> = Registry::new(Kind::Notify, code::RT_INVALID_HANDLE);
@@ -22,10 +24,42 @@ struct Notify {
     number: u32,
     set: Mutex<bool>,
     signal: Condvar,
+    /// Once other processes know of it: its first word is the signal.
+    shared: OnceLock<Shared>,
 }
 
 impl Notify {
+    fn new(shared: OnceLock<Shared>) -> Notify {
+        Notify {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            set: Mutex::new(false),
+            signal: Condvar::new(),
+            shared,
+        }
+    }
+
+    fn word(&self) -> Option<&AtomicU64> {
+        self.shared.get().map(|shared| &shared.header().words[0])
+    }
+
+    /// Lets other processes know of it.
+    fn share(&self, listed: bool) -> Result<&Shared, Failure> {
+        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.get().is_none() {
+            let shared = Shared::create(Use::Notify, 0, listed)?;
+            shared.header().words[0].store(u64::from(*set), Ordering::Release);
+            let _ = self.shared.set(shared);
+        }
+        drop(set);
+        (self.shared.get())
+            .ok_or_else(|| Failure::new(code::RT_INTERNAL, "a notify was not shared"))
+    }
+
     fn change(&self, to: bool) {
+        if let Some(word) = self.word() {
+            word.store(u64::from(to), Ordering::Release);
+            return;
+        }
         *self.set.lock().unwrap_or_else(PoisonError::into_inner) = to;
         self.signal.notify_all();
     }
@@ -34,19 +68,27 @@ impl Notify {
     fn take(&self, waiter: &Weak<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*set {
+        loop {
+            if let Some(word) = self.word() {
+                let taken = word.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
+                if taken.is_ok() {
+                    return Ok(());
+                }
+            } else if *set {
+                *set = false;
+                return Ok(());
+            }
+            let slice = if self.word().is_some() { 1 } else { 20 };
             wait_on(waiter, deadline, "a stream's wait for a notify timed out")?;
             if is_gone(waiter) {
                 return Ok(());
             }
             set = self
                 .signal
-                .wait_timeout(set, Duration::from_millis(20))
+                .wait_timeout(set, Duration::from_millis(slice))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        *set = false;
-        Ok(())
     }
 }
 
@@ -85,11 +127,7 @@ pub unsafe extern "C" fn aclrtCreateNotify(notify: *mut aclrtNotify, flag: u64) 
                 format!("flag is {flag}, wanted 0 or 1"),
             ));
         }
-        let made = NOTIFIES.insert(Notify {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-            set: Mutex::new(false),
-            signal: Condvar::new(),
-        });
+        let made = NOTIFIES.insert(Notify::new(OnceLock::new()));
         // SAFETY: not null, valid for a write.
         unsafe { give(notify, "notify", made.cast()) }
     })
@@ -147,6 +185,78 @@ pub unsafe extern "C" fn aclrtNotifyBatchReset(notifies: *mut aclrtNotify, num: 
             NOTIFIES.get(notify)?.change(false);
         }
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtNotifyGetExportKey(
+    notify: aclrtNotify,
+    key: *mut c_char,
+    len: usize,
+    flags: u64,
+) -> aclError {
+    call("aclrtNotifyGetExportKey", || {
+        context()?;
+        if !matches!(flags, 0 | 2) {
+            return Err(Failure::new(
+                code::RT_PARAM_INVALID,
+                format!("flags are {flags:#x}, wanted 0 or 2"),
+            ));
+        }
+        not_null(key, "key")?;
+        let notify = NOTIFIES.get(notify)?;
+        let part = Part {
+            name: notify.share(flags == 0)?.name(),
+            offset: 0,
+            size: 0,
+        };
+        // SAFETY: null, or with room for `len` bytes by the contract of the C function.
+        unsafe { write_key(key, len, &part.key()) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtNotifySetImportPid(
+    notify: aclrtNotify,
+    pid: *mut i32,
+    num: usize,
+) -> aclError {
+    call("aclrtNotifySetImportPid", || {
+        let notify = NOTIFIES.get(notify)?;
+        // SAFETY: null or valid for `num` reads.
+        let list = unsafe { shared::processes(pid, num) }?;
+        match notify.shared.get() {
+            Some(shared) => shared.permit(list),
+            None => Err(violation(
+                code::RT_PARAM_INVALID,
+                "the notify has no key: call aclrtNotifyGetExportKey first",
+            )),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtNotifyImportByKey(
+    notify: *mut aclrtNotify,
+    key: *const c_char,
+    flags: u64,
+) -> aclError {
+    call("aclrtNotifyImportByKey", || {
+        context()?;
+        not_null(notify, "notify")?;
+        // SAFETY: null or a C string.
+        let key = unsafe { read_key(key) }?;
+        let part = Part::parse(&key).filter(|_| matches!(flags, 0 | 2));
+        let part = part.ok_or_else(|| {
+            Failure::new(
+                code::RT_PARAM_INVALID,
+                format!("{key:?} is no key of a notify, or flags {flags:#x} are not 0 or 2"),
+            )
+        })?;
+        let shared = Shared::open(Use::Notify, part.name)?;
+        let made = NOTIFIES.insert(Notify::new(OnceLock::from(shared)));
+        // SAFETY: checked for null, valid for a write.
+        unsafe { give(notify, "notify", made.cast()) }
     })
 }
 

@@ -6,26 +6,69 @@ use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null, violation};
 use crate::memory::{self, Place};
 use crate::registry::{Kind, Registry};
+use crate::shared::{self, Shared, Use};
 use crate::state::{context, context_even_poisoned, world};
 use ascend_sys::*;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const GRANULE: usize = 2 << 20;
 
 /// Physical memory; what was in it at the last unmapping, and whether it is mapped.
-struct Physical {
-    device: u32,
-    size: usize,
-    state: Mutex<Mapped>,
+pub(super) struct Physical {
+    pub device: u32,
+    pub size: usize,
+    pub property: aclrtPhysicalMemProp,
+    /// Whether it is another process's.
+    pub imported: bool,
+    /// How often it must be freed.
+    pub references: AtomicU32,
+    pub state: Mutex<Mapped>,
 }
 
 #[derive(Default)]
-struct Mapped {
-    at: Option<usize>,
-    saved: Vec<u8>,
+pub(super) struct Mapped {
+    pub at: Option<usize>,
+    pub saved: Vec<u8>,
+    /// Once other processes may map it: then the bytes are there.
+    pub shared: Option<Arc<Shared>>,
+    /// What locations (their kind and number) may do.
+    pub access: BTreeMap<(u32, u32), u64>,
+}
+
+impl Physical {
+    pub fn lock(&self) -> MutexGuard<'_, Mapped> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mapped {
+    /// Puts the bytes where other processes can map them.
+    pub fn share(&mut self, size: usize, listed: bool) -> Result<Arc<Shared>, Failure> {
+        let shared = Shared::create(Use::Physical, size, listed)?;
+        if let Some(at) = self.at {
+            let start = ptr::with_exposed_provenance::<u8>(at);
+            // SAFETY: the mapping has `size` bytes, which its reservation keeps alive.
+            shared.fill(unsafe { std::slice::from_raw_parts(start, size) })?;
+            // SAFETY: whole pages of the reservation, whose bytes were copied.
+            unsafe { shared.map_over(at) }?;
+        } else {
+            shared.fill(&std::mem::take(&mut self.saved))?;
+        }
+        let shared = Arc::new(shared);
+        self.shared = Some(Arc::clone(&shared));
+        Ok(shared)
+    }
+}
+
+/// The physical memory that is mapped at an address.
+pub(super) fn mapped_at(start: usize) -> Option<(usize, Arc<Physical>)> {
+    let living = PHYSICAL.living().into_iter();
+    let mut living = living.map(|(handle, physical, _)| (handle, physical));
+    living.find(|(_, physical)| physical.lock().at == Some(start))
 }
 
 /// Reserved address space.
@@ -41,7 +84,8 @@ impl Drop for Reservation {
     }
 }
 
-static PHYSICAL: Registry<Physical> = Registry::new(Kind::Physical, code::RT_PARAM_INVALID);
+pub(super) static PHYSICAL: Registry<Physical> =
+    Registry::new(Kind::Physical, code::RT_PARAM_INVALID);
 static RESERVED: Mutex<BTreeMap<usize, Arc<Reservation>>> = Mutex::new(BTreeMap::new());
 
 /// Forgets everything.
@@ -170,6 +214,10 @@ pub unsafe extern "C" fn aclrtMallocPhysical(
         let made = PHYSICAL.insert(Physical {
             device: context.device.id,
             size,
+            // SAFETY: not null, valid for a read.
+            property: unsafe { prop.read() },
+            imported: false,
+            references: AtomicU32::new(1),
             state: Mutex::default(),
         });
         // SAFETY: checked for null, valid for a write.
@@ -183,19 +231,20 @@ pub unsafe extern "C" fn aclrtFreePhysical(handle: aclrtDrvMemHandle) -> aclErro
         not_null(handle, "handle")?;
         context_even_poisoned()?;
         let physical = PHYSICAL.get(handle)?;
-        if physical
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .at
-            .is_some()
-        {
+        if physical.references.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        if physical.lock().at.is_some() {
+            physical.references.store(1, Ordering::Release);
             return Err(violation(
                 code::RT_PARAM_INVALID,
                 "physical memory is freed while it is mapped",
             ));
         }
         PHYSICAL.remove(handle)?;
+        if physical.imported {
+            return Ok(());
+        }
         world()?
             .device(i64::from(physical.device))?
             .unaccount(physical.size);
@@ -247,6 +296,10 @@ pub unsafe extern "C" fn aclrtMapMem(
                 "the address or the physical memory is mapped already",
             ));
         }
+        if let Some(shared) = &state.shared {
+            // SAFETY: the reservation has `size` bytes from `start`, in whole pages, and nothing is mapped there.
+            unsafe { shared.map_over(start) }?;
+        }
         if !state.saved.is_empty() {
             let saved = std::mem::take(&mut state.saved);
             // SAFETY: the reservation has `size` bytes from `start`; as many were saved.
@@ -278,34 +331,25 @@ pub unsafe extern "C" fn aclrtUnmapMem(virPtr: *mut c_void) -> aclError {
         not_null(virPtr, "virPtr")?;
         context_even_poisoned()?;
         let start = virPtr.addr();
-        let mapped = PHYSICAL
-            .living()
-            .into_iter()
-            .map(|(_, physical, _)| physical)
-            .find(|physical| {
-                physical
-                    .state
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .at
-                    == Some(start)
-            });
-        let Some(physical) = mapped else {
+        let Some((_, physical)) = mapped_at(start) else {
             return Err(violation(
                 code::RT_PARAM_INVALID,
                 format!("nothing is mapped at {start:#x}"),
             ));
         };
         let block = memory::release(start);
-        let mut saved = vec![0u8; physical.size];
-        // SAFETY: the mapping had `size` bytes from `start`, which its reservation keeps alive; the buffer has as many.
-        unsafe { memory::copy(saved.as_mut_ptr().expose_provenance(), start, physical.size) };
-        let mut state = physical
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = physical.lock();
         state.at = None;
-        state.saved = saved;
+        state.access.clear();
+        if state.shared.is_some() {
+            // SAFETY: the pages are the reservation's; the bytes stay in the shared memory.
+            unsafe { shared::unshare(start, physical.size) };
+        } else {
+            state.saved = vec![0u8; physical.size];
+            let target = state.saved.as_mut_ptr().expose_provenance();
+            // SAFETY: the mapping had `size` bytes from `start`, which its reservation keeps alive; the buffer has as many.
+            unsafe { memory::copy(target, start, physical.size) };
+        }
         drop(state);
         match block {
             Some(block) => memory::inspect_freed(&block),

@@ -855,26 +855,6 @@ pub unsafe extern "C" fn aclrtHostMemMapCapabilities(_: u32, _: aclrtHacType, _:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcGetEventHandle(_: aclrtEvent, _: *mut aclrtIpcEventHandle) -> aclError {
-    absent("aclrtIpcGetEventHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcMemClose(_: *const core::ffi::c_char) -> aclError {
-    absent("aclrtIpcMemClose", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcMemGetExportKey(_: *mut core::ffi::c_void, _: usize, _: *mut core::ffi::c_char, _: usize, _: u64) -> aclError {
-    absent("aclrtIpcMemGetExportKey", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcMemImportByKey(_: *mut *mut core::ffi::c_void, _: *const core::ffi::c_char, _: u64) -> aclError {
-    absent("aclrtIpcMemImportByKey", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtIpcMemImportPidInterServer(_: *const core::ffi::c_char, _: *mut aclrtServerPid, _: usize) -> aclError {
     absent("aclrtIpcMemImportPidInterServer", 207000)
 }
@@ -882,16 +862,6 @@ pub unsafe extern "C" fn aclrtIpcMemImportPidInterServer(_: *const core::ffi::c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtIpcMemSetAttr(_: *const core::ffi::c_char, _: aclrtIpcMemAttrType, _: u64) -> aclError {
     absent("aclrtIpcMemSetAttr", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcMemSetImportPid(_: *const core::ffi::c_char, _: *mut i32, _: usize) -> aclError {
-    absent("aclrtIpcMemSetImportPid", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtIpcOpenEventHandle(_: aclrtIpcEventHandle, _: *mut aclrtEvent) -> aclError {
-    absent("aclrtIpcOpenEventHandle", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -980,36 +950,6 @@ pub unsafe extern "C" fn aclrtMemAllocManaged(_: *mut *mut core::ffi::c_void, _:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemExportToShareableHandle(_: aclrtDrvMemHandle, _: aclrtMemHandleType, _: u64, _: *mut u64) -> aclError {
-    absent("aclrtMemExportToShareableHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemExportToShareableHandleV2(_: aclrtDrvMemHandle, _: u64, _: aclrtMemSharedHandleType, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtMemExportToShareableHandleV2", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemGetAccess(_: *mut core::ffi::c_void, _: *mut aclrtMemLocation, _: *mut u64) -> aclError {
-    absent("aclrtMemGetAccess", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemGetAllocationPropertiesFromHandle(_: aclrtDrvMemHandle, _: *mut aclrtPhysicalMemProp) -> aclError {
-    absent("aclrtMemGetAllocationPropertiesFromHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemImportFromShareableHandle(_: u64, _: i32, _: *mut aclrtDrvMemHandle) -> aclError {
-    absent("aclrtMemImportFromShareableHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemImportFromShareableHandleV2(_: *mut core::ffi::c_void, _: aclrtMemSharedHandleType, _: u64, _: *mut aclrtDrvMemHandle) -> aclError {
-    absent("aclrtMemImportFromShareableHandleV2", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemManagedAdvise(_: *const core::ffi::c_void, _: u64, _: aclrtMemManagedAdviseType, _: aclrtMemManagedLocation) -> aclError {
     absent("aclrtMemManagedAdvise", 207000)
 }
@@ -1052,61 +992,6 @@ pub unsafe extern "C" fn aclrtMemMapSetLink(_: aclrtDrvMemHandle, _: aclrtMemLin
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemP2PMap(_: *mut core::ffi::c_void, _: usize, _: i32, _: u64) -> aclError {
     absent("aclrtMemP2PMap", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolCreate(_: *mut aclrtMemPool, _: *const aclrtMemPoolProps) -> aclError {
-    absent("aclrtMemPoolCreate", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolDestroy(_: aclrtMemPool) -> aclError {
-    absent("aclrtMemPoolDestroy", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolFreeAsync(_: *mut core::ffi::c_void, _: aclrtStream) -> aclError {
-    absent("aclrtMemPoolFreeAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolGetAttr(_: aclrtMemPool, _: aclrtMemPoolAttr, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtMemPoolGetAttr", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolMallocAsync(_: *mut *mut core::ffi::c_void, _: usize, _: aclrtMemPool, _: aclrtStream) -> aclError {
-    absent("aclrtMemPoolMallocAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolSetAttr(_: aclrtMemPool, _: aclrtMemPoolAttr, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtMemPoolSetAttr", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemPoolTrimTo(_: aclrtMemPool, _: usize) -> aclError {
-    absent("aclrtMemPoolTrimTo", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemRetainAllocationHandle(_: *mut core::ffi::c_void, _: *mut aclrtDrvMemHandle) -> aclError {
-    absent("aclrtMemRetainAllocationHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemSetAccess(_: *mut core::ffi::c_void, _: usize, _: *mut aclrtMemAccessDesc, _: usize) -> aclError {
-    absent("aclrtMemSetAccess", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemSetPidToShareableHandle(_: u64, _: *mut i32, _: usize) -> aclError {
-    absent("aclrtMemSetPidToShareableHandle", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemSetPidToShareableHandleV2(_: *mut core::ffi::c_void, _: aclrtMemSharedHandleType, _: *mut i32, _: usize) -> aclError {
-    absent("aclrtMemSetPidToShareableHandleV2", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1160,21 +1045,6 @@ pub unsafe extern "C" fn aclrtMemsetD32Async(_: *mut core::ffi::c_void, _: usize
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNotifyGetExportKey(_: aclrtNotify, _: *mut core::ffi::c_char, _: usize, _: u64) -> aclError {
-    absent("aclrtNotifyGetExportKey", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNotifyImportByKey(_: *mut aclrtNotify, _: *const core::ffi::c_char, _: u64) -> aclError {
-    absent("aclrtNotifyImportByKey", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNotifySetImportPid(_: aclrtNotify, _: *mut i32, _: usize) -> aclError {
-    absent("aclrtNotifySetImportPid", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtNotifySetImportPidInterServer(_: aclrtNotify, _: *mut aclrtServerPid, _: usize) -> aclError {
     absent("aclrtNotifySetImportPidInterServer", 207000)
 }
@@ -1207,11 +1077,6 @@ pub unsafe extern "C" fn aclrtProfTrace(_: *mut core::ffi::c_void, _: i32, _: ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtRandomNumAsync(_: *const aclrtRandomNumTaskInfo, _: aclrtStream, _: *mut core::ffi::c_void) -> aclError {
     absent("aclrtRandomNumAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtRecordEventWithFlag(_: aclrtEvent, _: aclrtStream, _: u32) -> aclError {
-    absent("aclrtRecordEventWithFlag", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1307,11 +1172,6 @@ pub unsafe extern "C" fn aclrtSnapShotProcessUnlock(_: core::ffi::c_int, _: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtStreamStop(_: aclrtStream) -> aclError {
     absent("aclrtStreamStop", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtStreamWaitEventWithFlag(_: aclrtStream, _: aclrtEvent, _: u32, _: u32) -> aclError {
-    absent("aclrtStreamWaitEventWithFlag", 207000)
 }
 
 #[unsafe(no_mangle)]

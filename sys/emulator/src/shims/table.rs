@@ -273,6 +273,12 @@ const _: <f::aclrtHostGetDevicePointer as Function>::Pointer = e::memory::aclrtH
 const _: <f::aclrtHostRegister as Function>::Pointer = e::memory::aclrtHostRegister;
 const _: <f::aclrtHostRegisterV2 as Function>::Pointer = e::memory::aclrtHostRegisterV2;
 const _: <f::aclrtHostUnregister as Function>::Pointer = e::memory::aclrtHostUnregister;
+const _: <f::aclrtIpcGetEventHandle as Function>::Pointer = e::event::aclrtIpcGetEventHandle;
+const _: <f::aclrtIpcMemClose as Function>::Pointer = e::sharing::aclrtIpcMemClose;
+const _: <f::aclrtIpcMemGetExportKey as Function>::Pointer = e::sharing::aclrtIpcMemGetExportKey;
+const _: <f::aclrtIpcMemImportByKey as Function>::Pointer = e::sharing::aclrtIpcMemImportByKey;
+const _: <f::aclrtIpcMemSetImportPid as Function>::Pointer = e::sharing::aclrtIpcMemSetImportPid;
+const _: <f::aclrtIpcOpenEventHandle as Function>::Pointer = e::event::aclrtIpcOpenEventHandle;
 const _: <f::aclrtLaunchCallback as Function>::Pointer = e::stream::aclrtLaunchCallback;
 const _: <f::aclrtLaunchHostFunc as Function>::Pointer = e::stream::aclrtLaunchHostFunc;
 const _: <f::aclrtMalloc as Function>::Pointer = e::memory::aclrtMalloc;
@@ -284,10 +290,27 @@ const _: <f::aclrtMallocHostWithCfg as Function>::Pointer = e::memory::aclrtMall
 const _: <f::aclrtMallocPhysical as Function>::Pointer = e::virtual_memory::aclrtMallocPhysical;
 const _: <f::aclrtMallocWithCfg as Function>::Pointer = e::memory::aclrtMallocWithCfg;
 const _: <f::aclrtMapMem as Function>::Pointer = e::virtual_memory::aclrtMapMem;
+const _: <f::aclrtMemExportToShareableHandle as Function>::Pointer = e::shareable::aclrtMemExportToShareableHandle;
+const _: <f::aclrtMemExportToShareableHandleV2 as Function>::Pointer = e::shareable::aclrtMemExportToShareableHandleV2;
 const _: <f::aclrtMemFlush as Function>::Pointer = e::memory::aclrtMemFlush;
+const _: <f::aclrtMemGetAccess as Function>::Pointer = e::shareable::aclrtMemGetAccess;
 const _: <f::aclrtMemGetAddressRange as Function>::Pointer = e::memory::aclrtMemGetAddressRange;
 const _: <f::aclrtMemGetAllocationGranularity as Function>::Pointer = e::virtual_memory::aclrtMemGetAllocationGranularity;
+const _: <f::aclrtMemGetAllocationPropertiesFromHandle as Function>::Pointer = e::shareable::aclrtMemGetAllocationPropertiesFromHandle;
+const _: <f::aclrtMemImportFromShareableHandle as Function>::Pointer = e::shareable::aclrtMemImportFromShareableHandle;
+const _: <f::aclrtMemImportFromShareableHandleV2 as Function>::Pointer = e::shareable::aclrtMemImportFromShareableHandleV2;
 const _: <f::aclrtMemInvalidate as Function>::Pointer = e::memory::aclrtMemInvalidate;
+const _: <f::aclrtMemPoolCreate as Function>::Pointer = e::pool::aclrtMemPoolCreate;
+const _: <f::aclrtMemPoolDestroy as Function>::Pointer = e::pool::aclrtMemPoolDestroy;
+const _: <f::aclrtMemPoolFreeAsync as Function>::Pointer = e::pool::aclrtMemPoolFreeAsync;
+const _: <f::aclrtMemPoolGetAttr as Function>::Pointer = e::pool::aclrtMemPoolGetAttr;
+const _: <f::aclrtMemPoolMallocAsync as Function>::Pointer = e::pool::aclrtMemPoolMallocAsync;
+const _: <f::aclrtMemPoolSetAttr as Function>::Pointer = e::pool::aclrtMemPoolSetAttr;
+const _: <f::aclrtMemPoolTrimTo as Function>::Pointer = e::pool::aclrtMemPoolTrimTo;
+const _: <f::aclrtMemRetainAllocationHandle as Function>::Pointer = e::shareable::aclrtMemRetainAllocationHandle;
+const _: <f::aclrtMemSetAccess as Function>::Pointer = e::shareable::aclrtMemSetAccess;
+const _: <f::aclrtMemSetPidToShareableHandle as Function>::Pointer = e::shareable::aclrtMemSetPidToShareableHandle;
+const _: <f::aclrtMemSetPidToShareableHandleV2 as Function>::Pointer = e::shareable::aclrtMemSetPidToShareableHandleV2;
 const _: <f::aclrtMemUceRepair as Function>::Pointer = e::limits::aclrtMemUceRepair;
 const _: <f::aclrtMemcpy as Function>::Pointer = e::copy::aclrtMemcpy;
 const _: <f::aclrtMemcpy2d as Function>::Pointer = e::copy::aclrtMemcpy2d;
@@ -299,6 +322,9 @@ const _: <f::aclrtMemcpyBatchAsync as Function>::Pointer = e::copy_batch::aclrtM
 const _: <f::aclrtMemset as Function>::Pointer = e::copy::aclrtMemset;
 const _: <f::aclrtMemsetAsync as Function>::Pointer = e::copy::aclrtMemsetAsync;
 const _: <f::aclrtNotifyBatchReset as Function>::Pointer = e::notify::aclrtNotifyBatchReset;
+const _: <f::aclrtNotifyGetExportKey as Function>::Pointer = e::notify::aclrtNotifyGetExportKey;
+const _: <f::aclrtNotifyImportByKey as Function>::Pointer = e::notify::aclrtNotifyImportByKey;
+const _: <f::aclrtNotifySetImportPid as Function>::Pointer = e::notify::aclrtNotifySetImportPid;
 const _: <f::aclrtPeekAtLastError as Function>::Pointer = e::init::aclrtPeekAtLastError;
 const _: <f::aclrtPointerGetAttributes as Function>::Pointer = e::memory::aclrtPointerGetAttributes;
 const _: <f::aclrtProcessReport as Function>::Pointer = e::stream::aclrtProcessReport;
@@ -307,6 +333,7 @@ const _: <f::aclrtQueryEvent as Function>::Pointer = e::event::aclrtQueryEvent;
 const _: <f::aclrtQueryEventStatus as Function>::Pointer = e::event::aclrtQueryEventStatus;
 const _: <f::aclrtQueryEventWaitStatus as Function>::Pointer = e::event::aclrtQueryEventWaitStatus;
 const _: <f::aclrtRecordEvent as Function>::Pointer = e::event::aclrtRecordEvent;
+const _: <f::aclrtRecordEventWithFlag as Function>::Pointer = e::event::aclrtRecordEventWithFlag;
 const _: <f::aclrtRecordNotify as Function>::Pointer = e::notify::aclrtRecordNotify;
 const _: <f::aclrtReleaseMemAddress as Function>::Pointer = e::virtual_memory::aclrtReleaseMemAddress;
 const _: <f::aclrtRepairError as Function>::Pointer = e::limits::aclrtRepairError;
@@ -339,6 +366,7 @@ const _: <f::aclrtStreamGetId as Function>::Pointer = e::stream::aclrtStreamGetI
 const _: <f::aclrtStreamGetPriority as Function>::Pointer = e::stream::aclrtStreamGetPriority;
 const _: <f::aclrtStreamQuery as Function>::Pointer = e::stream::aclrtStreamQuery;
 const _: <f::aclrtStreamWaitEvent as Function>::Pointer = e::event::aclrtStreamWaitEvent;
+const _: <f::aclrtStreamWaitEventWithFlag as Function>::Pointer = e::event::aclrtStreamWaitEventWithFlag;
 const _: <f::aclrtStreamWaitEventWithTimeout as Function>::Pointer = e::event::aclrtStreamWaitEventWithTimeout;
 const _: <f::aclrtSubscribeReport as Function>::Pointer = e::stream::aclrtSubscribeReport;
 const _: <f::aclrtSynchronizeDevice as Function>::Pointer = e::device::aclrtSynchronizeDevice;
@@ -2801,14 +2829,14 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtHostRegister", Symbol(e::memory::aclrtHostRegister as *const ())),
     (c"aclrtHostRegisterV2", Symbol(e::memory::aclrtHostRegisterV2 as *const ())),
     (c"aclrtHostUnregister", Symbol(e::memory::aclrtHostUnregister as *const ())),
-    (c"aclrtIpcGetEventHandle", Symbol(absent::aclrtIpcGetEventHandle as *const ())),
-    (c"aclrtIpcMemClose", Symbol(absent::aclrtIpcMemClose as *const ())),
-    (c"aclrtIpcMemGetExportKey", Symbol(absent::aclrtIpcMemGetExportKey as *const ())),
-    (c"aclrtIpcMemImportByKey", Symbol(absent::aclrtIpcMemImportByKey as *const ())),
+    (c"aclrtIpcGetEventHandle", Symbol(e::event::aclrtIpcGetEventHandle as *const ())),
+    (c"aclrtIpcMemClose", Symbol(e::sharing::aclrtIpcMemClose as *const ())),
+    (c"aclrtIpcMemGetExportKey", Symbol(e::sharing::aclrtIpcMemGetExportKey as *const ())),
+    (c"aclrtIpcMemImportByKey", Symbol(e::sharing::aclrtIpcMemImportByKey as *const ())),
     (c"aclrtIpcMemImportPidInterServer", Symbol(absent::aclrtIpcMemImportPidInterServer as *const ())),
     (c"aclrtIpcMemSetAttr", Symbol(absent::aclrtIpcMemSetAttr as *const ())),
-    (c"aclrtIpcMemSetImportPid", Symbol(absent::aclrtIpcMemSetImportPid as *const ())),
-    (c"aclrtIpcOpenEventHandle", Symbol(absent::aclrtIpcOpenEventHandle as *const ())),
+    (c"aclrtIpcMemSetImportPid", Symbol(e::sharing::aclrtIpcMemSetImportPid as *const ())),
+    (c"aclrtIpcOpenEventHandle", Symbol(e::event::aclrtIpcOpenEventHandle as *const ())),
     (c"aclrtKernelArgsAppend", Symbol(absent::aclrtKernelArgsAppend as *const ())),
     (c"aclrtKernelArgsAppendPlaceHolder", Symbol(absent::aclrtKernelArgsAppendPlaceHolder as *const ())),
     (c"aclrtKernelArgsFinalize", Symbol(absent::aclrtKernelArgsFinalize as *const ())),
@@ -2837,15 +2865,15 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMallocWithCfg", Symbol(e::memory::aclrtMallocWithCfg as *const ())),
     (c"aclrtMapMem", Symbol(e::virtual_memory::aclrtMapMem as *const ())),
     (c"aclrtMemAllocManaged", Symbol(absent::aclrtMemAllocManaged as *const ())),
-    (c"aclrtMemExportToShareableHandle", Symbol(absent::aclrtMemExportToShareableHandle as *const ())),
-    (c"aclrtMemExportToShareableHandleV2", Symbol(absent::aclrtMemExportToShareableHandleV2 as *const ())),
+    (c"aclrtMemExportToShareableHandle", Symbol(e::shareable::aclrtMemExportToShareableHandle as *const ())),
+    (c"aclrtMemExportToShareableHandleV2", Symbol(e::shareable::aclrtMemExportToShareableHandleV2 as *const ())),
     (c"aclrtMemFlush", Symbol(e::memory::aclrtMemFlush as *const ())),
-    (c"aclrtMemGetAccess", Symbol(absent::aclrtMemGetAccess as *const ())),
+    (c"aclrtMemGetAccess", Symbol(e::shareable::aclrtMemGetAccess as *const ())),
     (c"aclrtMemGetAddressRange", Symbol(e::memory::aclrtMemGetAddressRange as *const ())),
     (c"aclrtMemGetAllocationGranularity", Symbol(e::virtual_memory::aclrtMemGetAllocationGranularity as *const ())),
-    (c"aclrtMemGetAllocationPropertiesFromHandle", Symbol(absent::aclrtMemGetAllocationPropertiesFromHandle as *const ())),
-    (c"aclrtMemImportFromShareableHandle", Symbol(absent::aclrtMemImportFromShareableHandle as *const ())),
-    (c"aclrtMemImportFromShareableHandleV2", Symbol(absent::aclrtMemImportFromShareableHandleV2 as *const ())),
+    (c"aclrtMemGetAllocationPropertiesFromHandle", Symbol(e::shareable::aclrtMemGetAllocationPropertiesFromHandle as *const ())),
+    (c"aclrtMemImportFromShareableHandle", Symbol(e::shareable::aclrtMemImportFromShareableHandle as *const ())),
+    (c"aclrtMemImportFromShareableHandleV2", Symbol(e::shareable::aclrtMemImportFromShareableHandleV2 as *const ())),
     (c"aclrtMemInvalidate", Symbol(e::memory::aclrtMemInvalidate as *const ())),
     (c"aclrtMemManagedAdvise", Symbol(absent::aclrtMemManagedAdvise as *const ())),
     (c"aclrtMemManagedGetAttr", Symbol(absent::aclrtMemManagedGetAttr as *const ())),
@@ -2856,17 +2884,17 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemMapSelectedLink", Symbol(absent::aclrtMemMapSelectedLink as *const ())),
     (c"aclrtMemMapSetLink", Symbol(absent::aclrtMemMapSetLink as *const ())),
     (c"aclrtMemP2PMap", Symbol(absent::aclrtMemP2PMap as *const ())),
-    (c"aclrtMemPoolCreate", Symbol(absent::aclrtMemPoolCreate as *const ())),
-    (c"aclrtMemPoolDestroy", Symbol(absent::aclrtMemPoolDestroy as *const ())),
-    (c"aclrtMemPoolFreeAsync", Symbol(absent::aclrtMemPoolFreeAsync as *const ())),
-    (c"aclrtMemPoolGetAttr", Symbol(absent::aclrtMemPoolGetAttr as *const ())),
-    (c"aclrtMemPoolMallocAsync", Symbol(absent::aclrtMemPoolMallocAsync as *const ())),
-    (c"aclrtMemPoolSetAttr", Symbol(absent::aclrtMemPoolSetAttr as *const ())),
-    (c"aclrtMemPoolTrimTo", Symbol(absent::aclrtMemPoolTrimTo as *const ())),
-    (c"aclrtMemRetainAllocationHandle", Symbol(absent::aclrtMemRetainAllocationHandle as *const ())),
-    (c"aclrtMemSetAccess", Symbol(absent::aclrtMemSetAccess as *const ())),
-    (c"aclrtMemSetPidToShareableHandle", Symbol(absent::aclrtMemSetPidToShareableHandle as *const ())),
-    (c"aclrtMemSetPidToShareableHandleV2", Symbol(absent::aclrtMemSetPidToShareableHandleV2 as *const ())),
+    (c"aclrtMemPoolCreate", Symbol(e::pool::aclrtMemPoolCreate as *const ())),
+    (c"aclrtMemPoolDestroy", Symbol(e::pool::aclrtMemPoolDestroy as *const ())),
+    (c"aclrtMemPoolFreeAsync", Symbol(e::pool::aclrtMemPoolFreeAsync as *const ())),
+    (c"aclrtMemPoolGetAttr", Symbol(e::pool::aclrtMemPoolGetAttr as *const ())),
+    (c"aclrtMemPoolMallocAsync", Symbol(e::pool::aclrtMemPoolMallocAsync as *const ())),
+    (c"aclrtMemPoolSetAttr", Symbol(e::pool::aclrtMemPoolSetAttr as *const ())),
+    (c"aclrtMemPoolTrimTo", Symbol(e::pool::aclrtMemPoolTrimTo as *const ())),
+    (c"aclrtMemRetainAllocationHandle", Symbol(e::shareable::aclrtMemRetainAllocationHandle as *const ())),
+    (c"aclrtMemSetAccess", Symbol(e::shareable::aclrtMemSetAccess as *const ())),
+    (c"aclrtMemSetPidToShareableHandle", Symbol(e::shareable::aclrtMemSetPidToShareableHandle as *const ())),
+    (c"aclrtMemSetPidToShareableHandleV2", Symbol(e::shareable::aclrtMemSetPidToShareableHandleV2 as *const ())),
     (c"aclrtMemUceRepair", Symbol(e::limits::aclrtMemUceRepair as *const ())),
     (c"aclrtMemcpy", Symbol(e::copy::aclrtMemcpy as *const ())),
     (c"aclrtMemcpy2d", Symbol(e::copy::aclrtMemcpy2d as *const ())),
@@ -2888,9 +2916,9 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemsetD32", Symbol(absent::aclrtMemsetD32 as *const ())),
     (c"aclrtMemsetD32Async", Symbol(absent::aclrtMemsetD32Async as *const ())),
     (c"aclrtNotifyBatchReset", Symbol(e::notify::aclrtNotifyBatchReset as *const ())),
-    (c"aclrtNotifyGetExportKey", Symbol(absent::aclrtNotifyGetExportKey as *const ())),
-    (c"aclrtNotifyImportByKey", Symbol(absent::aclrtNotifyImportByKey as *const ())),
-    (c"aclrtNotifySetImportPid", Symbol(absent::aclrtNotifySetImportPid as *const ())),
+    (c"aclrtNotifyGetExportKey", Symbol(e::notify::aclrtNotifyGetExportKey as *const ())),
+    (c"aclrtNotifyImportByKey", Symbol(e::notify::aclrtNotifyImportByKey as *const ())),
+    (c"aclrtNotifySetImportPid", Symbol(e::notify::aclrtNotifySetImportPid as *const ())),
     (c"aclrtNotifySetImportPidInterServer", Symbol(absent::aclrtNotifySetImportPidInterServer as *const ())),
     (c"aclrtNpuClearFloatOverFlowStatus", Symbol(absent::aclrtNpuClearFloatOverFlowStatus as *const ())),
     (c"aclrtNpuGetFloatOverFlowStatus", Symbol(absent::aclrtNpuGetFloatOverFlowStatus as *const ())),
@@ -2906,7 +2934,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtQueryEventWaitStatus", Symbol(e::event::aclrtQueryEventWaitStatus as *const ())),
     (c"aclrtRandomNumAsync", Symbol(absent::aclrtRandomNumAsync as *const ())),
     (c"aclrtRecordEvent", Symbol(e::event::aclrtRecordEvent as *const ())),
-    (c"aclrtRecordEventWithFlag", Symbol(absent::aclrtRecordEventWithFlag as *const ())),
+    (c"aclrtRecordEventWithFlag", Symbol(e::event::aclrtRecordEventWithFlag as *const ())),
     (c"aclrtRecordNotify", Symbol(e::notify::aclrtRecordNotify as *const ())),
     (c"aclrtReduceAsync", Symbol(absent::aclrtReduceAsync as *const ())),
     (c"aclrtRegDeviceStateCallback", Symbol(absent::aclrtRegDeviceStateCallback as *const ())),
@@ -2958,7 +2986,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtStreamQuery", Symbol(e::stream::aclrtStreamQuery as *const ())),
     (c"aclrtStreamStop", Symbol(absent::aclrtStreamStop as *const ())),
     (c"aclrtStreamWaitEvent", Symbol(e::event::aclrtStreamWaitEvent as *const ())),
-    (c"aclrtStreamWaitEventWithFlag", Symbol(absent::aclrtStreamWaitEventWithFlag as *const ())),
+    (c"aclrtStreamWaitEventWithFlag", Symbol(e::event::aclrtStreamWaitEventWithFlag as *const ())),
     (c"aclrtStreamWaitEventWithTimeout", Symbol(e::event::aclrtStreamWaitEventWithTimeout as *const ())),
     (c"aclrtSubscribeHostFunc", Symbol(absent::aclrtSubscribeHostFunc as *const ())),
     (c"aclrtSubscribeReport", Symbol(e::stream::aclrtSubscribeReport as *const ())),

@@ -338,6 +338,34 @@ impl Tensor {
             .collect();
     }
 
+    /// Changes the format that the caller's handle tells: what an op that rearranges in place leaves behind.
+    pub fn report_format(&self, format: i32) {
+        let description = &self.inner.origin.description;
+        let mut said = description.lock().unwrap_or_else(PoisonError::into_inner);
+        said.format = format;
+    }
+
+    /// So many elements from the start in one row, for private formats, whose padding no view shows. The caller has checked
+    /// that they are there.
+    pub fn row(&self, count: usize) -> Tensor {
+        let origin = Arc::clone(&self.inner.origin);
+        Tensor {
+            inner: Arc::new(Inner {
+                dtype: self.inner.dtype,
+                format: self.inner.format,
+                shape: vec![count],
+                strides: vec![1],
+                offset: self.inner.offset,
+                count,
+                storage: vec![count],
+                reach: self.inner.offset + count,
+                contiguous: true,
+                address: AtomicUsize::new(self.address()),
+                origin,
+            }),
+        }
+    }
+
     /// Copies all elements into an array, converted to `T`.
     pub fn load<T: Number>(&self) -> ArrayD<T> {
         let values: Vec<T> =

@@ -15,6 +15,7 @@ pub(crate) mod copy_batch;
 pub(crate) mod description;
 pub(crate) mod device;
 pub(crate) mod event;
+pub(crate) mod format_cast;
 pub(crate) mod graph;
 pub(crate) mod group;
 pub(crate) mod init;

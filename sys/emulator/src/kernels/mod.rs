@@ -49,7 +49,6 @@ mod patches;
 mod placement;
 mod pooling;
 mod quant;
-mod quant_matmul;
 mod random;
 mod recurrent;
 mod recurrent_sequence;
@@ -67,6 +66,7 @@ mod ternary;
 mod testing;
 mod unary;
 mod weight_format;
+mod weight_product;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
@@ -112,7 +112,6 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     moe::KERNELS,
     grouped_matmul::KERNELS,
     quant::KERNELS,
-    quant_matmul::KERNELS,
     distance::KERNELS,
     embedding_bag::KERNELS,
     grid::KERNELS,
@@ -124,4 +123,5 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     einsum::KERNELS,
     chunks::KERNELS,
     weight_format::KERNELS,
+    weight_product::KERNELS,
 ];

@@ -243,11 +243,6 @@ pub unsafe extern "C" fn aclnnCalculateConvolutionWeightSize(_: *const aclIntArr
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnNpuFormatCastCalculateSizeAndFormat(_: *const aclTensor, _: core::ffi::c_int, _: core::ffi::c_int, _: *mut *mut i64, _: *mut u64, _: *mut core::ffi::c_int) -> aclnnStatus {
-    absent("aclnnNpuFormatCastCalculateSizeAndFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParam(_: *const f32, _: u64, _: *const f32, _: u64, _: *mut *mut u64, _: *mut u64) -> aclnnStatus {
     absent("aclnnTransQuantParam", 200001)
 }

@@ -169,6 +169,7 @@ const _: <f::aclnnCalculateMatmulWeightSize as Function>::Pointer = e::system::a
 const _: <f::aclnnCalculateMatmulWeightSizeV2 as Function>::Pointer = e::system::aclnnCalculateMatmulWeightSizeV2;
 const _: <f::aclnnFinalize as Function>::Pointer = e::init::aclnnFinalize;
 const _: <f::aclnnInit as Function>::Pointer = e::init::aclnnInit;
+const _: <f::aclnnNpuFormatCastCalculateSizeAndFormat as Function>::Pointer = e::format_cast::aclnnNpuFormatCastCalculateSizeAndFormat;
 const _: <f::aclnnReselectStaticKernel as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernel;
 const _: <f::aclnnReselectStaticKernelWithPath as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernelWithPath;
 const _: <f::aclopCompile as Function>::Pointer = e::single_op::aclopCompile;
@@ -2078,7 +2079,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnNormalTensorTensor", Symbol(ops::aclnnNormalTensorTensor as *const ())),
     (c"aclnnNormalTensorTensorGetWorkspaceSize", Symbol(ops::aclnnNormalTensorTensorGetWorkspaceSize as *const ())),
     (c"aclnnNpuFormatCast", Symbol(ops::aclnnNpuFormatCast as *const ())),
-    (c"aclnnNpuFormatCastCalculateSizeAndFormat", Symbol(absent::aclnnNpuFormatCastCalculateSizeAndFormat as *const ())),
+    (c"aclnnNpuFormatCastCalculateSizeAndFormat", Symbol(e::format_cast::aclnnNpuFormatCastCalculateSizeAndFormat as *const ())),
     (c"aclnnNpuFormatCastGetWorkspaceSize", Symbol(ops::aclnnNpuFormatCastGetWorkspaceSize as *const ())),
     (c"aclnnNsaCompress", Symbol(ops::aclnnNsaCompress as *const ())),
     (c"aclnnNsaCompressAttention", Symbol(ops::aclnnNsaCompressAttention as *const ())),

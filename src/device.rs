@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 /// Where a tensor's data lives: the host's CPU, or an Ascend NPU by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
+// As a word: see `BackwardFault`.
+#[repr(align(8))]
 pub enum Device {
     /// The host.
     #[default]

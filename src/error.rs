@@ -200,6 +200,8 @@ pub enum Error {
 /// Why a backward pass cannot be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+// A whole word, as all first fields of `Error`'s variants: so its tag is one as well, and a `Result` of a tensor is copied in words.
+#[repr(u64)]
 pub enum BackwardFault {
     /// `backward()` needs a single element.
     #[error("the tensor has more than one element; give backward_with the gradient of the output")]

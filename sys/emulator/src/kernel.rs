@@ -399,6 +399,20 @@ impl<'a> Call<'a> {
         )))
     }
 
+    /// As [`expect_shape`](Self::expect_shape), but two shapes of one element agree: the copy with which most ops of CANN end
+    /// asks no more of the caller's output (`ViewCopy`, `CheckShapeAndScalarSame` in its open sources).
+    pub fn expect_shape_or_one_element(
+        &self,
+        what: &str,
+        tensor: &Tensor,
+        wanted: &[usize],
+    ) -> Result<(), Refusal> {
+        if tensor.count() == 1 && wanted.iter().all(|&dim| dim == 1) {
+            return Ok(());
+        }
+        self.expect_shape(what, tensor, wanted)
+    }
+
     /// Refuses a tensor whose dtype is not one of the wanted ones.
     pub fn expect_dtype(
         &self,

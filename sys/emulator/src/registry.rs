@@ -37,9 +37,10 @@ pub(crate) enum Kind {
     Notify,
     StreamOptions,
     Pool,
+    Allocator,
 }
 
-const KINDS: [(Kind, &str); 22] = [
+const KINDS: [(Kind, &str); 23] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -62,6 +63,7 @@ const KINDS: [(Kind, &str); 22] = [
     (Kind::Notify, "notify"),
     (Kind::StreamOptions, "stream configuration"),
     (Kind::Pool, "memory pool"),
+    (Kind::Allocator, "allocator description"),
 ];
 
 impl Kind {

@@ -39,8 +39,10 @@ pub enum Strictness {
     Protect,
     /// As `Protect`, and a violation prints its text with a backtrace and aborts the process.
     Abort,
-    /// As `Report`, but what real hardware does not notice goes on and is kept as a violation only: views that reach beyond
-    /// the storage that their creator named, outputs that overlap partly. Addresses that are not multiples of 32 pass at both.
+    /// As `Report`, but what real hardware does not notice goes on and is kept as a violation only: views with gaps that reach
+    /// beyond the storage that their creator named, outputs that overlap an input partly. At both pass addresses that are not
+    /// multiples of 32, views without gaps beyond that storage, outputs that overlap each other, and the bytes that the runtime
+    /// adds to a device block.
     Lenient,
 }
 

@@ -123,3 +123,62 @@ pub unsafe extern "C" fn aclrtMemcpyBatchAsync(
         })
     })
 }
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtMemcpyBatchV2(
+    dsts: *mut *mut c_void,
+    destMaxs: *mut usize,
+    srcs: *mut *mut c_void,
+    sizes: *mut usize,
+    numBatches: usize,
+    attrs: *mut aclrtMemcpyBatchAttr,
+    _attrsIndexes: *mut usize,
+    numAttrs: usize,
+) -> aclError {
+    let batch = Batch {
+        targets: dsts,
+        rooms: destMaxs,
+        sources: srcs,
+        sizes,
+        count: numBatches,
+    };
+    // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
+    call("aclrtMemcpyBatchV2", || unsafe {
+        batch.run(
+            attrs,
+            numAttrs,
+            std::ptr::null_mut(),
+            |dst, room, src, size| copy_now(dst, room, src, size),
+        )
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtMemcpyBatchAsyncV2(
+    dsts: *mut *mut c_void,
+    destMaxs: *mut usize,
+    srcs: *mut *mut c_void,
+    sizes: *mut usize,
+    numBatches: usize,
+    attrs: *mut aclrtMemcpyBatchAttr,
+    _attrsIndexes: *mut usize,
+    numAttrs: usize,
+    stream: aclrtStream,
+) -> aclError {
+    let batch = Batch {
+        targets: dsts,
+        rooms: destMaxs,
+        sources: srcs,
+        sizes,
+        count: numBatches,
+    };
+    // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
+    call("aclrtMemcpyBatchAsyncV2", || unsafe {
+        batch.run(
+            attrs,
+            numAttrs,
+            std::ptr::null_mut(),
+            |dst, room, src, size| copy_async(dst, room, src, size, ACL_MEMCPY_DEFAULT, stream),
+        )
+    })
+}

@@ -2,6 +2,7 @@
 //!
 //! Knows the rules of counts and threads; it must not know how streams work.
 
+use super::hooks;
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null};
 use crate::kernel::Family;
@@ -16,7 +17,11 @@ use std::time::{Duration, Instant};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetDevice(deviceId: i32) -> aclError {
     call("aclrtSetDevice", || {
-        state::join_primary(world()?.device(i64::from(deviceId))?);
+        let world = world()?;
+        let device = world.device(i64::from(deviceId))?;
+        hooks::device(deviceId, hooks::SET_PRE);
+        state::join_primary(device);
+        hooks::device(deviceId, hooks::SET_POST);
         Ok(())
     })
 }
@@ -48,7 +53,13 @@ fn reset(id: i32, force: bool) -> Result<(), Failure> {
         *references = if force { 0 } else { *references - 1 };
         *references == 0
     };
-    if last { release(device) } else { Ok(()) }
+    if !last {
+        return Ok(());
+    }
+    hooks::device(id, hooks::RESET_PRE);
+    let done = release(device);
+    hooks::device(id, hooks::RESET_POST);
+    done
 }
 
 /// Waits for the primary context's work, ends it and frees what lies on the device.

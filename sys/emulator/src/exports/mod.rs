@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::guard;
 
 pub(crate) mod address;
+pub(crate) mod allocator;
 pub(crate) mod collective;
 pub(crate) mod communicator;
 pub(crate) mod copy;
@@ -15,11 +16,14 @@ pub(crate) mod copy_batch;
 pub(crate) mod description;
 pub(crate) mod device;
 pub(crate) mod event;
+pub(crate) mod format_cast;
 pub(crate) mod graph;
 pub(crate) mod group;
+pub(crate) mod hooks;
 pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod memory_task;
 pub(crate) mod meta;
 pub(crate) mod nonpublic;
 pub(crate) mod notify;
@@ -32,6 +36,7 @@ mod site;
 pub(crate) mod stream;
 pub(crate) mod stream_config;
 pub(crate) mod system;
+pub(crate) mod topology;
 pub(crate) mod virtual_memory;
 
 /// The answer of a function that is exported but not emulated.

@@ -267,3 +267,37 @@ pub unsafe extern "C" fn aclmdlFinalizeDump() -> aclError {
         )
     })
 }
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofCreateStepInfo() -> *mut aclprofStepInfo {
+    value("aclprofCreateStepInfo", ptr::null_mut(), || {
+        Ok(PLAIN.insert(()).cast())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofDestroyStepInfo(stepinfo: *mut aclprofStepInfo) {
+    value("aclprofDestroyStepInfo", (), || {
+        PLAIN.remove(stepinfo).map(drop)
+    });
+}
+
+/// A mark at the start or end of a step: nothing is measured.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofGetStepTimestamp(
+    stepInfo: *mut aclprofStepInfo,
+    tag: aclprofStepTag,
+    stream: aclrtStream,
+) -> aclError {
+    call("aclprofGetStepTimestamp", || {
+        PLAIN.get(stepInfo)?;
+        super::stream::resolve(&*crate::state::context()?, stream)?;
+        if tag > 1 {
+            return Err(Failure::new(
+                code::INVALID_PARAM,
+                format!("tag is {tag}, wanted 0 (start) or 1 (end)"),
+            ));
+        }
+        Ok(())
+    })
+}

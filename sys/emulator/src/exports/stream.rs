@@ -2,6 +2,7 @@
 //!
 //! Knows the calls' rules; it must not know how queues work.
 
+use super::hooks;
 use crate::callback::{self, Callback};
 use crate::failure::{Failure, code};
 use crate::guard::{call, give};
@@ -91,7 +92,9 @@ pub(super) unsafe fn create(
             "stream",
             std::ptr::without_provenance_mut(made.handle),
         )
-    }
+    }?;
+    hooks::stream(made.handle, hooks::CREATED);
+    Ok(())
 }
 
 #[unsafe(no_mangle)]
@@ -128,6 +131,7 @@ fn destroy(stream: aclrtStream, force: bool) -> Result<(), Failure> {
             "the stream is being captured",
         ));
     }
+    hooks::stream(found.handle, hooks::DESTROYING);
     STREAMS.remove(stream)?;
     if force {
         found.abort(code::RT_STREAM_ABORT);
@@ -269,27 +273,31 @@ pub unsafe extern "C" fn aclrtGetStreamAvailableNum(streamCount: *mut u32) -> ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetStreamFailureMode(stream: aclrtStream, mode: u64) -> aclError {
     call("aclrtSetStreamFailureMode", || {
-        let context = context()?;
-        let stream = resolve(&context, stream)?;
-        if mode > 1 {
-            return Err(Failure::new(
-                code::RT_PARAM_INVALID,
-                format!("failure mode is {mode}, wanted 0 or 1"),
-            ));
-        }
-        let before = stream.failure_mode.swap(mode, Ordering::AcqRel);
-        if before == 1 && mode == 0 {
-            stream.failure_mode.store(1, Ordering::Release);
-            return Err(Failure::new(
-                code::RT_PARAM_INVALID,
-                "STOP_ON_FAILURE cannot be taken back",
-            ));
-        }
-        if mode == 1 {
-            context.stop_on_failure.store(true, Ordering::Release);
-        }
-        Ok(())
+        set_failure_mode(stream, mode)
     })
+}
+
+pub(super) fn set_failure_mode(stream: aclrtStream, mode: u64) -> Result<(), Failure> {
+    let context = context()?;
+    let stream = resolve(&context, stream)?;
+    if mode > 1 {
+        return Err(Failure::new(
+            code::RT_PARAM_INVALID,
+            format!("failure mode is {mode}, wanted 0 or 1"),
+        ));
+    }
+    let before = stream.failure_mode.swap(mode, Ordering::AcqRel);
+    if before == 1 && mode == 0 {
+        stream.failure_mode.store(1, Ordering::Release);
+        return Err(Failure::new(
+            code::RT_PARAM_INVALID,
+            "STOP_ON_FAILURE cannot be taken back",
+        ));
+    }
+    if mode == 1 {
+        context.stop_on_failure.store(true, Ordering::Release);
+    }
+    Ok(())
 }
 
 #[unsafe(no_mangle)]

@@ -2,15 +2,17 @@
 //!
 //! Knows options by number; it must not know queues.
 
-use super::stream::{create, resolve};
+use super::stream::{create, resolve, set_failure_mode};
 use crate::failure::{Failure, code};
-use crate::guard::{call, not_null, value};
+use crate::guard::{call, give, not_null, value};
 use crate::registry::{Kind, Registry};
 use crate::state::context;
 use ascend_sys::*;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static CONFIGURATIONS: Registry<Options> = Registry::new(Kind::StreamOptions, code::INVALID_PARAM);
 
@@ -87,6 +89,16 @@ pub unsafe extern "C" fn aclrtCreateStreamV2(
     })
 }
 
+/// The tag of a stream, and whether what it runs is cached for profiling: set and read back, nothing else.
+static NOTES: Mutex<BTreeMap<usize, [u32; 2]>> = Mutex::new(BTreeMap::new());
+
+fn unknown(attribute: aclrtStreamAttr) -> Failure {
+    Failure::new(
+        code::RT_PARAM_INVALID,
+        format!("stream attribute is {attribute}, wanted 1 to 5"),
+    )
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetStreamAttribute(
     stream: aclrtStream,
@@ -94,34 +106,55 @@ pub unsafe extern "C" fn aclrtSetStreamAttribute(
     value: *mut aclrtStreamAttrValue,
 ) -> aclError {
     call("aclrtSetStreamAttribute", || {
-        let stream = resolve(&*context()?, stream)?;
+        let found = resolve(&*context()?, stream)?;
         not_null(value, "value")?;
         // SAFETY: not null, valid for a read; each member is a plain integer from the same place.
         let number = unsafe { value.cast::<u32>().read_unaligned() };
+        let note = |at: usize| {
+            let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.entry(found.handle).or_default()[at] = number;
+        };
         match stmAttrType {
-            ACL_STREAM_ATTR_FAILURE_MODE if number > 1 => Err(Failure::new(
-                code::RT_PARAM_INVALID,
-                format!("failure mode is {number}, wanted 0 or 1"),
-            )),
             ACL_STREAM_ATTR_FAILURE_MODE => {
-                stream
-                    .failure_mode
-                    .store(u64::from(number), Ordering::Release);
-                Ok(())
+                return set_failure_mode(stream, u64::from(number));
             }
             ACL_STREAM_ATTR_FLOAT_OVERFLOW_CHECK => {
-                stream
-                    .overflow_switch
-                    .store(u64::from(number), Ordering::Release);
-                Ok(())
+                let switch = u64::from(number);
+                found.overflow_switch.store(switch, Ordering::Release);
             }
-            ACL_STREAM_ATTR_USER_CUSTOM_TAG
-            | ACL_STREAM_ATTR_CACHE_OP_INFO
-            | ACL_STREAM_ATTR_PRIORITY => Ok(()),
-            other => Err(Failure::new(
-                code::RT_PARAM_INVALID,
-                format!("stream attribute is {other}, wanted 1 to 5"),
-            )),
+            ACL_STREAM_ATTR_USER_CUSTOM_TAG => note(0),
+            ACL_STREAM_ATTR_CACHE_OP_INFO => note(1),
+            ACL_STREAM_ATTR_PRIORITY => {}
+            other => return Err(unknown(other)),
         }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtGetStreamAttribute(
+    stream: aclrtStream,
+    stmAttrType: aclrtStreamAttr,
+    value: *mut aclrtStreamAttrValue,
+) -> aclError {
+    call("aclrtGetStreamAttribute", || {
+        let found = resolve(&*context()?, stream)?;
+        let notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+        let [tag, cached] = notes.get(&found.handle).copied().unwrap_or_default();
+        let mut answer = aclrtStreamAttrValue { reserve: [0; 4] };
+        match stmAttrType {
+            ACL_STREAM_ATTR_FAILURE_MODE => {
+                answer.failureMode = found.failure_mode.load(Ordering::Acquire);
+            }
+            ACL_STREAM_ATTR_FLOAT_OVERFLOW_CHECK => {
+                answer.overflowSwitch = found.overflow_switch.load(Ordering::Acquire) as u32;
+            }
+            ACL_STREAM_ATTR_USER_CUSTOM_TAG => answer.userCustomTag = tag,
+            ACL_STREAM_ATTR_CACHE_OP_INFO => answer.cacheOpInfoSwitch = cached,
+            ACL_STREAM_ATTR_PRIORITY => answer.streamPriority = found.priority,
+            other => return Err(unknown(other)),
+        }
+        // SAFETY: null or valid for a write.
+        unsafe { give(value, "value", answer) }
     })
 }

@@ -217,7 +217,8 @@ fn gather(call: &Call) -> Result<Work, Refusal> {
     })
 }
 
-/// Slices along `dim` in the order of an index tensor of any rank, whose dims replace `dim`; V3 shares leading batch dims.
+/// Slices along `dim` in the order of an index tensor of any rank, whose dims replace `dim`; V3 shares leading batch dims. The
+/// manual is silent about negative indices, its example counts with them from the end.
 fn gather_rows(call: &Call) -> Result<Work, Refusal> {
     let (x, index) = (call.tensor(0)?, call.tensor(2)?);
     let axis = call.axis(call.int(1)?, x.rank())?;
@@ -246,7 +247,7 @@ fn gather_rows(call: &Call) -> Result<Work, Refusal> {
         let rows = index
             .load_vec::<i64>()
             .into_iter()
-            .map(|index| checked_index(op, index, lanes.length))
+            .map(|index| wrapped_index(op, index, lanes.length))
             .collect::<Result<Vec<_>, _>>()?;
         let per_batch = rows.len() / batches.max(1);
         let mut positions = Vec::new();

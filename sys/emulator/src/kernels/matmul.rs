@@ -84,18 +84,18 @@ fn to_hf32(value: f32) -> f32 {
 
 /// The operands of a product as they are read when it runs.
 #[derive(Debug, Clone)]
-struct Product {
+pub(super) struct Product {
     x: Tensor,
     y: Tensor,
     precision: Precision,
     shape: Vec<usize>,
     /// The second operand lies in blocks.
-    blocked: bool,
+    pub blocked: bool,
 }
 
 impl Product {
     /// Checks dtypes, shapes and the precision mode.
-    fn new(call: &Call, x: Tensor, y: Tensor, mode: usize) -> Result<Product, Refusal> {
+    pub fn new(call: &Call, x: Tensor, y: Tensor, mode: usize) -> Result<Product, Refusal> {
         let dtype = product_dtype(call, &x, &y)?;
         let precision = Precision::of(call, mode, dtype)?;
         let shape = product_shape(call, x.shape(), y.shape())?;
@@ -177,7 +177,7 @@ fn batch_matmul(call: &Call) -> Result<Work, Refusal> {
     plain(call, Product::new(call, x, y, 3)?, call.tensor(2)?)
 }
 
-fn plain(call: &Call, product: Product, out: Tensor) -> Result<Work, Refusal> {
+pub(super) fn plain(call: &Call, product: Product, out: Tensor) -> Result<Work, Refusal> {
     call.expect_shape("out", &out, &product.shape)?;
     if out.is_empty() {
         return Ok(Work::nothing());
@@ -186,7 +186,7 @@ fn plain(call: &Call, product: Product, out: Tensor) -> Result<Work, Refusal> {
 }
 
 /// `beta * self` and `alpha` of the forms that add a matrix.
-struct Addend {
+pub(super) struct Addend {
     tensor: Tensor,
     beta: f32,
     alpha: f32,
@@ -209,7 +209,7 @@ impl Addend {
 }
 
 /// Reads `self, mat1, mat2, beta, alpha, [out,] cubeMathType`; the forms in place have no `out`.
-fn addition(call: &Call, rank: usize) -> Result<(Addend, Product, Tensor), Refusal> {
+pub(super) fn addition(call: &Call, rank: usize) -> Result<(Addend, Product, Tensor), Refusal> {
     let tensor = call.tensor(0)?;
     let in_place = call.name().starts_with("aclnnInplace");
     let (out, mode) = if in_place {
@@ -240,7 +240,12 @@ fn baddbmm(call: &Call) -> Result<Work, Refusal> {
     added(call, addend, product, out)
 }
 
-fn added(call: &Call, addend: Addend, product: Product, out: Tensor) -> Result<Work, Refusal> {
+pub(super) fn added(
+    call: &Call,
+    addend: Addend,
+    product: Product,
+    out: Tensor,
+) -> Result<Work, Refusal> {
     call.expect_shape("out", &out, &product.shape)?;
     expect_broadcast(call, "self", &addend.tensor, &product.shape)?;
     if out.is_empty() {

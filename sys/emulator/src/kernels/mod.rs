@@ -66,6 +66,7 @@ mod ternary;
 mod testing;
 mod unary;
 mod weight_format;
+mod weight_product;
 
 /// The tables of all families. A family's file has `pub(crate) const KERNELS: &[(&str, Prepare)]`.
 pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
@@ -122,4 +123,5 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     einsum::KERNELS,
     chunks::KERNELS,
     weight_format::KERNELS,
+    weight_product::KERNELS,
 ];

@@ -3,6 +3,7 @@
 //! Knows the kernel interface and ndarray's product; it must not know streams, handles or device memory.
 
 use super::common::{expect_broadcast, load_broadcast, same_dtype, volume};
+use super::weight_format::unblocked;
 use crate::dtype::DType;
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
@@ -303,15 +304,17 @@ fn load_scales(scale: &Tensor) -> Vec<f32> {
 }
 
 /// The operands of a product of small integers.
-struct Quantised {
-    x: Tensor,
-    y: Tensor,
-    scale: Tensor,
-    offset: Option<Tensor>,
-    per_token: Option<Tensor>,
-    bias: Option<Tensor>,
-    flips: (bool, bool),
-    out: Tensor,
+pub(super) struct Quantised {
+    pub x: Tensor,
+    pub y: Tensor,
+    /// The second operand lies in blocks.
+    pub blocked: bool,
+    pub scale: Tensor,
+    pub offset: Option<Tensor>,
+    pub per_token: Option<Tensor>,
+    pub bias: Option<Tensor>,
+    pub flips: (bool, bool),
+    pub out: Tensor,
 }
 
 /// V3: x1, x2, scale, offset?, bias?, transposeX1, transposeX2, out. V4 has a scale per token before the bias.
@@ -320,6 +323,7 @@ fn quantised_product(call: &Call) -> Result<Work, Refusal> {
     let product = Quantised {
         x: call.tensor(0)?,
         y: call.tensor(1)?,
+        blocked: false,
         scale: call.tensor(2)?,
         offset: call.optional_tensor(3),
         per_token: if later == 1 {
@@ -331,14 +335,18 @@ fn quantised_product(call: &Call) -> Result<Work, Refusal> {
         flips: (call.bool(5 + later)?, call.bool(6 + later)?),
         out: call.tensor(7 + later)?,
     };
-    product.check(call)?;
-    if product.out.is_empty() {
-        return Ok(Work::nothing());
-    }
-    Ok(Work::new(move || product.run()))
+    product.work(call)
 }
 
 impl Quantised {
+    pub fn work(self, call: &Call) -> Result<Work, Refusal> {
+        self.check(call)?;
+        if self.out.is_empty() {
+            return Ok(Work::nothing());
+        }
+        Ok(Work::new(move || self.run()))
+    }
+
     /// Rows, inner dim and columns.
     fn sizes(&self, call: &Call) -> Result<(usize, usize, usize), Refusal> {
         let (&[.., a, b], &[.., c, d]) = (self.x.shape(), self.y.shape()) else {
@@ -354,7 +362,7 @@ impl Quantised {
 
     fn check(&self, call: &Call) -> Result<(), Refusal> {
         for (what, tensor) in [("x1", &self.x), ("x2", &self.y)] {
-            if tensor.dtype() == DType::I32 || tensor.format() == 29 {
+            if tensor.dtype() == DType::I32 || (tensor.format() == 29 && !self.blocked) {
                 return Err(
                     call.unsupported(format!("{what}: packed i32 and NZ have no kernel here"))
                 );
@@ -400,7 +408,11 @@ impl Quantised {
     /// (x1 x2 + integer bias) · scale · scale per token + float bias (or offset); the sums are exact in f64.
     fn run(&self) -> Result<(), Fault> {
         let flip = |tensor: &Tensor, flip: bool| {
-            let mut values: ArrayD<f64> = tensor.load();
+            let mut values: ArrayD<f64> = if self.blocked && std::ptr::eq(tensor, &self.y) {
+                unblocked(tensor).mapv(f64::from)
+            } else {
+                tensor.load()
+            };
             let rank = values.ndim();
             if flip && rank >= 2 {
                 values.swap_axes(rank - 1, rank - 2);

@@ -20,6 +20,7 @@ mod random;
 mod sequence;
 mod spatial;
 mod update;
+mod weight;
 
 /// A tensor with a shape, from values in row-major order.
 pub(crate) fn tensor<T: Number>(dtype: DType, shape: &[usize], values: &[T]) -> Tensor {

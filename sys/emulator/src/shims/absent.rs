@@ -243,11 +243,6 @@ pub unsafe extern "C" fn aclnnCalculateConvolutionWeightSize(_: *const aclIntArr
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnNpuFormatCastCalculateSizeAndFormat(_: *const aclTensor, _: core::ffi::c_int, _: core::ffi::c_int, _: *mut *mut i64, _: *mut u64, _: *mut core::ffi::c_int) -> aclnnStatus {
-    absent("aclnnNpuFormatCastCalculateSizeAndFormat", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnTransQuantParam(_: *const f32, _: u64, _: *const f32, _: u64, _: *mut *mut u64, _: *mut u64) -> aclnnStatus {
     absent("aclnnTransQuantParam", 200001)
 }
@@ -278,20 +273,9 @@ pub unsafe extern "C" fn aclplatformGetInstructionInfo(_: aclplatformCoreType, _
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofCreateStepInfo() -> *mut aclprofStepInfo {
-    absent("aclprofCreateStepInfo", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclprofCreateSubscribeConfig(_: i8, _: aclprofAicoreMetrics, _: *mut core::ffi::c_void) -> *mut aclprofSubscribeConfig {
     absent("aclprofCreateSubscribeConfig", 200001);
     core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofDestroyStepInfo(_: *mut aclprofStepInfo) {
-    absent("aclprofDestroyStepInfo", 200001);
 }
 
 #[unsafe(no_mangle)]
@@ -366,11 +350,6 @@ pub unsafe extern "C" fn aclprofGetOpTypeLen(_: *const core::ffi::c_void, _: usi
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofGetStepTimestamp(_: *mut aclprofStepInfo, _: aclprofStepTag, _: aclrtStream) -> aclError {
-    absent("aclprofGetStepTimestamp", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclprofModelSubscribe(_: u32, _: *const aclprofSubscribeConfig) -> aclError {
     absent("aclprofModelSubscribe", 200001)
 }
@@ -404,57 +383,6 @@ pub unsafe extern "C" fn aclrtActiveStream(_: aclrtStream, _: aclrtStream) -> ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtAllocBuf(_: *mut aclrtMbuf, _: usize) -> aclError {
     absent("aclrtAllocBuf", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorCreateDesc() -> aclrtAllocatorDesc {
-    absent("aclrtAllocatorCreateDesc", 200001);
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorDestroyDesc(_: aclrtAllocatorDesc) -> aclError {
-    absent("aclrtAllocatorDestroyDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorGetByStream(_: aclrtStream, _: *mut aclrtAllocatorDesc, _: *mut aclrtAllocator, _: *mut aclrtAllocatorAllocFunc, _: *mut aclrtAllocatorFreeFunc, _: *mut aclrtAllocatorAllocAdviseFunc, _: *mut aclrtAllocatorGetAddrFromBlockFunc) -> aclError {
-    absent("aclrtAllocatorGetByStream", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorRegister(_: aclrtStream, _: aclrtAllocatorDesc) -> aclError {
-    absent("aclrtAllocatorRegister", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorSetAllocAdviseFuncToDesc(_: aclrtAllocatorDesc, _: aclrtAllocatorAllocAdviseFunc) -> aclError {
-    absent("aclrtAllocatorSetAllocAdviseFuncToDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorSetAllocFuncToDesc(_: aclrtAllocatorDesc, _: aclrtAllocatorAllocFunc) -> aclError {
-    absent("aclrtAllocatorSetAllocFuncToDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorSetFreeFuncToDesc(_: aclrtAllocatorDesc, _: aclrtAllocatorFreeFunc) -> aclError {
-    absent("aclrtAllocatorSetFreeFuncToDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorSetGetAddrFromBlockFuncToDesc(_: aclrtAllocatorDesc, _: aclrtAllocatorGetAddrFromBlockFunc) -> aclError {
-    absent("aclrtAllocatorSetGetAddrFromBlockFuncToDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorSetObjToDesc(_: aclrtAllocatorDesc, _: aclrtAllocator) -> aclError {
-    absent("aclrtAllocatorSetObjToDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtAllocatorUnregister(_: aclrtStream) -> aclError {
-    absent("aclrtAllocatorUnregister", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -630,11 +558,6 @@ pub unsafe extern "C" fn aclrtDestroyLabelList(_: aclrtLabelList) -> aclError {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceGetByPCIBusId(_: *const core::ffi::c_char, _: *mut i32) -> aclError {
-    absent("aclrtDeviceGetByPCIBusId", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceGetHostAtomicCapabilities(_: *mut u32, _: *const aclrtAtomicOperation, _: u32, _: i32) -> aclError {
     absent("aclrtDeviceGetHostAtomicCapabilities", 207000)
 }
@@ -647,11 +570,6 @@ pub unsafe extern "C" fn aclrtDeviceGetLimit(_: aclrtDeviceLimit, _: *mut usize)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceGetP2PAtomicCapabilities(_: *mut u32, _: *const aclrtAtomicOperation, _: u32, _: i32, _: i32) -> aclError {
     absent("aclrtDeviceGetP2PAtomicCapabilities", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceGetPCIBusId(_: i32, _: *mut core::ffi::c_char, _: i32) -> aclError {
-    absent("aclrtDeviceGetPCIBusId", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -722,16 +640,6 @@ pub unsafe extern "C" fn aclrtGetBufFromChain(_: aclrtMbuf, _: u32, _: *mut aclr
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetBufUserData(_: aclrtMbuf, _: *mut core::ffi::c_void, _: usize, _: usize) -> aclError {
     absent("aclrtGetBufUserData", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetDeviceCapability(_: i32, _: aclrtDevFeatureType, _: *mut i32) -> aclError {
-    absent("aclrtGetDeviceCapability", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetDevicesTopo(_: u32, _: u32, _: *mut u64) -> aclError {
-    absent("aclrtGetDevicesTopo", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -817,11 +725,6 @@ pub unsafe extern "C" fn aclrtGetPhyDevIdByLogicDevId(_: i32, _: *mut i32) -> ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetPhyDevIdByUserDevId(_: i32, _: *mut i32) -> aclError {
     absent("aclrtGetPhyDevIdByUserDevId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetStreamAttribute(_: aclrtStream, _: aclrtStreamAttr, _: *mut aclrtStreamAttrValue) -> aclError {
-    absent("aclrtGetStreamAttribute", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -945,11 +848,6 @@ pub unsafe extern "C" fn aclrtLaunchSIMTKernelWithHostArgs(_: *mut core::ffi::c_
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemAllocManaged(_: *mut *mut core::ffi::c_void, _: u64, _: u32) -> aclError {
-    absent("aclrtMemAllocManaged", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemManagedAdvise(_: *const core::ffi::c_void, _: u64, _: aclrtMemManagedAdviseType, _: aclrtMemManagedLocation) -> aclError {
     absent("aclrtMemManagedAdvise", 207000)
 }
@@ -1005,16 +903,6 @@ pub unsafe extern "C" fn aclrtMemcpyAsyncWithOffset(_: *mut *mut core::ffi::c_vo
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyBatchAsyncV2(_: *mut *mut core::ffi::c_void, _: *mut usize, _: *mut *mut core::ffi::c_void, _: *mut usize, _: usize, _: *mut aclrtMemcpyBatchAttr, _: *mut usize, _: usize, _: aclrtStream) -> aclError {
-    absent("aclrtMemcpyBatchAsyncV2", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyBatchV2(_: *mut *mut core::ffi::c_void, _: *mut usize, _: *mut *mut core::ffi::c_void, _: *mut usize, _: usize, _: *mut aclrtMemcpyBatchAttr, _: *mut usize, _: usize) -> aclError {
-    absent("aclrtMemcpyBatchV2", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyFromSymbol(_: *mut core::ffi::c_void, _: usize, _: *const core::ffi::c_void, _: usize, _: usize, _: aclrtMemcpyKind) -> aclError {
     absent("aclrtMemcpyFromSymbol", 207000)
 }
@@ -1032,16 +920,6 @@ pub unsafe extern "C" fn aclrtMemcpyToSymbol(_: *const core::ffi::c_void, _: *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyToSymbolAsync(_: *const core::ffi::c_void, _: *const core::ffi::c_void, _: usize, _: usize, _: aclrtMemcpyKind, _: aclrtStream) -> aclError {
     absent("aclrtMemcpyToSymbolAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemsetD32(_: *mut core::ffi::c_void, _: usize, _: u32, _: usize) -> aclError {
-    absent("aclrtMemsetD32", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemsetD32Async(_: *mut core::ffi::c_void, _: usize, _: u32, _: usize, _: aclrtStream) -> aclError {
-    absent("aclrtMemsetD32Async", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -1077,21 +955,6 @@ pub unsafe extern "C" fn aclrtProfTrace(_: *mut core::ffi::c_void, _: i32, _: ac
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtRandomNumAsync(_: *const aclrtRandomNumTaskInfo, _: aclrtStream, _: *mut core::ffi::c_void) -> aclError {
     absent("aclrtRandomNumAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtReduceAsync(_: *mut core::ffi::c_void, _: *const core::ffi::c_void, _: u64, _: aclrtReduceKind, _: aclDataType, _: aclrtStream, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtReduceAsync", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtRegDeviceStateCallback(_: *const core::ffi::c_char, _: aclrtDeviceStateCallback, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtRegDeviceStateCallback", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtRegStreamStateCallback(_: *const core::ffi::c_char, _: aclrtStreamStateCallback, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtRegStreamStateCallback", 207000)
 }
 
 #[unsafe(no_mangle)]

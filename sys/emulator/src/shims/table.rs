@@ -169,6 +169,7 @@ const _: <f::aclnnCalculateMatmulWeightSize as Function>::Pointer = e::system::a
 const _: <f::aclnnCalculateMatmulWeightSizeV2 as Function>::Pointer = e::system::aclnnCalculateMatmulWeightSizeV2;
 const _: <f::aclnnFinalize as Function>::Pointer = e::init::aclnnFinalize;
 const _: <f::aclnnInit as Function>::Pointer = e::init::aclnnInit;
+const _: <f::aclnnNpuFormatCastCalculateSizeAndFormat as Function>::Pointer = e::format_cast::aclnnNpuFormatCastCalculateSizeAndFormat;
 const _: <f::aclnnReselectStaticKernel as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernel;
 const _: <f::aclnnReselectStaticKernelWithPath as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernelWithPath;
 const _: <f::aclopCompile as Function>::Pointer = e::single_op::aclopCompile;
@@ -188,9 +189,12 @@ const _: <f::aclopSetAttrString as Function>::Pointer = e::single_op::aclopSetAt
 const _: <f::aclopSetCompileFlag as Function>::Pointer = e::single_op::aclopSetCompileFlag;
 const _: <f::aclprofCreateConfig as Function>::Pointer = e::profile::aclprofCreateConfig;
 const _: <f::aclprofCreateStamp as Function>::Pointer = e::profile::aclprofCreateStamp;
+const _: <f::aclprofCreateStepInfo as Function>::Pointer = e::profile::aclprofCreateStepInfo;
 const _: <f::aclprofDestroyConfig as Function>::Pointer = e::profile::aclprofDestroyConfig;
 const _: <f::aclprofDestroyStamp as Function>::Pointer = e::profile::aclprofDestroyStamp;
+const _: <f::aclprofDestroyStepInfo as Function>::Pointer = e::profile::aclprofDestroyStepInfo;
 const _: <f::aclprofFinalize as Function>::Pointer = e::profile::aclprofFinalize;
+const _: <f::aclprofGetStepTimestamp as Function>::Pointer = e::profile::aclprofGetStepTimestamp;
 const _: <f::aclprofInit as Function>::Pointer = e::profile::aclprofInit;
 const _: <f::aclprofMark as Function>::Pointer = e::profile::aclprofMark;
 const _: <f::aclprofMarkEx as Function>::Pointer = e::profile::aclprofMarkEx;
@@ -202,6 +206,16 @@ const _: <f::aclprofSetConfig as Function>::Pointer = e::profile::aclprofSetConf
 const _: <f::aclprofSetStampTraceMessage as Function>::Pointer = e::profile::aclprofSetStampTraceMessage;
 const _: <f::aclprofStart as Function>::Pointer = e::profile::aclprofStart;
 const _: <f::aclprofStop as Function>::Pointer = e::profile::aclprofStop;
+const _: <f::aclrtAllocatorCreateDesc as Function>::Pointer = e::allocator::aclrtAllocatorCreateDesc;
+const _: <f::aclrtAllocatorDestroyDesc as Function>::Pointer = e::allocator::aclrtAllocatorDestroyDesc;
+const _: <f::aclrtAllocatorGetByStream as Function>::Pointer = e::allocator::aclrtAllocatorGetByStream;
+const _: <f::aclrtAllocatorRegister as Function>::Pointer = e::allocator::aclrtAllocatorRegister;
+const _: <f::aclrtAllocatorSetAllocAdviseFuncToDesc as Function>::Pointer = e::allocator::aclrtAllocatorSetAllocAdviseFuncToDesc;
+const _: <f::aclrtAllocatorSetAllocFuncToDesc as Function>::Pointer = e::allocator::aclrtAllocatorSetAllocFuncToDesc;
+const _: <f::aclrtAllocatorSetFreeFuncToDesc as Function>::Pointer = e::allocator::aclrtAllocatorSetFreeFuncToDesc;
+const _: <f::aclrtAllocatorSetGetAddrFromBlockFuncToDesc as Function>::Pointer = e::allocator::aclrtAllocatorSetGetAddrFromBlockFuncToDesc;
+const _: <f::aclrtAllocatorSetObjToDesc as Function>::Pointer = e::allocator::aclrtAllocatorSetObjToDesc;
+const _: <f::aclrtAllocatorUnregister as Function>::Pointer = e::allocator::aclrtAllocatorUnregister;
 const _: <f::aclrtCheckArchCompatibility as Function>::Pointer = e::system::aclrtCheckArchCompatibility;
 const _: <f::aclrtCmoAsync as Function>::Pointer = e::limits::aclrtCmoAsync;
 const _: <f::aclrtCreateContext as Function>::Pointer = e::device::aclrtCreateContext;
@@ -226,6 +240,8 @@ const _: <f::aclrtDeviceCanAccessPeer as Function>::Pointer = e::device::aclrtDe
 const _: <f::aclrtDeviceDisablePeerAccess as Function>::Pointer = e::device::aclrtDeviceDisablePeerAccess;
 const _: <f::aclrtDeviceEnablePeerAccess as Function>::Pointer = e::device::aclrtDeviceEnablePeerAccess;
 const _: <f::aclrtDeviceGetBareTgid as Function>::Pointer = e::system::aclrtDeviceGetBareTgid;
+const _: <f::aclrtDeviceGetByPCIBusId as Function>::Pointer = e::topology::aclrtDeviceGetByPCIBusId;
+const _: <f::aclrtDeviceGetPCIBusId as Function>::Pointer = e::topology::aclrtDeviceGetPCIBusId;
 const _: <f::aclrtDeviceGetStreamPriorityRange as Function>::Pointer = e::stream::aclrtDeviceGetStreamPriorityRange;
 const _: <f::aclrtDeviceGetUuid as Function>::Pointer = e::device::aclrtDeviceGetUuid;
 const _: <f::aclrtDevicePeerAccessStatus as Function>::Pointer = e::device::aclrtDevicePeerAccessStatus;
@@ -241,12 +257,14 @@ const _: <f::aclrtFreePhysical as Function>::Pointer = e::virtual_memory::aclrtF
 const _: <f::aclrtFreeWithDevSync as Function>::Pointer = e::memory::aclrtFreeWithDevSync;
 const _: <f::aclrtGetCurrentContext as Function>::Pointer = e::device::aclrtGetCurrentContext;
 const _: <f::aclrtGetDevice as Function>::Pointer = e::device::aclrtGetDevice;
+const _: <f::aclrtGetDeviceCapability as Function>::Pointer = e::topology::aclrtGetDeviceCapability;
 const _: <f::aclrtGetDeviceCount as Function>::Pointer = e::device::aclrtGetDeviceCount;
 const _: <f::aclrtGetDeviceIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetDeviceIdFromExceptionInfo;
 const _: <f::aclrtGetDeviceInfo as Function>::Pointer = e::system::aclrtGetDeviceInfo;
 const _: <f::aclrtGetDeviceResLimit as Function>::Pointer = e::limits::aclrtGetDeviceResLimit;
 const _: <f::aclrtGetDeviceSatMode as Function>::Pointer = e::device::aclrtGetDeviceSatMode;
 const _: <f::aclrtGetDeviceUtilizationRate as Function>::Pointer = e::system::aclrtGetDeviceUtilizationRate;
+const _: <f::aclrtGetDevicesTopo as Function>::Pointer = e::topology::aclrtGetDevicesTopo;
 const _: <f::aclrtGetErrorCodeFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetErrorCodeFromExceptionInfo;
 const _: <f::aclrtGetErrorVerbose as Function>::Pointer = e::limits::aclrtGetErrorVerbose;
 const _: <f::aclrtGetEventAvailNum as Function>::Pointer = e::event::aclrtGetEventAvailNum;
@@ -261,6 +279,7 @@ const _: <f::aclrtGetPrimaryCtxState as Function>::Pointer = e::device::aclrtGet
 const _: <f::aclrtGetResInCurrentThread as Function>::Pointer = e::limits::aclrtGetResInCurrentThread;
 const _: <f::aclrtGetRunMode as Function>::Pointer = e::system::aclrtGetRunMode;
 const _: <f::aclrtGetSocName as Function>::Pointer = e::system::aclrtGetSocName;
+const _: <f::aclrtGetStreamAttribute as Function>::Pointer = e::stream_config::aclrtGetStreamAttribute;
 const _: <f::aclrtGetStreamAvailableNum as Function>::Pointer = e::stream::aclrtGetStreamAvailableNum;
 const _: <f::aclrtGetStreamIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetStreamIdFromExceptionInfo;
 const _: <f::aclrtGetStreamOverflowSwitch as Function>::Pointer = e::stream::aclrtGetStreamOverflowSwitch;
@@ -290,6 +309,7 @@ const _: <f::aclrtMallocHostWithCfg as Function>::Pointer = e::memory::aclrtMall
 const _: <f::aclrtMallocPhysical as Function>::Pointer = e::virtual_memory::aclrtMallocPhysical;
 const _: <f::aclrtMallocWithCfg as Function>::Pointer = e::memory::aclrtMallocWithCfg;
 const _: <f::aclrtMapMem as Function>::Pointer = e::virtual_memory::aclrtMapMem;
+const _: <f::aclrtMemAllocManaged as Function>::Pointer = e::memory_task::aclrtMemAllocManaged;
 const _: <f::aclrtMemExportToShareableHandle as Function>::Pointer = e::shareable::aclrtMemExportToShareableHandle;
 const _: <f::aclrtMemExportToShareableHandleV2 as Function>::Pointer = e::shareable::aclrtMemExportToShareableHandleV2;
 const _: <f::aclrtMemFlush as Function>::Pointer = e::memory::aclrtMemFlush;
@@ -319,8 +339,12 @@ const _: <f::aclrtMemcpyAsync as Function>::Pointer = e::copy::aclrtMemcpyAsync;
 const _: <f::aclrtMemcpyAsyncWithCondition as Function>::Pointer = e::copy::aclrtMemcpyAsyncWithCondition;
 const _: <f::aclrtMemcpyBatch as Function>::Pointer = e::copy_batch::aclrtMemcpyBatch;
 const _: <f::aclrtMemcpyBatchAsync as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchAsync;
+const _: <f::aclrtMemcpyBatchAsyncV2 as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchAsyncV2;
+const _: <f::aclrtMemcpyBatchV2 as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchV2;
 const _: <f::aclrtMemset as Function>::Pointer = e::copy::aclrtMemset;
 const _: <f::aclrtMemsetAsync as Function>::Pointer = e::copy::aclrtMemsetAsync;
+const _: <f::aclrtMemsetD32 as Function>::Pointer = e::memory_task::aclrtMemsetD32;
+const _: <f::aclrtMemsetD32Async as Function>::Pointer = e::memory_task::aclrtMemsetD32Async;
 const _: <f::aclrtNotifyBatchReset as Function>::Pointer = e::notify::aclrtNotifyBatchReset;
 const _: <f::aclrtNotifyGetExportKey as Function>::Pointer = e::notify::aclrtNotifyGetExportKey;
 const _: <f::aclrtNotifyImportByKey as Function>::Pointer = e::notify::aclrtNotifyImportByKey;
@@ -335,6 +359,9 @@ const _: <f::aclrtQueryEventWaitStatus as Function>::Pointer = e::event::aclrtQu
 const _: <f::aclrtRecordEvent as Function>::Pointer = e::event::aclrtRecordEvent;
 const _: <f::aclrtRecordEventWithFlag as Function>::Pointer = e::event::aclrtRecordEventWithFlag;
 const _: <f::aclrtRecordNotify as Function>::Pointer = e::notify::aclrtRecordNotify;
+const _: <f::aclrtReduceAsync as Function>::Pointer = e::memory_task::aclrtReduceAsync;
+const _: <f::aclrtRegDeviceStateCallback as Function>::Pointer = e::hooks::aclrtRegDeviceStateCallback;
+const _: <f::aclrtRegStreamStateCallback as Function>::Pointer = e::hooks::aclrtRegStreamStateCallback;
 const _: <f::aclrtReleaseMemAddress as Function>::Pointer = e::virtual_memory::aclrtReleaseMemAddress;
 const _: <f::aclrtRepairError as Function>::Pointer = e::limits::aclrtRepairError;
 const _: <f::aclrtReserveMemAddress as Function>::Pointer = e::virtual_memory::aclrtReserveMemAddress;
@@ -2078,7 +2105,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnNormalTensorTensor", Symbol(ops::aclnnNormalTensorTensor as *const ())),
     (c"aclnnNormalTensorTensorGetWorkspaceSize", Symbol(ops::aclnnNormalTensorTensorGetWorkspaceSize as *const ())),
     (c"aclnnNpuFormatCast", Symbol(ops::aclnnNpuFormatCast as *const ())),
-    (c"aclnnNpuFormatCastCalculateSizeAndFormat", Symbol(absent::aclnnNpuFormatCastCalculateSizeAndFormat as *const ())),
+    (c"aclnnNpuFormatCastCalculateSizeAndFormat", Symbol(e::format_cast::aclnnNpuFormatCastCalculateSizeAndFormat as *const ())),
     (c"aclnnNpuFormatCastGetWorkspaceSize", Symbol(ops::aclnnNpuFormatCastGetWorkspaceSize as *const ())),
     (c"aclnnNsaCompress", Symbol(ops::aclnnNsaCompress as *const ())),
     (c"aclnnNsaCompressAttention", Symbol(ops::aclnnNsaCompressAttention as *const ())),
@@ -2631,11 +2658,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclplatformGetInstructionInfo", Symbol(absent::aclplatformGetInstructionInfo as *const ())),
     (c"aclprofCreateConfig", Symbol(e::profile::aclprofCreateConfig as *const ())),
     (c"aclprofCreateStamp", Symbol(e::profile::aclprofCreateStamp as *const ())),
-    (c"aclprofCreateStepInfo", Symbol(absent::aclprofCreateStepInfo as *const ())),
+    (c"aclprofCreateStepInfo", Symbol(e::profile::aclprofCreateStepInfo as *const ())),
     (c"aclprofCreateSubscribeConfig", Symbol(absent::aclprofCreateSubscribeConfig as *const ())),
     (c"aclprofDestroyConfig", Symbol(e::profile::aclprofDestroyConfig as *const ())),
     (c"aclprofDestroyStamp", Symbol(e::profile::aclprofDestroyStamp as *const ())),
-    (c"aclprofDestroyStepInfo", Symbol(absent::aclprofDestroyStepInfo as *const ())),
+    (c"aclprofDestroyStepInfo", Symbol(e::profile::aclprofDestroyStepInfo as *const ())),
     (c"aclprofDestroySubscribeConfig", Symbol(absent::aclprofDestroySubscribeConfig as *const ())),
     (c"aclprofFinalize", Symbol(e::profile::aclprofFinalize as *const ())),
     (c"aclprofGetModelId", Symbol(absent::aclprofGetModelId as *const ())),
@@ -2650,7 +2677,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclprofGetOpStart", Symbol(absent::aclprofGetOpStart as *const ())),
     (c"aclprofGetOpType", Symbol(absent::aclprofGetOpType as *const ())),
     (c"aclprofGetOpTypeLen", Symbol(absent::aclprofGetOpTypeLen as *const ())),
-    (c"aclprofGetStepTimestamp", Symbol(absent::aclprofGetStepTimestamp as *const ())),
+    (c"aclprofGetStepTimestamp", Symbol(e::profile::aclprofGetStepTimestamp as *const ())),
     (c"aclprofInit", Symbol(e::profile::aclprofInit as *const ())),
     (c"aclprofMark", Symbol(e::profile::aclprofMark as *const ())),
     (c"aclprofMarkEx", Symbol(e::profile::aclprofMarkEx as *const ())),
@@ -2669,16 +2696,16 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclprofStr2Id", Symbol(absent::aclprofStr2Id as *const ())),
     (c"aclrtActiveStream", Symbol(absent::aclrtActiveStream as *const ())),
     (c"aclrtAllocBuf", Symbol(absent::aclrtAllocBuf as *const ())),
-    (c"aclrtAllocatorCreateDesc", Symbol(absent::aclrtAllocatorCreateDesc as *const ())),
-    (c"aclrtAllocatorDestroyDesc", Symbol(absent::aclrtAllocatorDestroyDesc as *const ())),
-    (c"aclrtAllocatorGetByStream", Symbol(absent::aclrtAllocatorGetByStream as *const ())),
-    (c"aclrtAllocatorRegister", Symbol(absent::aclrtAllocatorRegister as *const ())),
-    (c"aclrtAllocatorSetAllocAdviseFuncToDesc", Symbol(absent::aclrtAllocatorSetAllocAdviseFuncToDesc as *const ())),
-    (c"aclrtAllocatorSetAllocFuncToDesc", Symbol(absent::aclrtAllocatorSetAllocFuncToDesc as *const ())),
-    (c"aclrtAllocatorSetFreeFuncToDesc", Symbol(absent::aclrtAllocatorSetFreeFuncToDesc as *const ())),
-    (c"aclrtAllocatorSetGetAddrFromBlockFuncToDesc", Symbol(absent::aclrtAllocatorSetGetAddrFromBlockFuncToDesc as *const ())),
-    (c"aclrtAllocatorSetObjToDesc", Symbol(absent::aclrtAllocatorSetObjToDesc as *const ())),
-    (c"aclrtAllocatorUnregister", Symbol(absent::aclrtAllocatorUnregister as *const ())),
+    (c"aclrtAllocatorCreateDesc", Symbol(e::allocator::aclrtAllocatorCreateDesc as *const ())),
+    (c"aclrtAllocatorDestroyDesc", Symbol(e::allocator::aclrtAllocatorDestroyDesc as *const ())),
+    (c"aclrtAllocatorGetByStream", Symbol(e::allocator::aclrtAllocatorGetByStream as *const ())),
+    (c"aclrtAllocatorRegister", Symbol(e::allocator::aclrtAllocatorRegister as *const ())),
+    (c"aclrtAllocatorSetAllocAdviseFuncToDesc", Symbol(e::allocator::aclrtAllocatorSetAllocAdviseFuncToDesc as *const ())),
+    (c"aclrtAllocatorSetAllocFuncToDesc", Symbol(e::allocator::aclrtAllocatorSetAllocFuncToDesc as *const ())),
+    (c"aclrtAllocatorSetFreeFuncToDesc", Symbol(e::allocator::aclrtAllocatorSetFreeFuncToDesc as *const ())),
+    (c"aclrtAllocatorSetGetAddrFromBlockFuncToDesc", Symbol(e::allocator::aclrtAllocatorSetGetAddrFromBlockFuncToDesc as *const ())),
+    (c"aclrtAllocatorSetObjToDesc", Symbol(e::allocator::aclrtAllocatorSetObjToDesc as *const ())),
+    (c"aclrtAllocatorUnregister", Symbol(e::allocator::aclrtAllocatorUnregister as *const ())),
     (c"aclrtAppendBufChain", Symbol(absent::aclrtAppendBufChain as *const ())),
     (c"aclrtBinaryGetDevAddress", Symbol(absent::aclrtBinaryGetDevAddress as *const ())),
     (c"aclrtBinaryGetFunction", Symbol(absent::aclrtBinaryGetFunction as *const ())),
@@ -2737,11 +2764,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtDeviceDisablePeerAccess", Symbol(e::device::aclrtDeviceDisablePeerAccess as *const ())),
     (c"aclrtDeviceEnablePeerAccess", Symbol(e::device::aclrtDeviceEnablePeerAccess as *const ())),
     (c"aclrtDeviceGetBareTgid", Symbol(e::system::aclrtDeviceGetBareTgid as *const ())),
-    (c"aclrtDeviceGetByPCIBusId", Symbol(absent::aclrtDeviceGetByPCIBusId as *const ())),
+    (c"aclrtDeviceGetByPCIBusId", Symbol(e::topology::aclrtDeviceGetByPCIBusId as *const ())),
     (c"aclrtDeviceGetHostAtomicCapabilities", Symbol(absent::aclrtDeviceGetHostAtomicCapabilities as *const ())),
     (c"aclrtDeviceGetLimit", Symbol(absent::aclrtDeviceGetLimit as *const ())),
     (c"aclrtDeviceGetP2PAtomicCapabilities", Symbol(absent::aclrtDeviceGetP2PAtomicCapabilities as *const ())),
-    (c"aclrtDeviceGetPCIBusId", Symbol(absent::aclrtDeviceGetPCIBusId as *const ())),
+    (c"aclrtDeviceGetPCIBusId", Symbol(e::topology::aclrtDeviceGetPCIBusId as *const ())),
     (c"aclrtDeviceGetStreamPriorityRange", Symbol(e::stream::aclrtDeviceGetStreamPriorityRange as *const ())),
     (c"aclrtDeviceGetUuid", Symbol(e::device::aclrtDeviceGetUuid as *const ())),
     (c"aclrtDeviceL2CacheFlush", Symbol(absent::aclrtDeviceL2CacheFlush as *const ())),
@@ -2771,14 +2798,14 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetBufUserData", Symbol(absent::aclrtGetBufUserData as *const ())),
     (c"aclrtGetCurrentContext", Symbol(e::device::aclrtGetCurrentContext as *const ())),
     (c"aclrtGetDevice", Symbol(e::device::aclrtGetDevice as *const ())),
-    (c"aclrtGetDeviceCapability", Symbol(absent::aclrtGetDeviceCapability as *const ())),
+    (c"aclrtGetDeviceCapability", Symbol(e::topology::aclrtGetDeviceCapability as *const ())),
     (c"aclrtGetDeviceCount", Symbol(e::device::aclrtGetDeviceCount as *const ())),
     (c"aclrtGetDeviceIdFromExceptionInfo", Symbol(e::stream::aclrtGetDeviceIdFromExceptionInfo as *const ())),
     (c"aclrtGetDeviceInfo", Symbol(e::system::aclrtGetDeviceInfo as *const ())),
     (c"aclrtGetDeviceResLimit", Symbol(e::limits::aclrtGetDeviceResLimit as *const ())),
     (c"aclrtGetDeviceSatMode", Symbol(e::device::aclrtGetDeviceSatMode as *const ())),
     (c"aclrtGetDeviceUtilizationRate", Symbol(e::system::aclrtGetDeviceUtilizationRate as *const ())),
-    (c"aclrtGetDevicesTopo", Symbol(absent::aclrtGetDevicesTopo as *const ())),
+    (c"aclrtGetDevicesTopo", Symbol(e::topology::aclrtGetDevicesTopo as *const ())),
     (c"aclrtGetErrorCodeFromExceptionInfo", Symbol(e::stream::aclrtGetErrorCodeFromExceptionInfo as *const ())),
     (c"aclrtGetErrorVerbose", Symbol(e::limits::aclrtGetErrorVerbose as *const ())),
     (c"aclrtGetEventAvailNum", Symbol(e::event::aclrtGetEventAvailNum as *const ())),
@@ -2810,7 +2837,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetResInCurrentThread", Symbol(e::limits::aclrtGetResInCurrentThread as *const ())),
     (c"aclrtGetRunMode", Symbol(e::system::aclrtGetRunMode as *const ())),
     (c"aclrtGetSocName", Symbol(e::system::aclrtGetSocName as *const ())),
-    (c"aclrtGetStreamAttribute", Symbol(absent::aclrtGetStreamAttribute as *const ())),
+    (c"aclrtGetStreamAttribute", Symbol(e::stream_config::aclrtGetStreamAttribute as *const ())),
     (c"aclrtGetStreamAvailableNum", Symbol(e::stream::aclrtGetStreamAvailableNum as *const ())),
     (c"aclrtGetStreamIdFromExceptionInfo", Symbol(e::stream::aclrtGetStreamIdFromExceptionInfo as *const ())),
     (c"aclrtGetStreamOverflowSwitch", Symbol(e::stream::aclrtGetStreamOverflowSwitch as *const ())),
@@ -2864,7 +2891,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMallocPhysical", Symbol(e::virtual_memory::aclrtMallocPhysical as *const ())),
     (c"aclrtMallocWithCfg", Symbol(e::memory::aclrtMallocWithCfg as *const ())),
     (c"aclrtMapMem", Symbol(e::virtual_memory::aclrtMapMem as *const ())),
-    (c"aclrtMemAllocManaged", Symbol(absent::aclrtMemAllocManaged as *const ())),
+    (c"aclrtMemAllocManaged", Symbol(e::memory_task::aclrtMemAllocManaged as *const ())),
     (c"aclrtMemExportToShareableHandle", Symbol(e::shareable::aclrtMemExportToShareableHandle as *const ())),
     (c"aclrtMemExportToShareableHandleV2", Symbol(e::shareable::aclrtMemExportToShareableHandleV2 as *const ())),
     (c"aclrtMemFlush", Symbol(e::memory::aclrtMemFlush as *const ())),
@@ -2905,16 +2932,16 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemcpyAsyncWithOffset", Symbol(absent::aclrtMemcpyAsyncWithOffset as *const ())),
     (c"aclrtMemcpyBatch", Symbol(e::copy_batch::aclrtMemcpyBatch as *const ())),
     (c"aclrtMemcpyBatchAsync", Symbol(e::copy_batch::aclrtMemcpyBatchAsync as *const ())),
-    (c"aclrtMemcpyBatchAsyncV2", Symbol(absent::aclrtMemcpyBatchAsyncV2 as *const ())),
-    (c"aclrtMemcpyBatchV2", Symbol(absent::aclrtMemcpyBatchV2 as *const ())),
+    (c"aclrtMemcpyBatchAsyncV2", Symbol(e::copy_batch::aclrtMemcpyBatchAsyncV2 as *const ())),
+    (c"aclrtMemcpyBatchV2", Symbol(e::copy_batch::aclrtMemcpyBatchV2 as *const ())),
     (c"aclrtMemcpyFromSymbol", Symbol(absent::aclrtMemcpyFromSymbol as *const ())),
     (c"aclrtMemcpyFromSymbolAsync", Symbol(absent::aclrtMemcpyFromSymbolAsync as *const ())),
     (c"aclrtMemcpyToSymbol", Symbol(absent::aclrtMemcpyToSymbol as *const ())),
     (c"aclrtMemcpyToSymbolAsync", Symbol(absent::aclrtMemcpyToSymbolAsync as *const ())),
     (c"aclrtMemset", Symbol(e::copy::aclrtMemset as *const ())),
     (c"aclrtMemsetAsync", Symbol(e::copy::aclrtMemsetAsync as *const ())),
-    (c"aclrtMemsetD32", Symbol(absent::aclrtMemsetD32 as *const ())),
-    (c"aclrtMemsetD32Async", Symbol(absent::aclrtMemsetD32Async as *const ())),
+    (c"aclrtMemsetD32", Symbol(e::memory_task::aclrtMemsetD32 as *const ())),
+    (c"aclrtMemsetD32Async", Symbol(e::memory_task::aclrtMemsetD32Async as *const ())),
     (c"aclrtNotifyBatchReset", Symbol(e::notify::aclrtNotifyBatchReset as *const ())),
     (c"aclrtNotifyGetExportKey", Symbol(e::notify::aclrtNotifyGetExportKey as *const ())),
     (c"aclrtNotifyImportByKey", Symbol(e::notify::aclrtNotifyImportByKey as *const ())),
@@ -2936,9 +2963,9 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtRecordEvent", Symbol(e::event::aclrtRecordEvent as *const ())),
     (c"aclrtRecordEventWithFlag", Symbol(e::event::aclrtRecordEventWithFlag as *const ())),
     (c"aclrtRecordNotify", Symbol(e::notify::aclrtRecordNotify as *const ())),
-    (c"aclrtReduceAsync", Symbol(absent::aclrtReduceAsync as *const ())),
-    (c"aclrtRegDeviceStateCallback", Symbol(absent::aclrtRegDeviceStateCallback as *const ())),
-    (c"aclrtRegStreamStateCallback", Symbol(absent::aclrtRegStreamStateCallback as *const ())),
+    (c"aclrtReduceAsync", Symbol(e::memory_task::aclrtReduceAsync as *const ())),
+    (c"aclrtRegDeviceStateCallback", Symbol(e::hooks::aclrtRegDeviceStateCallback as *const ())),
+    (c"aclrtRegStreamStateCallback", Symbol(e::hooks::aclrtRegStreamStateCallback as *const ())),
     (c"aclrtRegisterCpuFunc", Symbol(absent::aclrtRegisterCpuFunc as *const ())),
     (c"aclrtReleaseMemAddress", Symbol(e::virtual_memory::aclrtReleaseMemAddress as *const ())),
     (c"aclrtRepairError", Symbol(e::limits::aclrtRepairError as *const ())),

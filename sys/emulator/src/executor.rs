@@ -129,7 +129,8 @@ unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executo
     }
     rules::check(op.name, world.family, &args)?;
     let tensors = bind(op, &args)?;
-    let call = Call::new(op.name, world.family, deterministic(&context), &args);
+    let ordered = !world.settings.disorder || deterministic(&context);
+    let call = Call::new(op.name, world.family, ordered, &args);
     let work = prepare(&call)?;
     let empty = tensors
         .iter()

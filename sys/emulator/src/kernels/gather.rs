@@ -100,13 +100,14 @@ fn embedding_backward(call: &Call) -> Result<Work, Refusal> {
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let op = call.name();
+    let (op, order) = (call.name(), call.order());
     Ok(Work::new(move || {
         let indices = indices.load_vec::<i64>();
         let grads = grad.load_vec::<f32>();
         let mut counts = vec![0u32; rows];
         let mut sums = vec![0f32; rows * width];
-        for (row, &index) in indices.iter().enumerate() {
+        for row in order.of(indices.len()) {
+            let index = indices[row];
             if index == padding {
                 continue;
             }

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example digits -- [--device cpu|ascend:0|emulator] [--epochs N] [--seed N]`
 
+mod common;
+
 use std::error::Error;
 
 use ascend_tensor::nn::{
@@ -10,12 +12,9 @@ use ascend_tensor::nn::{
 };
 use ascend_tensor::optim::{Adam, AdamOptions, Schedule};
 use ascend_tensor::train::{StepLoss, Trainer, TrainerOptions};
-use ascend_tensor::{
-    DType, Device, Generator, RandomOptions, Tensor, ascend, manual_seed, no_grad,
-};
-use indicatif::{ProgressBar, ProgressStyle};
+use ascend_tensor::{DType, Device, Generator, RandomOptions, Tensor, manual_seed, no_grad};
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// The table; `examples/data/README.md` says where it is from.
 const TABLE: &str = include_str!("data/digits.csv");
@@ -28,7 +27,7 @@ fn main() -> Result<(), Failure> {
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} wants a value"))?;
         match word.as_str() {
-            "--device" => device = choose(&value)?,
+            "--device" => device = common::device(&value)?,
             "--epochs" => epochs = value.parse()?,
             "--seed" => seed = value.parse()?,
             _ => return Err(format!("unknown argument {word:?}").into()),
@@ -68,17 +67,6 @@ fn main() -> Result<(), Failure> {
         100.0 * right
     );
     Ok(())
-}
-
-fn choose(name: &str) -> Result<Device, Failure> {
-    if name != "emulator" {
-        return Ok(name.parse()?);
-    }
-    ascend::install(ascend_sys::Api::from_resolver(
-        "ascend-emulator",
-        ascend_emulator::resolve,
-    ))?;
-    Ok(Device::ascend(0))
 }
 
 /// One row per digit: 64 pixels and which digit it is.
@@ -132,10 +120,7 @@ fn train(
     };
     let adam = Adam::w(network.parameters(), options);
     let mut trainer = Trainer::new(network, adam, TrainerOptions::new().schedule(schedule))?;
-    let bar = ProgressBar::new((epochs * steps) as u64);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} steps, {eta} left, loss {msg}",
-    )?);
+    let bar = common::progress((epochs * steps) as u64, "steps")?;
     for _ in 0..epochs {
         let order = Tensor::randperm(count, RandomOptions::new().generator(generator))?;
         for step in 0..steps {
@@ -146,7 +131,7 @@ fn train(
                 Ok(StepLoss::new(logits.cross_entropy(&digits, ())?, BATCH))
             };
             let report = trainer.step(&[table.index_select(0, &rows)?], &loss)?;
-            bar.set_message(format!("{:.3}", report.loss));
+            bar.set_message(format!("loss {:.3}", report.loss));
             bar.inc(1);
         }
     }

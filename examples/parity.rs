@@ -8,6 +8,8 @@
 //! standard error: to be at most 1e-4 of each loss in f32, and 3e-2 in bf16, as far as PyTorch's own two runs are apart.
 //! `tests/parity/make.py` makes such folders with PyTorch.
 
+mod common;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use ascend_tensor::io::load_safetensors;
 use ascend_tensor::models::deepseek::{DeepSeek, LossOptions};
 use ascend_tensor::nn::{Module, Phase, Place};
 use ascend_tensor::optim::{Adam, AdamOptions, Optimizer, clip_grad_norm, grad_norm};
-use ascend_tensor::{DType, Device, Tensor, ascend, autocast, no_grad};
+use ascend_tensor::{DType, Device, Tensor, autocast, no_grad};
 use serde_json::{Value, json};
 
 /// What the command line asks for.
@@ -32,7 +34,7 @@ struct Settings {
     steps: usize,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments = arguments()?;
     let folder = &arguments.folder;
     let tokens = batches(&folder.join("batches.safetensors"))?;
@@ -48,22 +50,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     compare_losses(&folder.join(reference), &losses)
 }
 
-fn arguments() -> Result<Arguments, Box<dyn Error>> {
+fn arguments() -> Result<Arguments, Box<dyn Error + Send + Sync>> {
     let (mut folder, mut device, mut precision) = (None, Device::Cpu, DType::F32);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         match word.as_str() {
-            "--device" => match value()?.as_str() {
-                "emulator" => {
-                    ascend::install(ascend_sys::Api::from_resolver(
-                        "ascend-emulator",
-                        ascend_emulator::resolve,
-                    ))?;
-                    device = Device::ascend(0);
-                }
-                name => device = name.parse()?,
-            },
+            "--device" => device = common::device(&value()?)?,
             "--precision" => {
                 precision = value()?.parse()?;
                 if !matches!(precision, DType::F32 | DType::BF16 | DType::F16) {
@@ -86,7 +79,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
 }
 
 /// The tokens, `[steps, batch, length + 1]`.
-fn batches(path: &Path) -> Result<Tensor, Box<dyn Error>> {
+fn batches(path: &Path) -> Result<Tensor, Box<dyn Error + Send + Sync>> {
     let tokens = load_safetensors(path)?.remove("tokens");
     let tokens = tokens.ok_or_else(|| format!("{}: tensor tokens is missing", path.display()))?;
     let (dims, dtype) = (tokens.dims(), tokens.dtype());
@@ -103,7 +96,7 @@ fn batches(path: &Path) -> Result<Tensor, Box<dyn Error>> {
 }
 
 /// Refuses tokens that the model has not, before the first step.
-fn check_tokens(tokens: &Tensor, count: usize) -> Result<(), Box<dyn Error>> {
+fn check_tokens(tokens: &Tensor, count: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     let all = tokens.to_vec::<i64>()?;
     match all.iter().find(|token| !(0..count as i64).contains(*token)) {
         Some(token) => Err(format!(
@@ -114,7 +107,7 @@ fn check_tokens(tokens: &Tensor, count: usize) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn settings(path: &Path, batches: usize) -> Result<Settings, Box<dyn Error>> {
+fn settings(path: &Path, batches: usize) -> Result<Settings, Box<dyn Error + Send + Sync>> {
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let value: Value =
@@ -196,7 +189,7 @@ fn compare_logits(
     model: &DeepSeek,
     tokens: &Tensor,
     arguments: &Arguments,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let path = arguments.folder.join("logits.safetensors");
     let Some(want) = path.exists().then(|| load_safetensors(&path)).transpose()? else {
         return Ok(());
@@ -222,7 +215,7 @@ fn compare_logits(
 }
 
 /// Tells how far the losses are from the reference's, where there are some.
-fn compare_losses(path: &Path, losses: &[f64]) -> Result<(), Box<dyn Error>> {
+fn compare_losses(path: &Path, losses: &[f64]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Ok(text) = std::fs::read_to_string(path) else {
         return Ok(());
     };

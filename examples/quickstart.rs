@@ -4,12 +4,13 @@
 //! two-layer network by autograd and SGD, and prints how many held-out wines it grades right.
 //! `--device cpu|ascend:0|emulator` chooses the device; `emulator` runs the whole NPU path on this computer.
 
+mod common;
+
 use std::error::Error;
 
 use ascend_tensor::{
     DType, Device, Generator, RandomOptions, ReduceOptions, SgdOptions, Tensor, ascend, no_grad,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 
 const HIDDEN: usize = 32;
 const EPOCHS: usize = 40;
@@ -17,7 +18,7 @@ const BATCH: usize = 64;
 const LEARNING_RATE: f64 = 0.02;
 const MOMENTUM: f64 = 0.9;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let device = choose_device()?;
     println!("training on {device}");
 
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints what devices there are and picks the one asked for, or the best.
-fn choose_device() -> Result<Device, Box<dyn Error>> {
+fn choose_device() -> Result<Device, Box<dyn Error + Send + Sync>> {
     let mut arguments = std::env::args().skip(1);
     let asked = match (arguments.next().as_deref(), arguments.next()) {
         (None, _) => None,
@@ -67,12 +68,7 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
             .into());
         }
     };
-    if asked.as_deref() == Some("emulator") {
-        ascend::install(ascend_sys::Api::from_resolver(
-            "ascend-emulator",
-            ascend_emulator::resolve,
-        ))?;
-    }
+    let asked = asked.as_deref().map(common::device).transpose()?;
     match ascend::devices() {
         Ok(devices) => {
             for device in devices {
@@ -87,15 +83,11 @@ fn choose_device() -> Result<Device, Box<dyn Error>> {
         }
         Err(error) => println!("no Ascend NPU: {error}"),
     }
-    Ok(match asked.as_deref() {
-        None => Device::best(),
-        Some("emulator") => Device::ascend(0),
-        Some(name) => name.parse()?,
-    })
+    Ok(asked.unwrap_or_else(Device::best))
 }
 
 /// The table as tensors on the host: `[wines, measurements]` and the grade of each wine, counted from 0.
-fn load() -> Result<(Tensor, Tensor, usize), Box<dyn Error>> {
+fn load() -> Result<(Tensor, Tensor, usize), Box<dyn Error + Send + Sync>> {
     let table = linfa_datasets::winequality();
     let (rows, columns) = table.records().dim();
     let features: Vec<f32> = table.records().iter().map(|value| *value as f32).collect();
@@ -179,13 +171,10 @@ fn train(
     x: &Tensor,
     y: &Tensor,
     generator: &Generator,
-) -> Result<f32, Box<dyn Error>> {
+) -> Result<f32, Box<dyn Error + Send + Sync>> {
     let count = x.dims()[0];
     let steps = count / BATCH;
-    let bar = ProgressBar::new((EPOCHS * steps) as u64);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} steps, {elapsed}, loss {msg}",
-    )?);
+    let bar = common::progress((EPOCHS * steps) as u64, "steps")?;
     let mut last = f32::NAN;
     for _ in 0..EPOCHS {
         let options = RandomOptions::new().device(x.device()).generator(generator);

@@ -8,13 +8,14 @@
 //!
 //! Without sentences it embeds those of `tests/parity/minilm.json` and tells how far PyTorch's embeddings are.
 
+mod common;
+
 use std::error::Error;
 use std::path::PathBuf;
 
 use ascend_tensor::models::bert::Bert;
 use ascend_tensor::nn::Place;
-use ascend_tensor::{Device, Tensor, ascend, no_grad};
-use indicatif::ProgressBar;
+use ascend_tensor::{Device, Tensor, no_grad};
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -30,7 +31,7 @@ fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--device" {
-            device = choose(&words.next().ok_or("--device wants a value")?)?;
+            device = common::device(&words.next().ok_or("--device wants a value")?)?;
         } else if folder.is_none() {
             folder = Some(PathBuf::from(word));
         } else {
@@ -66,17 +67,6 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn choose(name: &str) -> Result<Device, Failure> {
-    if name != "emulator" {
-        return Ok(name.parse()?);
-    }
-    ascend::install(ascend_sys::Api::from_resolver(
-        "ascend-emulator",
-        ascend_emulator::resolve,
-    ))?;
-    Ok(Device::ascend(0))
-}
-
 /// All sentences in one batch, `[sentences, hidden]`; shorter ones are filled up, and the mask tells so.
 fn embed(
     bert: &Bert,
@@ -84,7 +74,7 @@ fn embed(
     sentences: &[String],
     device: Device,
 ) -> Result<Tensor, Failure> {
-    let bar = ProgressBar::new(sentences.len() as u64);
+    let bar = common::progress(sentences.len() as u64, "sentences")?;
     let mut rows: Vec<Vec<i64>> = Vec::new();
     for sentence in sentences {
         let encoding = tokenizer.encode(sentence.as_str(), true)?;

@@ -42,8 +42,8 @@ fn inputs(sample: &Sample, dtype: DType, device: Device) -> Result<Vec<Tensor>> 
     sample.inputs.iter().map(one).collect()
 }
 
-/// The samples of the catalog on a device: how many were compared, and what differs.
-fn compare(device: Device) -> (usize, Vec<String>) {
+/// The samples of the catalog on a device: how many were compared, and what differs, by the op's name.
+fn compare(device: Device) -> (usize, Vec<(&'static str, String)>) {
     let (mut compared, mut wrong) = (0, Vec::new());
     for info in catalog() {
         for sample in (info.samples)() {
@@ -63,7 +63,7 @@ fn compare(device: Device) -> (usize, Vec<String>) {
             match dry_run(run) {
                 // An op whose composition reads data.
                 Err(error) if error.to_string().contains("no values") => {}
-                Err(error) => wrong.push(format!("{:?}: {error}", sample.op)),
+                Err(error) => wrong.push((info.name, format!("{:?}: {error}", sample.op))),
                 Ok(dry) => {
                     let (made, got) = dry.value;
                     compared += 1;
@@ -71,7 +71,8 @@ fn compare(device: Device) -> (usize, Vec<String>) {
                         all.iter().map(|x| (x.rank(), x.dtype())).collect()
                     };
                     if got != want || metas(&made) != metas(&real) {
-                        wrong.push(format!("{:?}: {got:?} for {want:?}", sample.op));
+                        let told = format!("{:?}: {got:?} for {want:?}", sample.op);
+                        wrong.push((info.name, told));
                     }
                 }
             }
@@ -80,19 +81,83 @@ fn compare(device: Device) -> (usize, Vec<String>) {
     (compared, wrong)
 }
 
+/// Ops of which a dry run for an NPU counts other calls than a real run makes, and why.
+///
+/// A dry run asks no kernel, so it cannot know what CANN refuses for these shapes and dtypes; tensors of one element that stand
+/// for a scalar are made inside the call and not counted.
+const OTHER: &[(&str, &str)] = &[
+    ("atan2", ONE),
+    ("bitwise_left_shift", ONE),
+    ("bitwise_right_shift", ONE),
+    ("logical_and", ONE),
+    ("logical_or", ONE),
+    ("logical_xor", ONE),
+    ("maximum", ONE),
+    ("minimum", ONE),
+    ("where", ONE),
+    ("kl_div", INNER),
+    ("dynamic_quant", INNER),
+    ("nansum", INNER),
+    ("cross_entropy", INNER),
+    ("isin", COMPOSED),
+    ("count_nonzero", COMPOSED),
+    (
+        "lstm_cell",
+        "the gates' kernel needs the products of its inputs first",
+    ),
+    (
+        "rotary_embedding",
+        "CANN's kernel takes other widths of a head",
+    ),
+    (
+        "scaled_dot_product_attention",
+        "CANN's kernel takes other widths and masks",
+    ),
+    ("linear", "CANN's kernels take a weight of two dims"),
+    ("norm", "CANN's kernel takes some powers only"),
+    ("max_pool1d", "CANN's kernel takes no dilation"),
+    ("max_pool2d", "CANN's kernel takes no dilation"),
+    ("dequantize", "CANN's kernel makes halves only"),
+    ("sgd_step", COMPOSED),
+    ("scatter_reduce", "CANN's kernel makes no sums and means"),
+    ("unfold", COMPOSED),
+    (
+        "diff",
+        "twice along a dim of two: what has no elements needs no op",
+    ),
+    ("bernoulli", HOST),
+    ("dropout", HOST),
+    ("clip_grad_norm", COMPOSED),
+];
+
+/// A kernel that takes tensors only, and a scalar operand.
+const ONE: &str = "the scalar is a tensor of one element";
+
+/// An op that shares its catalog line with kernels of others, but is made of other ops itself.
+const COMPOSED: &str = "made of other ops, of which the catalog knows kernels";
+
+/// Portable random numbers.
+const HOST: &str = "its random numbers are made on the host, and copied";
+
+/// A composition in which such a kernel is used.
+const INNER: &str = "a part of its composition is one of these ops";
+
 #[test]
 fn a_dry_run_runs_the_ops_of_a_real_one() -> Result<()> {
     ascend::install(ascend_sys::Api::from_resolver(
         "ascend-emulator",
         ascend_emulator::resolve,
     ))?;
-    // On an NPU a kernel may refuse a call, which only asking it tells.
-    for (device, most) in [(Device::Cpu, 0), (Device::ascend(0), 15)] {
+    for (device, other) in [(Device::Cpu, &[][..]), (Device::ascend(0), OTHER)] {
         let (compared, wrong) = compare(device);
         println!("{} of {compared} calls differ on {device}", wrong.len());
         assert!(compared > 200, "{compared}");
-        let few = 100 * wrong.len() <= most * compared;
-        assert!(few, "{device}\n{}", wrong.join("\n"));
+        let excused = |op: &str| other.iter().any(|(own, _)| *own == op);
+        let (named, unnamed): (Vec<_>, Vec<_>) = wrong.iter().partition(|(op, _)| excused(op));
+        assert!(unnamed.is_empty(), "{device}\n{unnamed:#?}");
+        let seen = |op: &str| named.iter().any(|(own, _)| *own == op);
+        let stale: Vec<_> = other.iter().filter(|(op, _)| !seen(op)).collect();
+        assert!(stale.is_empty(), "they agree by now: {stale:?}");
     }
     Ok(())
 }

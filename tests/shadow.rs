@@ -2,14 +2,19 @@
 //!
 //! The ops that go wrong are the test's own: their kernel on the NPU is another than on the host.
 
+use std::path::Path;
+
 use ascend_tensor::ascend::{Dev, Launch};
+use ascend_tensor::io::load_safetensors;
+use ascend_tensor::models::deepseek::{DeepSeek, LossOptions};
 use ascend_tensor::nn::{
     Activation, Dropout, Layer, LayerNorm, Linear, Module, Phase, Place, Sequential,
 };
 use ascend_tensor::optim::{Adam, AdamOptions, Optimizer};
 use ascend_tensor::{
     Counts, DType, Device, Error, GradCx, Gradient, Grads, Host, HostMut, Meta, Mismatch, Op, Plan,
-    Result, ShadowOptions, Tensor, ascend, dispatch, shadow, shadow_with,
+    Result, Sample, ShadowOptions, Tensor, ascend, autocast, catalog, dispatch, shadow,
+    shadow_with,
 };
 
 /// Twice its input on the host; on the NPU what it finds in fresh memory that was filled with one value.
@@ -56,6 +61,16 @@ impl Op for Wrong {
     }
 }
 
+fn install() -> Result<()> {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let mut done = Ok(());
+    ONCE.call_once(|| {
+        let api = ascend_sys::Api::from_resolver("ascend-emulator", ascend_emulator::resolve);
+        done = ascend::install(api);
+    });
+    done
+}
+
 fn mismatch(error: Error) -> Mismatch {
     match error {
         Error::Mismatch(found) => *found,
@@ -92,10 +107,7 @@ fn train(steps: usize) -> Result<f32> {
 
 #[test]
 fn differences_are_found_and_told() -> Result<()> {
-    ascend::install(ascend_sys::Api::from_resolver(
-        "ascend-emulator",
-        ascend_emulator::resolve,
-    ))?;
+    install()?;
     // A sound training passes, all of it compared, and costs kernels only once.
     let before = ascend::counters();
     assert!(shadow(|| train(2))?.is_finite());
@@ -137,5 +149,261 @@ fn differences_are_found_and_told() -> Result<()> {
     assert!(shadow(|| wrong.sum(())?.backward()).is_ok());
     let wrong = shadow(|| dispatch::run_one(&Wrong, &[&leaf])).unwrap_err();
     assert_eq!(mismatch(wrong).op, "wrong");
+    Ok(())
+}
+
+/// Numbers from 0 to 1, the same ones in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// A sample's inputs on the host; in float ones of two dims or more, the last row is so many times the others.
+fn inputs(sample: &Sample, dtype: DType, last: f64) -> Result<Vec<Tensor>> {
+    let mut numbers = Numbers(7);
+    let one = |input: &ascend_tensor::SampleInput| {
+        let dtype = input.dtype.unwrap_or(dtype);
+        let low = input.low.max(if dtype == DType::U8 {
+            0.0
+        } else {
+            f64::NEG_INFINITY
+        });
+        let count = input.shape.elements();
+        let mut values: Vec<f64> = (0..count)
+            .map(|_| low + (input.high - low) * numbers.next())
+            .collect();
+        let dims = input.shape.dims();
+        if !dtype.is_float() {
+            values.iter_mut().for_each(|value| *value = value.floor());
+        } else if dims.len() > 1 {
+            let row = dims[dims.len() - 1];
+            let block = (row * dims[dims.len() - 2]).max(1);
+            for block in values.chunks_mut(block) {
+                let small = block.len() - row;
+                block[small..].iter_mut().for_each(|value| *value *= last);
+            }
+        }
+        Tensor::from_vec(values, input.shape)?.to_dtype(dtype)
+    };
+    sample.inputs.iter().map(one).collect()
+}
+
+/// An op of the catalog that gives other bytes on the NPU than it should.
+#[derive(Debug)]
+struct Damaged {
+    op: Box<dyn Op>,
+    bytes: Vec<u8>,
+}
+
+impl Op for Damaged {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
+        self.op.infer(x, plan)
+    }
+
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        self.op.cpu(x, y)
+    }
+
+    fn ascend(&self, _: &Launch, _: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
+        y[0].buffer().write("damaged", 0, &self.bytes)?;
+        Ok(Counts::EXACT)
+    }
+
+    fn compose(&self, x: &[Tensor]) -> Result<ascend_tensor::Outputs> {
+        self.op.compose(x)
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Constant
+    }
+
+    fn boxed(&self) -> Box<dyn Op> {
+        self.op.boxed()
+    }
+}
+
+/// What shadow mode says when one element of an op's result, which `pick` chooses, is off by a thousandth; `None` if the op has
+/// no such element.
+fn damage(
+    sample: Sample,
+    last: f64,
+    pick: impl Fn(&[f64], &[usize]) -> Option<usize>,
+) -> Result<Option<Result<()>>> {
+    let host = inputs(&sample, DType::F32, last)?;
+    if host.is_empty() || !sample.op.writes().is_nothing() {
+        return Ok(None);
+    }
+    let borrowed: Vec<&Tensor> = host.iter().collect();
+    let made = dispatch::run(sample.op.as_ref(), &borrowed)?;
+    let [made] = made.as_slice() else {
+        return Ok(None);
+    };
+    if made.dtype() != DType::F32 || sample.op.view(host[0].layout())?.is_some() {
+        return Ok(None);
+    }
+    let mut values: Vec<f32> = made.to_vec()?;
+    let wide: Vec<f64> = values.iter().map(|x| f64::from(*x)).collect();
+    let Some(at) = pick(&wide, made.dims()) else {
+        return Ok(None);
+    };
+    values[at] *= 1.001;
+    let bytes = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let op = Damaged {
+        op: sample.op,
+        bytes,
+    };
+    let device: Vec<Tensor> = host
+        .iter()
+        .map(|x| x.to_device(Device::ascend(0)))
+        .collect::<Result<_>>()?;
+    let device: Vec<&Tensor> = device.iter().collect();
+    Ok(Some(shadow(|| dispatch::run(&op, &device)).map(|_| ())))
+}
+
+/// The position of the largest element.
+fn largest(values: &[f64]) -> Option<usize> {
+    let finite = (0..values.len()).filter(|at| values[*at].is_finite());
+    finite.max_by(|a, b| values[*a].abs().total_cmp(&values[*b].abs()))
+}
+
+#[test]
+fn a_thousandth_in_one_element_is_found() -> Result<()> {
+    install()?;
+    let (mut found, mut small, mut missed) = (0, 0, Vec::new());
+    for info in catalog() {
+        if info.family == "random" || info.name == "to_device" {
+            continue;
+        }
+        for sample in (info.samples)() {
+            if !sample.dtypes.contains(&DType::F32) {
+                continue;
+            }
+            // The largest element of all.
+            let name = format!("{} {:?}", info.name, sample.op);
+            let pick =
+                |values: &[f64], _: &[usize]| largest(values).filter(|at| values[*at].abs() > 1e-2);
+            match damage(sample, 1.0, pick)? {
+                None => {}
+                Some(Err(Error::Mismatch(told))) if told.count == 1 => found += 1,
+                other => missed.push(format!("largest of {name}: {other:?}")),
+            }
+        }
+        for sample in (info.samples)() {
+            if !sample.dtypes.contains(&DType::F32) {
+                continue;
+            }
+            // The largest element of a last row that is thousands of times smaller than the others.
+            let name = format!("{} {:?}", info.name, sample.op);
+            let pick = |values: &[f64], dims: &[usize]| {
+                let row = *dims.last().filter(|_| dims.len() > 1)?;
+                let start = values.len().checked_sub(row)?;
+                let at = start + largest(&values[start..])?;
+                let whole = values[largest(values)?].abs();
+                (values[at].abs() > 2e-3 && values[at].abs() < 1e-2 * whole).then_some(at)
+            };
+            match damage(sample, 2e-3, pick)? {
+                None => {}
+                Some(Err(Error::Mismatch(told))) if told.count == 1 => small += 1,
+                other => missed.push(format!("small row of {name}: {other:?}")),
+            }
+        }
+    }
+    println!("{found} largest elements and {small} small ones found");
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    assert!(found > 150 && small > 20, "{found} {small}");
+    Ok(())
+}
+
+/// Runs a sample on the NPU in shadow mode: `None` if all agrees, an empty text for what the NPU cannot do,
+/// and else what is wrong.
+fn soundness(sample: &Sample, dtype: DType, last: f64) -> Result<Option<String>> {
+    let host = inputs(sample, dtype, last)?;
+    let run = |host: &[Tensor]| -> Result<()> {
+        let device: Result<Vec<Tensor>> = host
+            .iter()
+            .map(|x| x.to_device(Device::ascend(0)))
+            .collect();
+        let device = device?;
+        let device: Vec<&Tensor> = device.iter().collect();
+        dispatch::run(sample.op.as_ref(), &device).map(|_| ())
+    };
+    if run(&host).is_err() {
+        return Ok(Some(String::new()));
+    }
+    let told = shadow(|| run(&host)).err();
+    Ok(told.map(|told| format!("{:?} of {dtype}, last row {last}: {told}", sample.op)))
+}
+
+#[test]
+fn the_whole_catalog_is_sound() -> Result<()> {
+    install()?;
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for info in catalog() {
+        for last in [1.0, 2e-3, 100.0] {
+            // Numbers beyond an integer's range become others on each device.
+            if info.name == "to_dtype" && last > 1.0 {
+                continue;
+            }
+            for sample in (info.samples)() {
+                for dtype in [DType::F32, DType::F16, DType::BF16] {
+                    if !sample.dtypes.contains(&dtype) {
+                        continue;
+                    }
+                    let told = soundness(&sample, dtype, last)?;
+                    compared += usize::from(told != Some(String::new()));
+                    wrong.extend(told.filter(|told| !told.is_empty()));
+                }
+            }
+        }
+    }
+    println!("{compared} calls compared");
+    assert!(
+        wrong.is_empty(),
+        "{} of {compared}\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(compared > 1000, "{compared}");
+    Ok(())
+}
+
+#[test]
+fn a_model_trains_without_false_alarms() -> Result<()> {
+    install()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/base");
+    let tokens = load_safetensors(folder.join("batches.safetensors"))?["tokens"].clone();
+    let tokens = tokens.to_dtype(DType::I64)?;
+    for precision in [DType::F32, DType::F16, DType::BF16] {
+        let model = DeepSeek::load_pretrained(&folder, &Place::new(Device::ascend(0)))?;
+        let mut adamw = Adam::w(model.parameters(), AdamOptions::new().lr(1e-3));
+        for step in 0..3 {
+            let batch = tokens.select(0, step)?.to_device(Device::ascend(0))?;
+            let run = || -> Result<f32> {
+                let forward = || model.loss(&batch, LossOptions::new());
+                let loss = match precision {
+                    DType::F32 => forward()?,
+                    half => autocast(half, forward)?,
+                };
+                adamw.step(&loss.total.backward()?)?;
+                loss.total.item()
+            };
+            let loss = shadow(run).map_err(|told| {
+                println!("{precision}, step {step}: {told}");
+                told
+            })?;
+            assert!(loss.is_finite());
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! DeepSeek-V3 against `transformers`: logits and training steps of the models in `tests/parity` (see `make.py` there).
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use ascend_tensor::io::load_safetensors;
 use ascend_tensor::models::deepseek::{Config, DeepSeek, LossOptions, Sampling, SaveOptions};
@@ -8,6 +9,9 @@ use ascend_tensor::nn::{Module, Phase, Place};
 use ascend_tensor::optim::{Adam, AdamOptions, Optimizer, clip_grad_norm};
 use ascend_tensor::{DType, Device, Error, Generator, Result, Tensor, ascend, autocast, no_grad};
 use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -218,12 +222,25 @@ fn a_wrong_configuration_names_its_field() -> Result<()> {
             serde_json::json!({"rope_type": "llama3", "factor": 2}),
         ),
         ("quant_method", serde_json::json!({"quant_method": "gptq"})),
+        (
+            "fmt",
+            serde_json::json!({"quant_method": "fp8", "fmt": "e5m2"}),
+        ),
+        (
+            "activation_scheme",
+            serde_json::json!({"activation_scheme": "static"}),
+        ),
+        ("attention_bias", Value::from(1)),
+        ("index_topk", Value::from(2048)),
+        ("sliding_window", Value::from(128)),
+        ("mlp_bias", Value::from(true)),
+        ("final_logit_softcapping", Value::from(30.0)),
     ];
     for (name, value) in wrong {
         let mut config = sound.clone();
         match name {
             "rope_type" | "low_freq_factor" => config["rope_parameters"] = value,
-            "quant_method" => config["quantization_config"] = value,
+            "quant_method" | "fmt" | "activation_scheme" => config["quantization_config"] = value,
             "rope_theta" => config["rope_parameters"]["rope_theta"] = value,
             _ => config[name] = value,
         }
@@ -232,6 +249,67 @@ fn a_wrong_configuration_names_its_field() -> Result<()> {
             other => panic!("{name}: {other:?}"),
         }
     }
+    Ok(())
+}
+
+/// Keeps the fields `field` of the events that it sees.
+#[derive(Clone, Default)]
+struct Listener(Arc<Mutex<Vec<String>>>);
+
+impl Visit for Listener {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "field" {
+            self.0.lock().expect("a list").push(format!("{value:?}"));
+        }
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "ascend_tensor::models"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn unknown_fields_are_ignored_but_told() -> Result<()> {
+    let text = std::fs::read_to_string(folder("base").join("config.json")).expect("a file");
+    let sound: Value = serde_json::from_str(&text).expect("JSON");
+    let told = |config: &Value| -> Result<(Config, Vec<String>)> {
+        let listener = Listener::default();
+        let list = Arc::clone(&listener.0);
+        let config =
+            tracing::subscriber::with_default(listener, || Config::parse(&config.to_string()))?;
+        let told = list.lock().expect("a list").clone();
+        Ok((config, told))
+    };
+    let (plain, nothing) = told(&sound)?;
+    assert!(nothing.is_empty(), "{nothing:?}");
+    let mut strange = sound.clone();
+    strange["favourite_colour"] = Value::from("blue");
+    strange["index_topk"] = Value::Null;
+    strange["mlp_bias"] = Value::from(false);
+    strange["rope_parameters"]["beta_fats"] = Value::from(32);
+    let (config, told) = told(&strange)?;
+    assert_eq!(told, ["beta_fats", "favourite_colour"]);
+    assert_eq!(config.hidden_size, plain.hidden_size);
+    // They are kept for whoever reads the file next.
+    assert!(config.to_json().contains("favourite_colour"));
     Ok(())
 }
 

@@ -10,6 +10,8 @@
 //! Writes into the out folder: `checkpoints` (go on from the last with `--resume`), `model` (Hugging Face's layout, for the
 //! example `generate`), `telemetry.jsonl` and `loss.svg`.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod text;
 
 use std::error::Error;
@@ -23,11 +25,10 @@ use ascend_tensor::train::{
     TrainerOptions,
 };
 use ascend_tensor::{DType, Device, Generator, Tensor, ascend, autocast, dry_run, manual_seed};
-use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
 use text::Alphabet;
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// What the command line asks for.
 struct Arguments {
@@ -166,7 +167,7 @@ fn arguments() -> Result<Arguments, Failure> {
         match word.as_str() {
             "--text" => arguments.text = value.into(),
             "--out" => arguments.out = value.into(),
-            "--device" => arguments.device = device(&value)?,
+            "--device" => arguments.device = common::device(&value)?,
             "--precision" => arguments.precision = value.parse()?,
             "--steps" => arguments.steps = value.parse()?,
             "--batch" => arguments.batch = value.parse()?,
@@ -186,17 +187,6 @@ fn arguments() -> Result<Arguments, Failure> {
         .into());
     }
     Ok(arguments)
-}
-
-fn device(name: &str) -> Result<Device, Failure> {
-    if name != "emulator" {
-        return Ok(name.parse()?);
-    }
-    ascend::install(ascend_sys::Api::from_resolver(
-        "ascend-emulator",
-        ascend_emulator::resolve,
-    ))?;
-    Ok(Device::ascend(0))
 }
 
 /// Four layers of 256 dims, eight heads, the first layer dense, then eight experts of which two and a shared one.
@@ -292,10 +282,7 @@ fn train(model: &DeepSeek, tokens: &[i64], arguments: &Arguments) -> Result<Vec<
     let mut telemetry = Telemetry::with_file(arguments.out.join("telemetry.jsonl"))?;
     let mut saver = Saver::new(checkpoints)?;
     let loss = |batch: &Tensor| step_loss(model, batch);
-    let bar = ProgressBar::new(arguments.steps).with_position(trainer.steps());
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} steps, {elapsed}, {eta} left, {msg}",
-    )?);
+    let bar = common::progress(arguments.steps, "steps")?.with_position(trainer.steps());
     while trainer.steps() < arguments.steps {
         let report = trainer.step(&[loader.next()?], &loss)?;
         losses.push(report.loss);

@@ -18,7 +18,7 @@ pub enum Alphabet {
 #[cfg(feature = "tokenizers")]
 const FILE: &str = "tokenizer.json";
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 #[cfg(feature = "tokenizers")]
 fn told(error: tokenizers::Error) -> Failure {

@@ -20,6 +20,22 @@ use crate::tensor::Tensor;
 
 const OP: &str = "bert_config";
 
+/// Fields that change no embedding: what made the file, how weights began, what is dropped in training.
+const HARMLESS: &[&str] = &[
+    "_name_or_path",
+    "architectures",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "dtype",
+    "gradient_checkpointing",
+    "hidden_dropout_prob",
+    "initializer_range",
+    "pad_token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
 /// A BERT model's sizes, with Hugging Face's names; the defaults are those of all-MiniLM-L6-v2.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -104,6 +120,8 @@ impl Config {
         {
             return Err(fields.refuse("num_attention_heads", "a divisor of hidden_size"));
         }
+        fields.refuse_foreign(&["is_decoder", "add_cross_attention"])?;
+        fields.tell_unread(HARMLESS);
         Ok(config)
     }
 }

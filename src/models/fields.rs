@@ -1,26 +1,61 @@
 //! Reading fields of a JSON object, with errors that name the field.
 //!
-//! Knows JSON's types. Must not know what a field means.
+//! Knows JSON's types, and which fields were read. Must not know what a field means.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
 /// The fields of an object. A field that is absent leaves the default as it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Fields<'a> {
     /// The call that errors name.
     op: &'static str,
     object: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<&'static str>>,
 }
 
 impl<'a> Fields<'a> {
     pub fn of(op: &'static str, object: &'a Map<String, Value>) -> Self {
-        Fields { op, object }
+        Fields {
+            op,
+            object,
+            read: RefCell::default(),
+        }
     }
 
-    fn get(&self, name: &str) -> Option<&'a Value> {
+    fn get(&self, name: &'static str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(name);
         self.object.get(name)
+    }
+
+    /// Refuses fields of other models, whose results would be others; null, false and 0 say that the part is not there.
+    pub fn refuse_foreign(&self, names: &[&'static str]) -> Result<()> {
+        let absent = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::Array(list) => list.is_empty(),
+            _ => false,
+        };
+        let there = |name: &&&'static str| !self.get(name).is_none_or(absent);
+        match names.iter().find(there) {
+            Some(name) => Err(self.refuse(name, "null: this model has no such part")),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells, as `tracing` events, which fields nobody has read, apart from those that are known to change no result.
+    pub fn tell_unread(&self, harmless: &[&str]) {
+        let read = self.read.borrow();
+        for (field, value) in self.object {
+            if !read.contains(field.as_str()) && !harmless.contains(&field.as_str()) {
+                let op = self.op;
+                tracing::warn!(target: "ascend_tensor::models", op, %field, %value, "an unknown field is ignored");
+            }
+        }
     }
 
     /// The first of several names that is there, or the first at all.

@@ -8,24 +8,18 @@ use crate::ops::conv::{ConvOptions, Padding, PerDim};
 use crate::ops::pool::MaxPoolOptions;
 use crate::tensor::Tensor;
 
-/// A convolution by its weight's shape and how the window moves.
+/// How the window of a convolution layer moves, and whether the layer has a bias.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct ConvLayerOptions<const N: usize> {
-    stride: PerDim<N>,
-    padding: Padding<N>,
-    dilation: PerDim<N>,
-    groups: usize,
+    window: ConvOptions<'static, N>,
     bias: bool,
 }
 
 impl<const N: usize> Default for ConvLayerOptions<N> {
     fn default() -> Self {
         ConvLayerOptions {
-            stride: 1.into(),
-            padding: Padding::Valid,
-            dilation: 1.into(),
-            groups: 1,
+            window: ConvOptions::new(),
             bias: true,
         }
     }
@@ -39,25 +33,25 @@ impl<const N: usize> ConvLayerOptions<N> {
 
     /// The steps of the window.
     pub fn stride(mut self, stride: impl Into<PerDim<N>>) -> Self {
-        self.stride = stride.into();
+        self.window = self.window.stride(stride);
         self
     }
 
     /// The zeros around the input.
     pub fn padding(mut self, padding: impl Into<Padding<N>>) -> Self {
-        self.padding = padding.into();
+        self.window = self.window.padding(padding);
         self
     }
 
     /// The distance of the window's elements.
     pub fn dilation(mut self, dilation: impl Into<PerDim<N>>) -> Self {
-        self.dilation = dilation.into();
+        self.window = self.window.dilation(dilation);
         self
     }
 
     /// The number of groups of channels that see nothing of each other.
     pub fn groups(mut self, groups: usize) -> Self {
-        self.groups = groups;
+        self.window = self.window.groups(groups);
         self
     }
 
@@ -105,9 +99,7 @@ impl<const N: usize> Conv<N> {
         forward: impl FnOnce(&Tensor, ConvOptions<'_, N>) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Parameter::tensor);
-        let own = &self.options;
-        let mut options = ConvOptions::new().stride(own.stride).padding(own.padding);
-        options = options.dilation(own.dilation).groups(own.groups);
+        let mut options = self.options.window;
         if let Some(bias) = &bias {
             options = options.bias(bias);
         }

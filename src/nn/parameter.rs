@@ -70,7 +70,8 @@ impl Parameter {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Replaces the tensor by another of the same shape; dtype and device may change.
+    /// Replaces the tensor by another of the same shape; dtype and device may change. The tensor is not copied: an optimiser
+    /// moves it, so give a copy of what has to stay.
     ///
     /// # Errors
     /// `Shape` for another shape; if a trained parameter would not be a float.

@@ -3,9 +3,9 @@
 //! Knows moments and counts of steps. Must not know how a step is computed (that is the op `adam_step`).
 
 use super::Optimizer;
-use super::group::{Slot, count_of, owner};
+use super::group::Groups;
 use crate::autograd::Gradients;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::{Parameter, StateDict};
 use crate::ops::update::{AdamOptions, AdamState};
 use crate::tensor::Tensor;
@@ -24,12 +24,6 @@ pub enum AdamKind {
 struct Moments {
     state: Option<AdamState>,
     step: i64,
-}
-
-#[derive(Debug)]
-struct Group {
-    options: AdamOptions,
-    slots: Vec<Slot<Moments>>,
 }
 
 /// Adam and AdamW over groups of parameters. PyTorch: `torch.optim.Adam`, `torch.optim.AdamW`.
@@ -56,8 +50,7 @@ struct Group {
 #[derive(Debug)]
 pub struct Adam {
     kind: AdamKind,
-    groups: Vec<Group>,
-    factor: f64,
+    groups: Groups<AdamOptions, Moments>,
 }
 
 impl Adam {
@@ -75,120 +68,85 @@ impl Adam {
     pub fn of(kind: AdamKind) -> Self {
         Adam {
             kind,
-            groups: Vec::new(),
-            factor: 1.0,
+            groups: Groups::new(),
         }
     }
 
     /// One more group with settings of its own.
     #[must_use]
     pub fn group(mut self, parameters: Vec<(String, Parameter)>, options: AdamOptions) -> Self {
-        let slots = parameters.into_iter();
-        let slots = slots.map(|(name, parameter)| Slot::new(name, parameter));
-        self.groups.push(Group {
-            options,
-            slots: slots.collect(),
-        });
+        self.groups.add(parameters, options);
         self
-    }
-
-    fn slots(&self) -> impl Iterator<Item = &Slot<Moments>> {
-        self.groups.iter().flat_map(|group| &group.slots)
     }
 }
 
 impl Optimizer for Adam {
     fn step(&mut self, gradients: &Gradients) -> Result<()> {
-        let (kind, factor) = (self.kind, self.factor);
-        for group in &mut self.groups {
-            let options = group.options.scaled(factor);
-            for slot in &mut group.slots {
-                let Some(gradient) = gradients.get(&slot.parameter.tensor()) else {
-                    continue;
+        let (kind, factor) = (self.kind, self.groups.factor);
+        self.groups
+            .step(gradients, |options, own, gradient, moments| {
+                let options = options.scaled(factor);
+                let mut state = match moments.state.take() {
+                    Some(state) => state,
+                    None => AdamState::zeros(own)?,
                 };
-                slot.step(gradient, |own, gradient, moments| {
-                    let mut state = match moments.state.take() {
-                        Some(state) => state,
-                        None => AdamState::zeros(own)?,
-                    };
-                    let step = moments.step + 1;
-                    let done = match kind {
-                        AdamKind::Coupled => own.adam_step_(gradient, &mut state, step, options),
-                        AdamKind::Decoupled => own.adamw_step_(gradient, &mut state, step, options),
-                    };
-                    moments.state = Some(state);
-                    done.map(|()| moments.step = step)
-                })?;
-            }
-        }
-        Ok(())
+                let step = moments.step + 1;
+                let done = match kind {
+                    AdamKind::Coupled => own.adam_step_(gradient, &mut state, step, options),
+                    AdamKind::Decoupled => own.adamw_step_(gradient, &mut state, step, options),
+                };
+                moments.state = Some(state);
+                done.map(|()| moments.step = step)
+            })
     }
 
     fn set_factor(&mut self, factor: f64) {
-        self.factor = factor;
+        self.groups.factor = factor;
     }
 
     fn rates(&self) -> Vec<f64> {
-        let rate = |group: &Group| group.options.rate() * self.factor;
-        self.groups.iter().map(rate).collect()
+        self.groups.rates(|options| options.rate())
     }
 
     fn parameters(&self) -> Vec<(String, Parameter)> {
-        self.slots()
-            .map(|slot| (slot.name.clone(), slot.parameter.clone()))
-            .collect()
+        self.groups.parameters()
     }
 
     fn state_dict(&self) -> Result<StateDict> {
-        let mut found = StateDict::new();
-        for slot in self.slots() {
-            let mut keep = |entry: &str, value: Tensor| {
-                found.insert(format!("{}.{entry}", slot.name), value);
-            };
-            if let Some(state) = &slot.state.state {
-                keep("exp_avg", state.exp_avg.clone());
-                keep("exp_avg_sq", state.exp_avg_sq.clone());
-                keep("step", Tensor::new(slot.state.step));
-            }
-            if let Some(master) = &slot.master {
-                keep("master", master.clone());
-            }
-        }
-        Ok(found)
+        Ok(self.groups.state_dict(|moments| match &moments.state {
+            None => Vec::new(),
+            Some(state) => vec![
+                ("exp_avg", state.exp_avg.clone()),
+                ("exp_avg_sq", state.exp_avg_sq.clone()),
+                ("step", Tensor::new(moments.step)),
+            ],
+        }))
     }
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        let op = "load_state_dict";
-        for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
-            (slot.state, slot.master) = (Moments::default(), None);
-        }
-        for (name, value) in state {
-            let slots = self.groups.iter_mut().flat_map(|group| &mut group.slots);
-            let Some((slot, entry)) = owner(slots, name) else {
-                return Err(Error::entry(
-                    op,
-                    name,
-                    "no parameter of this name is optimised",
-                ));
+        self.groups.load_state_dict(state, |moments, given| {
+            if given.entry == "step" {
+                moments.step = given.count()?;
+                return Ok(true);
+            }
+            let value = given.tensor()?;
+            let mut state = match moments.state.take() {
+                Some(state) => state,
+                None => AdamState::zeros(&value)?,
             };
-            if entry == "step" {
-                slot.state.step = count_of(name, value)?;
-                continue;
-            }
-            let value = slot.fitting(op, name, value)?;
-            if entry == "master" {
-                slot.master = Some(value);
-                continue;
-            }
-            if slot.state.state.is_none() {
-                slot.state.state = Some(AdamState::zeros(&value)?);
-            }
-            match (entry, &mut slot.state.state) {
-                ("exp_avg", Some(state)) => state.exp_avg = value,
-                ("exp_avg_sq", Some(state)) => state.exp_avg_sq = value,
-                _ => return Err(Error::entry(op, name, "Adam keeps no such entry")),
-            }
-        }
-        Ok(())
+            let known = match given.entry {
+                "exp_avg" => {
+                    state.exp_avg = value;
+                    true
+                }
+                "exp_avg_sq" => {
+                    state.exp_avg_sq = value;
+                    true
+                }
+                _ => false,
+            };
+            moments.state = Some(state);
+            Ok(known)
+        })
     }
 }

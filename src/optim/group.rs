@@ -91,13 +91,159 @@ impl<S> Slot<S> {
 
     /// A saved tensor of the parameter's shape, as a copy on the parameter's device.
     pub fn fitting(&self, op: &'static str, name: &str, value: &Tensor) -> Result<Tensor> {
-        let own = self.parameter.tensor();
-        if own.shape() != value.shape() {
-            let why = format!("got shape {}, wanted {}", value.shape(), own.shape());
-            return Err(Error::entry(op, name, why));
-        }
-        value.detach().copy()?.to_device(own.device())
+        fitting(op, name, value, &self.parameter.tensor())
     }
+}
+
+/// Parameters with settings of their own.
+#[derive(Debug)]
+struct Group<O, S> {
+    options: O,
+    slots: Vec<Slot<S>>,
+}
+
+/// All groups of an optimiser, and the schedule's factor of their learning rates.
+#[derive(Debug)]
+pub(super) struct Groups<O, S> {
+    groups: Vec<Group<O, S>>,
+    pub factor: f64,
+}
+
+impl<O, S: Default> Groups<O, S> {
+    pub fn new() -> Self {
+        Groups {
+            groups: Vec::new(),
+            factor: 1.0,
+        }
+    }
+
+    pub fn add(&mut self, parameters: Vec<(String, Parameter)>, options: O) {
+        let slots = parameters.into_iter();
+        let slots = slots.map(|(name, parameter)| Slot::new(name, parameter));
+        let slots = slots.collect();
+        self.groups.push(Group { options, slots });
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
+        self.groups.iter().flat_map(|group| &group.slots)
+    }
+
+    pub fn rates(&self, rate: impl Fn(&O) -> f64) -> Vec<f64> {
+        let rate = |group: &Group<O, S>| rate(&group.options) * self.factor;
+        self.groups.iter().map(rate).collect()
+    }
+
+    pub fn parameters(&self) -> Vec<(String, Parameter)> {
+        self.slots()
+            .map(|slot| (slot.name.clone(), slot.parameter.clone()))
+            .collect()
+    }
+
+    /// Lets `change` move each parameter that has a gradient, with its group's settings.
+    pub fn step(
+        &mut self,
+        gradients: &Gradients,
+        mut change: impl FnMut(&O, &mut Tensor, &Tensor, &mut S) -> Result<()>,
+    ) -> Result<()> {
+        for group in &mut self.groups {
+            let options = &group.options;
+            for slot in &mut group.slots {
+                if let Some(gradient) = gradients.get(&slot.parameter.tensor()) {
+                    slot.step(gradient, |own, gradient, state| {
+                        change(options, own, gradient, state)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is remembered, by `parameter.entry`; `entries` names a state's own.
+    pub fn state_dict(&self, entries: impl Fn(&S) -> Vec<(&'static str, Tensor)>) -> StateDict {
+        let mut found = StateDict::new();
+        for slot in self.slots() {
+            let master = slot.master.clone().map(|master| ("master", master));
+            for (entry, value) in entries(&slot.state).into_iter().chain(master) {
+                found.insert(format!("{}.{entry}", slot.name), value);
+            }
+        }
+        found
+    }
+
+    /// Takes a state over: `take` puts an entry where it belongs, with what copies it to the parameter's shape and device, and
+    /// answers whether there is such an entry.
+    pub fn load_state_dict(
+        &mut self,
+        state: &StateDict,
+        take: impl Fn(&mut S, Entry<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let op = "load_state_dict";
+        for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
+            (slot.state, slot.master) = (S::default(), None);
+        }
+        for (name, value) in state {
+            let slots = self.groups.iter_mut().flat_map(|group| &mut group.slots);
+            let Some((slot, entry)) = owner(slots, name) else {
+                let why = "no parameter of this name is optimised";
+                return Err(Error::entry(op, name, why));
+            };
+            if entry == "master" {
+                slot.master = Some(slot.fitting(op, name, value)?);
+                continue;
+            }
+            let parameter = slot.parameter.tensor();
+            let given = Entry {
+                name,
+                entry,
+                value,
+                parameter: &parameter,
+            };
+            if !take(&mut slot.state, given)? {
+                let why = "the optimiser keeps no such entry";
+                return Err(Error::entry(op, name, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An entry of a saved state, for a parameter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    /// The whole name.
+    name: &'a str,
+    /// What of the parameter's state it is.
+    pub entry: &'a str,
+    value: &'a Tensor,
+    parameter: &'a Tensor,
+}
+
+impl Entry<'_> {
+    /// A tensor of the parameter's shape, as a copy on the parameter's device.
+    pub fn tensor(&self) -> Result<Tensor> {
+        fitting("load_state_dict", self.name, self.value, self.parameter)
+    }
+
+    /// A count.
+    pub fn count(&self) -> Result<i64> {
+        let wrong = || {
+            Error::entry(
+                "load_state_dict",
+                self.name,
+                "got no single i64, wanted one",
+            )
+        };
+        self.value.item::<i64>().map_err(|_| wrong())
+    }
+}
+
+/// A saved tensor of the parameter's shape, as a copy on the parameter's device.
+fn fitting(op: &'static str, name: &str, value: &Tensor, own: &Tensor) -> Result<Tensor> {
+    if own.shape() != value.shape() {
+        let why = format!("got shape {}, wanted {}", value.shape(), own.shape());
+        return Err(Error::entry(op, name, why));
+    }
+    value.detach().copy()?.to_device(own.device())
 }
 
 /// The slot to which an entry of a saved state belongs, and the rest of the entry's name.
@@ -117,10 +263,4 @@ where
         }
     }
     best
-}
-
-/// A count as a tensor, and back.
-pub(super) fn count_of(name: &str, value: &Tensor) -> Result<i64> {
-    let wrong = || Error::entry("load_state_dict", name, "got no single i64, wanted one");
-    value.item::<i64>().map_err(|_| wrong())
 }

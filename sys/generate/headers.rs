@@ -185,6 +185,10 @@ fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> Stri
     if path.starts_with("aclnnop/") || path == NON_PUBLIC {
         includes.insert("aclnn/aclnn_base.h");
     }
+    // Operators that communicate bring HCCL's declarations along, as the installed ones do: their callers make communicators.
+    if path.starts_with("aclnnop/") && items.iter().any(|item| item.text.contains("char *group")) {
+        includes.insert("hccl/hccl.h");
+    }
     for used in items.iter().flat_map(|item| &item.uses) {
         includes.extend(
             homes

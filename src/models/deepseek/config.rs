@@ -13,6 +13,42 @@ use crate::nn::{Activation, GroupScore, Pairing, RotaryScaling, Scoring};
 /// The call that errors of a configuration name.
 pub(super) const OP: &str = "deepseek_config";
 
+/// Fields of related models, whose results this one would not give: sparse and windowed attention, capped or scaled logits,
+/// biases of feed-forward blocks.
+const FOREIGN: &[&str] = &[
+    "index_topk",
+    "index_n_heads",
+    "index_head_dim",
+    "sliding_window",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "mlp_bias",
+    "use_qk_norm",
+];
+
+/// Fields that change no result: what made the file, how text is read, how the model is spread or served.
+const HARMLESS: &[&str] = &[
+    "architectures",
+    "auto_map",
+    "aux_loss_alpha",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "ep_size",
+    "head_dim",
+    "output_router_logits",
+    "pretraining_tp",
+    "qk_head_dim",
+    "seq_aux",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
 /// A DeepSeek-V3 model's sizes and rules, with Hugging Face's names.
 ///
 /// [`Config::default`] has the defaults of `transformers`' `DeepseekV3Config`, which are the published 671B model's.
@@ -154,6 +190,9 @@ impl Config {
 
     /// Reads the text of a `config.json`.
     ///
+    /// A field of a related model that this one lacks the part for is refused; any other unknown field is ignored, as
+    /// `transformers` does, and told as a `tracing` event of the target `ascend_tensor::models`.
+    ///
     /// ```
     /// use ascend_tensor::models::deepseek::Config;
     /// let refused = Config::parse(r#"{"hidden_act": "swishy"}"#).unwrap_err();
@@ -173,6 +212,8 @@ impl Config {
         config.read_experts(&fields)?;
         config.read_rules(&fields)?;
         super::rope::read(&mut config, &fields)?;
+        fields.refuse_foreign(FOREIGN)?;
+        fields.tell_unread(HARMLESS);
         config.source = source;
         config.check()?;
         Ok(config)
@@ -284,11 +325,15 @@ impl Config {
         if !matches!(inner.text("fmt")?, None | Some("e4m3")) {
             return Err(inner.refuse("fmt", "e4m3"));
         }
+        if !matches!(inner.text("activation_scheme")?, None | Some("dynamic")) {
+            return Err(inner.refuse("activation_scheme", "dynamic"));
+        }
         if let Some(sizes) = inner.sizes("weight_block_size")? {
             self.weight_block_size = sizes
                 .try_into()
                 .map_err(|_| inner.refuse("weight_block_size", "two sizes above 0"))?;
         }
+        inner.tell_unread(&["modules_to_not_convert", "scale_fmt"]);
         Ok(())
     }
 

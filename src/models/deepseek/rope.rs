@@ -35,6 +35,7 @@ pub(super) fn read(config: &mut Config, fields: &Fields<'_>) -> Result<()> {
         if kind != "default" {
             partial(&inner)?;
         }
+        inner.tell_unread(&[]);
     }
     if config.rope_theta <= 0.0 {
         let why = format!("got {}, wanted one above 0", config.rope_theta);

@@ -13,6 +13,8 @@ const HEADS: usize = 256;
 const COLUMNS: usize = 768;
 /// The side of the mask that stands for any causal one.
 const COMPRESSED: usize = 2048;
+/// The kind of shift that is added to scores that are scaled already.
+const AFTER_SCALING: i64 = 0;
 /// A window without an end.
 const ALL: i64 = i32::MAX as i64;
 
@@ -35,15 +37,9 @@ fn split(frame: &Frame) -> [usize; 2] {
 }
 
 /// Why the kernels do not take a call, if they do not.
-fn refusal(op: &Attention, frame: &Frame, x: &[Dev<'_>]) -> Option<&'static str> {
+fn refusal(frame: &Frame, x: &[Dev<'_>]) -> Option<&'static str> {
     let [_, heads] = split(frame);
     let dtype = x[0].dtype();
-    match x.get(3).filter(|_| op.masked) {
-        Some(mask) if mask.dtype() != DType::Bool => {
-            return Some("the fused kernel leaves a row whose float mask hides all keys undefined");
-        }
-        _ => {}
-    }
     if dtype == DType::F64 {
         return Some("aclnnFlashAttentionScore takes no f64 by CANN's dtype table");
     }
@@ -90,6 +86,8 @@ struct Operands<'a> {
     key: Laid<'a>,
     value: Laid<'a>,
     mask: Option<Laid<'a>>,
+    /// What is added to the scores.
+    shift: Option<Laid<'a>>,
     sizes: [usize; 2],
     mode: i64,
     after: i64,
@@ -98,7 +96,7 @@ struct Operands<'a> {
 
 impl<'a> Operands<'a> {
     fn new(op: &Attention, frame: &Frame, cx: &Launch, x: &[Dev<'a>]) -> Result<Self> {
-        if let Some(why) = refusal(op, frame, x) {
+        if let Some(why) = refusal(frame, x) {
             let device = Device::Ascend(cx.device());
             return Err(Error::unsupported(NAME, device, x[0].dtype(), why));
         }
@@ -112,19 +110,25 @@ impl<'a> Operands<'a> {
             let full = frame.shared_shape(keys, columns);
             lay(cx, x, &full, [batch, shared, keys, columns])
         };
-        let (mut mask, mut mode, mut after, mut precise) = (None, 0, ALL, 0);
+        let (mut mask, mut shift, mut mode, mut after, mut precise) = (None, None, 0, ALL, 0);
         if op.causal {
             (mask, mode) = causal(cx, rows, keys)?;
             after = 0;
         } else if let Some(given) = x.get(3).filter(|_| op.masked) {
-            mask = Some(hidden(cx, frame, given)?);
             precise = 2;
+            if given.dtype() == DType::Bool {
+                mask = Some(hidden(cx, frame, given)?);
+            } else {
+                let (hidden, added) = added(cx, frame, given)?;
+                (mask, shift) = (Some(hidden), Some(added));
+            }
         }
         Ok(Operands {
             query: own(&x[0], rows, frame.width)?,
             key: common(&x[1], frame.width)?,
             value: common(&x[2], frame.value_width)?,
             mask,
+            shift,
             sizes: [batch, heads],
             mode,
             after,
@@ -153,18 +157,21 @@ fn causal<'a>(cx: &Launch, rows: usize, keys: usize) -> Result<(Option<Laid<'a>>
     Ok((Some(mask), mode))
 }
 
-/// A mask of seen keys as one of hidden keys: one for all heads, or one for each.
-fn hidden<'a>(cx: &Launch, frame: &Frame, mask: &Dev<'_>) -> Result<Laid<'a>> {
+/// The shape of a mask, and how the kernels see it: one for all heads, or one for each.
+fn mask_shapes(frame: &Frame, mask: &Shape) -> (Shape, Shape) {
     let [batch, heads] = split(frame);
     let (rows, keys) = (frame.rows, frame.keys);
-    let (full, four) = if mask.shape().rank() <= 2 {
-        (Shape::from([rows, keys]), Shape::from([rows, keys]))
-    } else {
-        (
-            frame.shape(rows, keys),
-            Shape::from([batch, heads, rows, keys]),
-        )
-    };
+    if mask.rank() <= 2 {
+        let one = Shape::from([rows, keys]);
+        return (one, one);
+    }
+    let four = Shape::from([batch, heads, rows, keys]);
+    (frame.shape(rows, keys), four)
+}
+
+/// A mask of seen keys as one of hidden keys.
+fn hidden<'a>(cx: &Launch, frame: &Frame, mask: &Dev<'_>) -> Result<Laid<'a>> {
+    let (full, four) = mask_shapes(frame, mask.shape());
     let wide = mask.with_layout(mask.layout().expand(NAME, &full)?);
     let made = cx.temporary(full, DType::Bool)?;
     aclnn::logical_not(cx, &wide, &made.dev())?;
@@ -174,7 +181,38 @@ fn hidden<'a>(cx: &Launch, frame: &Frame, mask: &Dev<'_>) -> Result<Laid<'a>> {
     })
 }
 
-/// `aclnnFlashAttentionScore`: results, maxima and sums.
+/// A float mask as the keys that it hides, and what it adds to the scores of the others: minus infinity in a whole block of
+/// scores, or in a whole row, is not for the kernels to subtract. They want the heads of what is added as they are.
+fn added<'a>(cx: &Launch, frame: &Frame, mask: &Dev<'_>) -> Result<(Laid<'a>, Laid<'a>)> {
+    let (full, four) = mask_shapes(frame, mask.shape());
+    let wide = mask.with_layout(mask.layout().expand(NAME, &full)?);
+    let hidden = cx.temporary(full, DType::Bool)?;
+    let number = |value: f64| AclScalar::of(Scalar::Float(value), mask.dtype());
+    aclnn::eq_scalar(cx, &wide, number(f64::NEG_INFINITY), &hidden.dev())?;
+    let shape = match full.rank() {
+        2 => Shape::from([1, split(frame)[1], frame.rows, frame.keys]),
+        _ => four,
+    };
+    let shift = cx.temporary(shape, mask.dtype())?;
+    let hidden_four = hidden.dev().with_layout(Layout::contiguous(four));
+    let wide = match full.rank() {
+        2 => wide.with_layout(wide.layout().expand(NAME, &shape)?),
+        _ => wide,
+    };
+    let target = match full.rank() {
+        2 => shift.dev(),
+        _ => shift.dev().with_layout(Layout::contiguous(full)),
+    };
+    aclnn::inplace_copy(cx, &target, &wide)?;
+    aclnn::inplace_masked_fill_scalar(cx, &shift.dev(), &hidden_four, number(0.0))?;
+    let laid = |tensor, layout| Laid {
+        tensor: Ready::Made(tensor),
+        layout: Layout::contiguous(layout),
+    };
+    Ok((laid(hidden, four), laid(shift, shape)))
+}
+
+/// `aclnnFlashAttentionScore`, with something to add its second form: results, maxima and sums.
 pub(super) fn forward(
     op: &Attention,
     frame: &Frame,
@@ -187,6 +225,34 @@ pub(super) fn forward(
     let four = Shape::from([batch, heads, frame.rows, frame.value_width]);
     let mask = operands.mask.as_ref().map(Laid::dev);
     let unused = cx.temporary([0], x[0].dtype())?;
+    if let Some(shift) = operands.shift.as_ref().map(Laid::dev) {
+        return aclnn::flash_attention_score_v2(
+            cx,
+            &operands.query.dev(),
+            &operands.key.dev(),
+            &operands.value.dev(),
+            Some(&shift),
+            None,
+            None,
+            mask.as_ref(),
+            None,
+            None,
+            None,
+            op.factor(frame),
+            1.0,
+            ALL,
+            operands.after,
+            heads as i64,
+            c"BNSD",
+            operands.precise,
+            operands.mode,
+            AFTER_SCALING,
+            &y[1],
+            &y[2],
+            &unused.dev(),
+            &y[0].with_layout(Layout::contiguous(four)),
+        );
+    }
     aclnn::flash_attention_score(
         cx,
         &operands.query.dev(),
@@ -212,7 +278,22 @@ pub(super) fn forward(
     )
 }
 
-/// `aclnnFlashAttentionScoreGrad`: from the operands, `dy`, `y`, maxima and sums to the gradients of the operands.
+/// The gradients of queries, keys and values as the kernels write them.
+fn in_four_dims<'a>(frame: &Frame, y: &[Dev<'a>]) -> [Dev<'a>; 3] {
+    let [batch, heads] = split(frame);
+    let shared = heads / frame.group.max(1);
+    let four = |y: &Dev<'a>, heads, rows, columns| {
+        let shape: [usize; 4] = [batch, heads, rows, columns];
+        y.with_layout(Layout::contiguous(shape).with_offset(y.layout().offset()))
+    };
+    [
+        four(&y[0], heads, frame.rows, frame.width),
+        four(&y[1], shared, frame.keys, frame.width),
+        four(&y[2], shared, frame.keys, frame.value_width),
+    ]
+}
+
+/// `aclnnFlashAttentionScoreGrad`, with something to add its second form: from the operands, `dy`, `y`, maxima and sums to the gradients of the operands.
 pub(super) fn backward(
     op: &Attention,
     frame: &Frame,
@@ -222,21 +303,54 @@ pub(super) fn backward(
 ) -> Result<()> {
     let operands = Operands::new(op, frame, cx, x)?;
     let [batch, heads] = operands.sizes;
-    let shared = heads / frame.group.max(1);
     let mask = operands.mask.as_ref().map(Laid::dev);
     let full = frame.result();
     let results = [batch, heads, frame.rows, frame.value_width];
     let at = 3 + usize::from(op.masked);
-    let four = |y: &Dev<'_>, heads, rows, columns| {
-        let shape: [usize; 4] = [batch, heads, rows, columns];
-        Layout::contiguous(shape).with_offset(y.layout().offset())
-    };
+    let (dy, result) = (
+        lay(cx, &x[at], &full, results)?,
+        lay(cx, &x[at + 1], &full, results)?,
+    );
+    let [dq, dk, dv] = in_four_dims(frame, y);
+    if let Some(shift) = operands.shift.as_ref().map(Laid::dev) {
+        return aclnn::flash_attention_score_grad_v2(
+            cx,
+            &operands.query.dev(),
+            &operands.key.dev(),
+            &operands.value.dev(),
+            &dy.dev(),
+            Some(&shift),
+            None,
+            None,
+            mask.as_ref(),
+            Some(&x[at + 2]),
+            Some(&x[at + 3]),
+            None,
+            Some(&result.dev()),
+            None,
+            None,
+            None,
+            op.factor(frame),
+            1.0,
+            ALL,
+            operands.after,
+            heads as i64,
+            c"BNSD",
+            operands.precise,
+            operands.mode,
+            AFTER_SCALING,
+            &dq,
+            &dk,
+            &dv,
+            None,
+        );
+    }
     aclnn::flash_attention_score_grad(
         cx,
         &operands.query.dev(),
         &operands.key.dev(),
         &operands.value.dev(),
-        &lay(cx, &x[at], &full, results)?.dev(),
+        &dy.dev(),
         None,
         None,
         None,
@@ -244,7 +358,7 @@ pub(super) fn backward(
         Some(&x[at + 2]),
         Some(&x[at + 3]),
         None,
-        Some(&lay(cx, &x[at + 1], &full, results)?.dev()),
+        Some(&result.dev()),
         None,
         op.factor(frame),
         1.0,
@@ -254,9 +368,9 @@ pub(super) fn backward(
         c"BNSD",
         operands.precise,
         operands.mode,
-        &y[0].with_layout(four(&y[0], heads, frame.rows, frame.width)),
-        &y[1].with_layout(four(&y[1], shared, frame.keys, frame.width)),
-        &y[2].with_layout(four(&y[2], shared, frame.keys, frame.value_width)),
+        &dq,
+        &dk,
+        &dv,
         None,
     )
 }

@@ -70,8 +70,8 @@ impl Tensor {
     ///
     /// Shapes: queries `[.., l, e]`, keys `[.., s, e]`, values `[.., s, v]` -> `[.., l, v]`; the dims before broadcast.
     /// Dtypes: floats, equal ones. PyTorch: `torch.nn.functional.scaled_dot_product_attention` (there is no dropout).
-    /// NPU: `aclnnFlashAttentionScore`, `aclnnFlashAttentionScoreGrad`; a float mask, more than 768 columns, or values wider than
-    /// keys: matrix products and a softmax.
+    /// NPU: `aclnnFlashAttentionScore`, `aclnnFlashAttentionScoreGrad`, with a float mask their second forms; more than 768
+    /// columns, values wider than keys, or a float mask that wants a gradient: matrix products and a softmax.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::attention::AttentionOptions};
@@ -313,7 +313,12 @@ impl Op for Attention {
 pub(super) const INFO: OpInfo = OpInfo {
     name: NAME,
     family: "attention",
-    kernels: &["aclnnFlashAttentionScore", "aclnnFlashAttentionScoreGrad"],
+    kernels: &[
+        "aclnnFlashAttentionScore",
+        "aclnnFlashAttentionScoreV2",
+        "aclnnFlashAttentionScoreGrad",
+        "aclnnFlashAttentionScoreGradV2",
+    ],
     samples,
 };
 

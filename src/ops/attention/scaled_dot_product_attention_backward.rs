@@ -73,8 +73,18 @@ impl Op for AttentionBackward {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let (problem, frame) = self.0.problem(x)?;
         let at = self.gradient_at();
+        if x.len() != at + 3 {
+            // A comparison with an NPU: the composition needs no statistics.
+            let why = "the statistics are an NPU's";
+            return Err(Error::unsupported(
+                self.name(),
+                Device::Cpu,
+                x[0].dtype(),
+                why,
+            ));
+        }
+        let (problem, frame) = self.0.problem(x)?;
         let given = Given {
             dy: frame.own(&x[at], frame.rows, frame.value_width)?,
             y: frame.own(&x[at + 1], frame.rows, frame.value_width)?,

@@ -213,6 +213,10 @@ impl Op for MaxPoolGradient {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let (op, windows) = (self.name(), self.pooling.windows(x[1].shape())?);
+        if x[2].dtype() != DType::I64 {
+            let why = "the positions are an NPU's";
+            return Err(Error::unsupported(op, Device::Cpu, x[2].dtype(), why));
+        }
         with_lane!(x[0].dtype(), T => {
             let (mut dy, mut indices) = (Vec::new(), Vec::new());
             let (dy, indices) = (dense::<T>(op, &x[0], &mut dy)?, dense::<i64>(op, &x[2], &mut indices)?);

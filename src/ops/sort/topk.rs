@@ -112,10 +112,12 @@ impl Op for Topk {
             return Ok(Counts::EXACT);
         };
         if values.elements() > 0 {
+            // A tensor without dims is its own only element, however many are asked for.
+            let scalar = x[0].shape().rank() == 0;
             let pick = Pick {
                 dim,
                 descending: !self.options.smallest,
-                count: self.k,
+                count: if scalar { 1 } else { self.k },
             };
             with_lane!(x[0].dtype(), T => order::<T>(self.name(), &x[0], pick, values, indices)?);
         }

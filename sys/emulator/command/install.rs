@@ -8,6 +8,9 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+/// Headers that an installed toolkit has beside those of the C interface: bounded string functions, a half for the host.
+const OWN_HEADERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/headers");
+
 /// Where the library and the headers come from, if not from where they are built and kept.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
@@ -49,6 +52,11 @@ pub(crate) fn run(target: &Path, sources: &Sources) -> Result<PathBuf, String> {
         link(&root.join(format!("lib64/lib{name}.so")), layout::LIBRARY)?;
     }
     copy_headers(&headers, &root.join("include"))?;
+    let own_headers = Path::new(OWN_HEADERS);
+    if own_headers.is_dir() {
+        copy_headers(own_headers, &root.join("include"))?;
+    }
+    link_levels(&root.join("include/aclnnop"))?;
     let own = std::env::current_exe().map_err(|error| format!("this command's path: {error}"))?;
     copy(&own, &root.join("bin/ascend-emulator"))?;
     link(&root.join("bin/npu-smi"), "ascend-emulator")?;
@@ -139,6 +147,36 @@ fn link(path: &Path, says: &str) -> Result<(), String> {
 }
 
 /// The headers with their folders; functions that no public header declares stay out.
+/// An installed toolkit has most operators' headers twice, in `aclnnop` and in `aclnnop/level2`; newer ones moved those that were
+/// only there up.
+fn link_levels(upper: &Path) -> Result<(), String> {
+    let lower = upper.join("level2");
+    let names = |folder: &Path| -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        for entry in written(folder, fs::read_dir(folder))? {
+            let name = written(folder, entry)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
+            if name.ends_with(".h") && !folder.join(&name).is_symlink() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    };
+    for name in names(&lower)? {
+        if !upper.join(&name).exists() {
+            link(&upper.join(&name), &format!("level2/{name}"))?;
+        }
+    }
+    for name in names(upper)? {
+        if !lower.join(&name).exists() {
+            link(&lower.join(&name), &format!("../{name}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn copy_headers(from: &Path, to: &Path) -> Result<(), String> {
     for entry in written(from, fs::read_dir(from))? {
         let path = written(from, entry)?.path();

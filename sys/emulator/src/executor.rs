@@ -129,7 +129,8 @@ unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executo
     }
     rules::check(op.name, world.family, &args)?;
     let tensors = bind(op, &args)?;
-    let call = Call::new(op.name, world.family, deterministic(&context), &args);
+    let ordered = !world.settings.disorder || deterministic(&context);
+    let call = Call::new(op.name, world.family, ordered, &args);
     let work = prepare(&call)?;
     let empty = tensors
         .iter()
@@ -470,8 +471,15 @@ fn check_overlaps(op: &'static Op, spans: &[(&Bound, usize, usize)]) -> Result<(
                     label(op, other)
                 )
             };
-            let apart = same || !whole || start >= other_end || other_start >= end;
-            if !apart && !guard::tolerates(&[Strictness::Lenient], overlap) {
+            // A single element is read before it is written (PyTorch's client makes a complex number of a real one in its place).
+            let single = output.tensor.count() == 1 && other.tensor.count() == 1;
+            let apart = same || single || !whole || start >= other_end || other_start >= end;
+            // Nothing that is read gets lost where two results overlap (ggml's backend does not look at a norm's statistics).
+            let passing: &[Strictness] = match other.output {
+                true => &[Strictness::Report, Strictness::Lenient],
+                false => &[Strictness::Lenient],
+            };
+            if !apart && !guard::tolerates(passing, overlap) {
                 return Err(guard::violation(code::ACLNN_PARAM_INVALID, overlap()));
             }
         }

@@ -13,6 +13,7 @@ use crate::failure::{Fault, Refusal};
 use crate::number::{Byte, Complex, Number, Pair};
 use crate::tensor::Tensor;
 use half::{bf16, f16};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Phase 1 of one op.
 pub type Prepare = fn(&Call) -> Result<Work, Refusal>;
@@ -185,6 +186,24 @@ pub enum Arg {
     Text(Option<String>),
 }
 
+/// The order of a sum: from the first number on, or from another one in each run, as atomic additions of many cores would.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    free: bool,
+}
+
+impl Order {
+    /// The numbers below `count` in this order.
+    pub fn of(self, count: usize) -> impl Iterator<Item = usize> {
+        static TURN: AtomicUsize = AtomicUsize::new(1);
+        let start = match self.free {
+            true => TURN.fetch_add(1, Ordering::Relaxed) % count.max(1),
+            false => 0,
+        };
+        (0..count).map(move |number| (start + number) % count)
+    }
+}
+
 /// A call of phase 1, as a kernel sees it. Parameters are counted from 0 in the order of the C signature.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -219,9 +238,11 @@ impl<'a> Call<'a> {
         self.family
     }
 
-    /// Whether determinism was switched on before this call.
-    pub fn deterministic(&self) -> bool {
-        self.deterministic
+    /// The order in which a kernel that CANN calls non-deterministic adds up.
+    pub fn order(&self) -> Order {
+        Order {
+            free: !self.deterministic,
+        }
     }
 
     /// Number of parameters.
@@ -397,6 +418,20 @@ impl<'a> Call<'a> {
             "{what} has shape {:?}, wanted {wanted:?}",
             tensor.shape()
         )))
+    }
+
+    /// As [`expect_shape`](Self::expect_shape), but two shapes of one element agree: the copy with which most ops of CANN end
+    /// asks no more of the caller's output (`ViewCopy`, `CheckShapeAndScalarSame` in its open sources).
+    pub fn expect_shape_or_one_element(
+        &self,
+        what: &str,
+        tensor: &Tensor,
+        wanted: &[usize],
+    ) -> Result<(), Refusal> {
+        if tensor.count() == 1 && wanted.iter().all(|&dim| dim == 1) {
+            return Ok(());
+        }
+        self.expect_shape(what, tensor, wanted)
     }
 
     /// Refuses a tensor whose dtype is not one of the wanted ones.

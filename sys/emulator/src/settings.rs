@@ -15,6 +15,7 @@
 //! | `latency` | microseconds that each task of a stream takes longer | 0 |
 //! | `strict` | `report`, `protect` (device memory cannot be touched by host code) or `abort` (a violation prints a backtrace and ends the process) | `report` |
 //! | `faults` | schedule of faults, see [`Settings::faults`]; in the file also a list | none |
+//! | `disorder` | `1`: index_add, accumulating index_put and the gradient of embedding add in another order in each run, unless `ACL_OPT_DETERMINISTIC` is on | `0` |
 //! | `log` | `1` keeps a log of calls in memory, a path writes it to that file, `stderr` prints it | off |
 //! | `trace` | path of a Chrome trace of calls, kernels and copies; `%p` in it is the process id | none |
 //! | `hccl_connect_timeout` | seconds that ranks wait for each other at start; over `HCCL_CONNECT_TIMEOUT`, without its limits | 120 |
@@ -39,8 +40,10 @@ pub enum Strictness {
     Protect,
     /// As `Protect`, and a violation prints its text with a backtrace and aborts the process.
     Abort,
-    /// As `Report`, but what real hardware does not notice goes on and is kept as a violation only: views that reach beyond
-    /// the storage that their creator named, outputs that overlap partly. Addresses that are not multiples of 32 pass at both.
+    /// As `Report`, but what real hardware does not notice goes on and is kept as a violation only: views with gaps that reach
+    /// beyond the storage that their creator named, outputs that overlap an input partly. At both pass addresses that are not
+    /// multiples of 32, views without gaps beyond that storage, outputs that overlap each other, and the bytes that the runtime
+    /// adds to a device block.
     Lenient,
 }
 
@@ -80,6 +83,8 @@ pub struct Settings {
     /// reset fails with 507010; `=40:507015` for another code), `device-lost-at-launch=40` (likewise, until the device is reset),
     /// `memory-limit=1048576`.
     pub faults: String,
+    /// Whether kernels that CANN calls non-deterministic are so.
+    pub disorder: bool,
     /// Where calls are logged.
     pub log: Log,
     /// Path of a Chrome trace.
@@ -104,6 +109,7 @@ impl Default for Settings {
             latency: Duration::ZERO,
             strictness: Strictness::Report,
             faults: String::new(),
+            disorder: false,
             log: Log::Off,
             trace: None,
             hccl_connect_timeout: Duration::from_secs(120),
@@ -138,7 +144,7 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 /// The keys, and what their values look like.
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     (
         "soc",
         "a chip name such as Ascend910B3, Ascend910_9391, Ascend910A, Ascend310P3, Ascend310B1 or Ascend950PR",
@@ -152,6 +158,7 @@ const KEYS: [(&str, &str); 11] = [
         "faults",
         "name:n=code, name:n+=code, kernel:n=code, device-dies-after-launches=n[:code], device-lost-at-launch=n[:code] or memory-limit=bytes, separated by ;",
     ),
+    ("disorder", "0 or 1"),
     ("log", "0, 1, stderr or a path"),
     ("trace", "a path"),
     ("hccl_connect_timeout", "seconds, more than 0"),
@@ -218,7 +225,7 @@ impl Settings {
             return Err(SettingsError {
                 setting: setting.to_string(),
                 got: value.to_string(),
-                wanted: "no such setting; known are soc, devices, memory, delay, latency, strict, faults, log, trace, hccl_connect_timeout, hccl_exec_timeout",
+                wanted: "no such setting; known are soc, devices, memory, delay, latency, strict, faults, disorder, log, trace, hccl_connect_timeout, hccl_exec_timeout",
             });
         };
         self.apply(key, value).ok_or_else(|| SettingsError {
@@ -255,6 +262,13 @@ impl Settings {
             "faults" => {
                 crate::ledger::Schedule::parse(value).ok()?;
                 self.faults = value.to_string();
+            }
+            "disorder" => {
+                self.disorder = match value {
+                    "" | "0" => false,
+                    "1" => true,
+                    _ => return None,
+                }
             }
             "log" => {
                 self.log = match value {

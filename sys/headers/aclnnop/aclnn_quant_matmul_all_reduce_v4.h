@@ -8,6 +8,7 @@
 #include "acl/acl_base.h"
 #include "aclnn/acl_meta.h"
 #include "aclnn/aclnn_base.h"
+#include "hccl/hccl.h"
 
 #ifdef __cplusplus
 extern "C" {

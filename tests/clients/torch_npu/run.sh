@@ -49,7 +49,10 @@ run "$python" runtime.py "$@"
 run "$python" ops.py "$@"
 run "$python" attention.py "$@"
 run "$python" training.py "$@"
-run "$python" distributed.py "$@"
+for ranks in 2 4 8; do
+  run RANKS=$ranks "$python" distributed.py "$@"
+done
+run "$python" distributed_faults.py
 # Ways to launch: phase 2 on the caller's thread, on the queue's thread (the default), both phases there, and synchronously.
 for mode in TASK_QUEUE_ENABLE=0 TASK_QUEUE_ENABLE=1 TASK_QUEUE_ENABLE=2 ASCEND_LAUNCH_BLOCKING=1; do
   run "$mode" "$python" runtime.py tensors_travel streams_and_events

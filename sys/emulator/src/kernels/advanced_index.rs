@@ -266,6 +266,7 @@ fn index_put(call: &Call) -> Result<Work, Refusal> {
     if x.is_empty() || values.is_empty() {
         return Ok(Work::nothing());
     }
+    let order = call.order();
     by_class!(x.dtype(), T => Ok(Work::new(move || {
         let picked = selection.resolve()?;
         let fits = values.rank() <= picked.shape.len()
@@ -279,7 +280,8 @@ fn index_put(call: &Call) -> Result<Work, Refusal> {
         }
         let new = load_broadcast::<T>(&values, &picked.shape);
         let mut all = x.load_vec::<T>();
-        for (&at, value) in picked.positions.iter().zip(new) {
+        for number in order.of(picked.positions.len()) {
+            let (at, value) = (picked.positions[number], new[number]);
             all[at] = if accumulate { all[at].plus(value) } else { value };
         }
         x.store_slice(&all)

@@ -110,7 +110,7 @@ fn permute(call: &Call) -> Result<Work, Refusal> {
     }
     call.expect_dtype("out", &out, &[x.dtype()])?;
     let shape: Vec<usize> = axes.iter().map(|&axis| x.shape()[axis]).collect();
-    call.expect_shape("out", &out, &shape)?;
+    call.expect_shape_or_one_element("out", &out, &shape)?;
     let refused = no_kernel(call, x.dtype());
     by_class!(x.dtype(), T => Ok(Work::new(move || {
         out.store(&x.read::<T>().view().permuted_axes(axes.as_slice()))
@@ -370,7 +370,7 @@ fn cat(call: &Call) -> Result<Work, Refusal> {
         .cloned()
         .collect();
     let Some(first) = parts.first() else {
-        call.expect_shape("out", &out, &[0])?;
+        call.expect_shape_or_one_element("out", &out, &[0])?;
         return Ok(Work::nothing());
     };
     let axis = call.axis(call.int(1)?, first.rank())?;
@@ -393,7 +393,7 @@ fn cat(call: &Call) -> Result<Work, Refusal> {
         }
         shape[axis] = joined + length;
     }
-    call.expect_shape("out", &out, &shape)?;
+    call.expect_shape_or_one_element("out", &out, &shape)?;
     if out.is_empty() {
         return Ok(Work::nothing());
     }
@@ -422,7 +422,7 @@ fn stack(call: &Call) -> Result<Work, Refusal> {
     }
     let axis = call.axis(call.int(1)?, shape.len() + 1)?;
     shape.insert(axis, parts.len());
-    call.expect_shape("out", &out, &shape)?;
+    call.expect_shape_or_one_element("out", &out, &shape)?;
     if out.is_empty() {
         return Ok(Work::nothing());
     }
@@ -498,7 +498,7 @@ fn pieces(call: &Call, x: Tensor, axis: usize, sizes: Vec<usize>) -> Result<Work
     for (out, &size) in outs.iter().zip(&sizes) {
         let mut shape = x.shape().to_vec();
         shape[axis] = size;
-        call.expect_shape("a tensor of out", out, &shape)?;
+        call.expect_shape_or_one_element("a tensor of out", out, &shape)?;
         call.expect_dtype("a tensor of out", out, &[x.dtype()])?;
     }
     let refused = no_kernel(call, x.dtype());

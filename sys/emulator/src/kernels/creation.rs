@@ -132,9 +132,18 @@ fn sequence(call: &Call, length: fn(f64, f64) -> f64) -> Result<Work, Refusal> {
             "step {stride} does not lead from {first} to {last}"
         )));
     }
-    let count = length(last - first, stride);
-    if !count.is_finite() || out.rank() != 1 || out.count() as f64 != count {
-        return Err(call.invalid(format!("out has shape {:?}, wanted [{count}]", out.shape())));
+    // The kernel fills whatever output it is given, of any rank (ggml's backend passes four dims). Clients count from the bounds
+    // as they are or as they are cut: either is right.
+    let counts = [
+        length(last - first, stride),
+        length(end.f64() - start.f64(), step.f64()),
+    ];
+    if !counts.contains(&(out.count() as f64)) {
+        return Err(call.invalid(format!(
+            "out has shape {:?}, wanted {} elements",
+            out.shape(),
+            counts[0]
+        )));
     }
     if out.is_empty() {
         return Ok(Work::nothing());

@@ -5,6 +5,7 @@
 use super::common::{Lanes, broadcast_positions, checked_index, load_broadcast, same_dtype};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
+use crate::number::Number;
 use crate::tensor::Tensor;
 
 /// This family's ops.
@@ -114,19 +115,40 @@ fn cross(call: &Call) -> Result<Work, Refusal> {
     }
     call.expect_shape("out", &out, &shape)?;
     let lanes = Lanes::new(&shape, axis);
+    if x.dtype().is_float() {
+        return Ok(Work::new(move || {
+            out.store_slice(&cross_lanes::<f64>(&x, &y, &shape, lanes, |a, b, c, d| {
+                a * b - c * d
+            }))
+        }));
+    }
+    // Integers wrap.
     Ok(Work::new(move || {
-        let a = load_broadcast::<f64>(&x, &shape);
-        let b = load_broadcast::<f64>(&y, &shape);
-        let mut result = vec![0f64; a.len()];
-        for start in lanes.starts() {
-            let at = |component: usize| start + (component % 3) * lanes.inner;
-            for component in 0..3 {
-                let (next, last) = (at(component + 1), at(component + 2));
-                result[at(component)] = a[next] * b[last] - a[last] * b[next];
-            }
-        }
-        out.store_slice(&result)
+        out.store_slice(&cross_lanes::<i64>(&x, &y, &shape, lanes, |a, b, c, d| {
+            a.wrapping_mul(b).wrapping_sub(c.wrapping_mul(d))
+        }))
     }))
+}
+
+/// Each component by `term(a[next], b[last], a[last], b[next])`.
+fn cross_lanes<T: Number>(
+    x: &Tensor,
+    y: &Tensor,
+    shape: &[usize],
+    lanes: Lanes,
+    term: impl Fn(T, T, T, T) -> T,
+) -> Vec<T> {
+    let a = load_broadcast::<T>(x, shape);
+    let b = load_broadcast::<T>(y, shape);
+    let mut result = a.clone();
+    for start in lanes.starts() {
+        let at = |component: usize| start + (component % 3) * lanes.inner;
+        for component in 0..3 {
+            let (next, last) = (at(component + 1), at(component + 2));
+            result[at(component)] = term(a[next], b[last], a[last], b[next]);
+        }
+    }
+    result
 }
 
 /// What a row is multiplied with so that its norm is at most `limit`; the 1e-7 is PyTorch's.
@@ -202,7 +224,10 @@ fn embedding_renorm(call: &Call) -> Result<Work, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{arg, assert_close, floats, long_scalar, longs, run, scalar};
+    use super::super::testing::{
+        arg, assert_close, floats, long_scalar, longs, run, scalar, tensor,
+    };
+    use crate::dtype::DType;
     use crate::kernel::Arg;
 
     #[test]
@@ -229,6 +254,20 @@ mod tests {
         )
         .expect("cross");
         assert_close(&out, &[0., 0., 1.], 0.);
+    }
+
+    #[test]
+    fn cross_of_bytes_wraps() {
+        // PyTorch's CPU: torch.linalg.cross of uint8 [5, 1, 2] and [2, 6, 1].
+        let x = tensor(DType::U8, &[3], &[5i64, 1, 2]);
+        let y = tensor(DType::U8, &[3], &[2i64, 6, 1]);
+        let out = tensor(DType::U8, &[3], &[0i64; 3]);
+        run(
+            "aclnnLinalgCross",
+            &[arg(&x), arg(&y), Arg::Int(-1), arg(&out)],
+        )
+        .expect("cross");
+        assert_eq!(out.load_vec::<i64>(), [245, 255, 28]);
     }
 
     #[test]

@@ -193,7 +193,13 @@ fn gelu_mul(call: &Call) -> Result<Work, Refusal> {
 }
 /// The first half where it is at least the threshold, else 0, times the second half.
 fn fatrelu_mul(call: &Call) -> Result<Work, Refusal> {
-    let (x, threshold, out) = (call.tensor(0)?, call.scalar(1)?.f32(), call.tensor(2)?);
+    let (x, threshold, out) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    if threshold.count() != 1 {
+        return Err(call.invalid(format!(
+            "threshold has shape {:?}, wanted one element",
+            threshold.shape()
+        )));
+    }
     let axis = Axis(x.rank().saturating_sub(1));
     call.expect_shape("out", &out, &half_shape(&x, axis))?;
     let width = x.shape().last().copied().unwrap_or(0);
@@ -202,6 +208,7 @@ fn fatrelu_mul(call: &Call) -> Result<Work, Refusal> {
     }
     Ok(Work::new(move || {
         let values = x.load_vec::<f32>();
+        let threshold = threshold.load_one::<f32>();
         let mut result = Vec::with_capacity(out.count());
         for line in values.chunks(width) {
             let (gate, other) = line.split_at(width / 2);

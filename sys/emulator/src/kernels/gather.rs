@@ -100,13 +100,14 @@ fn embedding_backward(call: &Call) -> Result<Work, Refusal> {
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let op = call.name();
+    let (op, order) = (call.name(), call.order());
     Ok(Work::new(move || {
         let indices = indices.load_vec::<i64>();
         let grads = grad.load_vec::<f32>();
         let mut counts = vec![0u32; rows];
         let mut sums = vec![0f32; rows * width];
-        for (row, &index) in indices.iter().enumerate() {
+        for row in order.of(indices.len()) {
+            let index = indices[row];
             if index == padding {
                 continue;
             }
@@ -217,7 +218,8 @@ fn gather(call: &Call) -> Result<Work, Refusal> {
     })
 }
 
-/// Slices along `dim` in the order of an index tensor of any rank, whose dims replace `dim`; V3 shares leading batch dims.
+/// Slices along `dim` in the order of an index tensor of any rank, whose dims replace `dim`; V3 shares leading batch dims. The
+/// manual is silent about negative indices, its example counts with them from the end.
 fn gather_rows(call: &Call) -> Result<Work, Refusal> {
     let (x, index) = (call.tensor(0)?, call.tensor(2)?);
     let axis = call.axis(call.int(1)?, x.rank())?;
@@ -246,7 +248,7 @@ fn gather_rows(call: &Call) -> Result<Work, Refusal> {
         let rows = index
             .load_vec::<i64>()
             .into_iter()
-            .map(|index| checked_index(op, index, lanes.length))
+            .map(|index| wrapped_index(op, index, lanes.length))
             .collect::<Result<Vec<_>, _>>()?;
         let per_batch = rows.len() / batches.max(1);
         let mut positions = Vec::new();

@@ -301,8 +301,8 @@ fn extreme(call: &Call, largest: bool) -> Result<Work, Refusal> {
     let (x, keep) = (call.tensor(0)?, call.bool(2)?);
     let (values, places) = (call.tensor(3)?, call.tensor(4)?);
     let (lanes, shape) = dropped(call, &x, call.int(1)?, keep)?;
-    call.expect_shape("out", &values, &shape)?;
-    call.expect_shape("indices", &places, &shape)?;
+    call.expect_shape_or_one_element("out", &values, &shape)?;
+    call.expect_shape_or_one_element("indices", &places, &shape)?;
     let step = Step::Extreme { largest };
     work(call, x, lanes, step, Some(values), Some(places), 1)
 }
@@ -310,7 +310,7 @@ fn extreme(call: &Call, largest: bool) -> Result<Work, Refusal> {
 fn place_of_extreme(call: &Call, largest: bool) -> Result<Work, Refusal> {
     let (x, keep, out) = (call.tensor(0)?, call.bool(2)?, call.tensor(3)?);
     let (lanes, shape) = dropped(call, &x, call.int(1)?, keep)?;
-    call.expect_shape("out", &out, &shape)?;
+    call.expect_shape_or_one_element("out", &out, &shape)?;
     work(
         call,
         x,

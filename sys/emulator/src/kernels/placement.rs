@@ -71,7 +71,7 @@ pub(crate) fn rearranged(
     fill: Option<Scalar>,
 ) -> Result<Work, Refusal> {
     call.expect_dtype("out", &out, &[x.dtype()])?;
-    call.expect_shape("out", &out, &shape_of(tables))?;
+    call.expect_shape_or_one_element("out", &out, &shape_of(tables))?;
     if out.is_empty() {
         return Ok(Work::nothing());
     }

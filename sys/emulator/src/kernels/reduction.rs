@@ -175,7 +175,7 @@ fn sum_of(call: &Call, term: fn(f64) -> f64) -> Result<Work, Refusal> {
     let groups = Groups::new(call, &x, dims(call, 1), call.bool(2)?)?;
     let dtype = call.dtype(3)?;
     call.expect_dtype("out", &out, &[dtype])?;
-    call.expect_shape("out", &out, &groups.shape)?;
+    call.expect_shape_or_one_element("out", &out, &groups.shape)?;
     Ok(match dtype.class() {
         Class::Float32 | Class::Float64 => Work::new(move || {
             let sums = groups.reduce::<f64, f64>(&x, dtype, 0.0, |sum, value| sum + term(value));
@@ -205,11 +205,11 @@ fn reduce_log_sum(call: &Call) -> Result<Work, Refusal> {
     let dtype = x.dtype();
     call.expect_dtype("reduce", &out, &[dtype])?;
     if axes.is_empty() && call.bool(3)? {
-        call.expect_shape("reduce", &out, x.shape())?;
+        call.expect_shape_or_one_element("reduce", &out, x.shape())?;
         return Ok(super::element::map::<f64>(x, dtype, out, f64::ln));
     }
     let groups = Groups::new(call, &x, axes, call.bool(2)?)?;
-    call.expect_shape("reduce", &out, &groups.shape)?;
+    call.expect_shape_or_one_element("reduce", &out, &groups.shape)?;
     Ok(Work::new(move || {
         let sums = groups.reduce::<f64, f64>(&x, dtype, 0.0, |sum, value| sum + value);
         store(
@@ -232,7 +232,7 @@ fn mean_v2(call: &Call) -> Result<Work, Refusal> {
     let dtype = x.dtype();
     call.expect_dtype("out", &out, &[dtype])?;
     if call.bool(3)? && dims(call, 1).is_empty() {
-        call.expect_shape("out", &out, x.shape())?;
+        call.expect_shape_or_one_element("out", &out, x.shape())?;
         return Ok(super::element::map::<f64>(x, dtype, out, |value| value));
     }
     mean_in(call, x, out, dtype)
@@ -240,7 +240,7 @@ fn mean_v2(call: &Call) -> Result<Work, Refusal> {
 
 fn mean_in(call: &Call, x: Tensor, out: Tensor, dtype: DType) -> Result<Work, Refusal> {
     let groups = Groups::new(call, &x, dims(call, 1), call.bool(2)?)?;
-    call.expect_shape("out", &out, &groups.shape)?;
+    call.expect_shape_or_one_element("out", &out, &groups.shape)?;
     match dtype.class() {
         Class::Float32 | Class::Float64 => Ok(Work::new(move || {
             store(&out, dtype, &groups.mean(&x, dtype))
@@ -277,7 +277,7 @@ fn product(
     groups: Groups,
 ) -> Result<Work, Refusal> {
     call.expect_dtype("out", &out, &[dtype])?;
-    expect_shape_or_one(call, &out, &groups)?;
+    call.expect_shape_or_one_element("out", &out, &groups.shape)?;
     Ok(match dtype.class() {
         Class::Float32 | Class::Float64 => Work::new(move || {
             let products = groups.reduce::<f64, f64>(&x, dtype, 1.0, |all, value| all * value);
@@ -299,14 +299,6 @@ fn product(
         }),
         Class::Other => return Err(no_kernel(call, dtype)),
     })
-}
-
-/// A reduction of everything may also be written to a vector of one element.
-fn expect_shape_or_one(call: &Call, out: &Tensor, groups: &Groups) -> Result<(), Refusal> {
-    if groups.shape.is_empty() && out.shape() == [1] {
-        return Ok(());
-    }
-    call.expect_shape("out", out, &groups.shape)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,7 +360,7 @@ fn extreme(
     if dtype != out.dtype() {
         expect_castable(call, dtype, out)?;
     }
-    expect_shape_or_one(call, out, groups)?;
+    call.expect_shape_or_one_element("out", out, &groups.shape)?;
     if groups.size == 0 && groups.count > 0 {
         return Err(call.invalid(format!(
             "shape {:?} has no elements to choose from",
@@ -415,7 +407,7 @@ fn truth(call: &Call, all: bool) -> Result<Work, Refusal> {
     let (x, out) = (call.tensor(0)?, call.tensor(3)?);
     let groups = Groups::new(call, &x, dims(call, 1), call.bool(2)?)?;
     call.expect_dtype("out", &out, &[DType::Bool, DType::U8])?;
-    expect_shape_or_one(call, &out, &groups)?;
+    call.expect_shape_or_one_element("out", &out, &groups.shape)?;
     Ok(Work::new(move || {
         let results = groups.reduce::<bool, bool>(&x, DType::Bool, all, |so_far, value| {
             if all {
@@ -504,7 +496,7 @@ fn p_norm(
     dtype: DType,
 ) -> Result<Work, Refusal> {
     let p = call.scalar(1)?.f64();
-    expect_shape_or_one(call, &out, &groups)?;
+    call.expect_shape_or_one_element("out", &out, &groups.shape)?;
     if !dtype.is_float() || !x.dtype().is_float() {
         return Err(call.invalid(format!("self is {}, wanted a float", x.dtype())));
     }
@@ -580,7 +572,7 @@ fn trace(call: &Call) -> Result<Work, Refusal> {
     let &[rows, columns] = x.shape() else {
         return Err(call.invalid(format!("self has shape {:?}, wanted 2 dims", x.shape())));
     };
-    call.expect_shape("out", &out, &[])?;
+    call.expect_shape_or_one_element("out", &out, &[])?;
     expect_castable(call, x.dtype(), &out)?;
     let length = rows.min(columns);
     Ok(Work::new(move || {

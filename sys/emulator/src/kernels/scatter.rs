@@ -327,23 +327,26 @@ fn index_add(call: &Call) -> Result<Work, Refusal> {
     if out.is_empty() {
         return Ok(Work::nothing());
     }
-    let (op, lanes) = (call.name(), Lanes::new(x.shape(), axis));
+    let (op, lanes, order) = (call.name(), Lanes::new(x.shape(), axis), call.order());
     by_class!(x.dtype(), T => Ok(Work::new(move || {
         let alpha = alpha.get::<T>();
         let source = source.load_vec::<T>();
         let mut values = x.load_vec::<T>();
-        each_slice(op, lanes, &index.load_vec::<i64>(), false, |to, from| {
+        let index = index.load_vec::<i64>();
+        each_slice(op, lanes, &index, order.of(index.len()), false, |to, from| {
             values[to] = values[to].plus(alpha.times(source[from]));
         })?;
         out.store_slice(&values)
     })), Err(call.unsupported(format!("no kernel for {}", x.dtype()))))
 }
 
-/// Visits each element of the slices that `indices` name: its position, and that of its counterpart in a source of such slices.
+/// Visits each element of the slices that `indices` name, in an order of these: its position, and that of its counterpart in a
+/// source of such slices.
 fn each_slice(
     op: &str,
     lanes: Lanes,
     indices: &[i64],
+    order: impl Iterator<Item = usize>,
     wrap: bool,
     mut visit: impl FnMut(usize, usize),
 ) -> Result<(), Fault> {
@@ -352,9 +355,10 @@ fn each_slice(
         .iter()
         .map(|&index| find(op, index, lanes.length))
         .collect::<Result<Vec<_>, _>>()?;
+    let order: Vec<usize> = order.collect();
     for outer in 0..lanes.outer {
-        for (number, &row) in rows.iter().enumerate() {
-            let to = (outer * lanes.length + row) * lanes.inner;
+        for &number in &order {
+            let to = (outer * lanes.length + rows[number]) * lanes.inner;
             let from = (outer * rows.len() + number) * lanes.inner;
             (0..lanes.inner).for_each(|inner| visit(to + inner, from + inner));
         }
@@ -387,7 +391,7 @@ fn index_fill(call: &Call) -> Result<Work, Refusal> {
             (None, host) => host.clone().unwrap_or_default(),
         };
         let mut values = x.load_vec::<T>();
-        each_slice(op, lanes, &rows, true, |to, _| values[to] = value.get::<T>())?;
+        each_slice(op, lanes, &rows, 0..rows.len(), true, |to, _| values[to] = value.get::<T>())?;
         out.store_slice(&values)
     })), Err(call.unsupported(format!("no kernel for {}", x.dtype()))))
 }
@@ -408,7 +412,8 @@ fn index_copy(call: &Call) -> Result<Work, Refusal> {
     by_class!(x.dtype(), T => Ok(Work::new(move || {
         let source = source.load_vec::<T>();
         let mut values = x.load_vec::<T>();
-        each_slice(op, lanes, &index.load_vec::<i64>(), false, |to, from| values[to] = source[from])?;
+        let index = index.load_vec::<i64>();
+        each_slice(op, lanes, &index, 0..index.len(), false, |to, from| values[to] = source[from])?;
         out.store_slice(&values)
     })), Err(call.unsupported(format!("no kernel for {}", x.dtype()))))
 }
@@ -479,7 +484,8 @@ fn scatter_rows(call: &Call) -> Result<Work, Refusal> {
     by_class!(x.dtype(), T => Ok(Work::new(move || {
         let new = updates.load_vec::<T>();
         let mut values = x.load_vec::<T>();
-        each_slice(op, lanes, &indices.load_vec::<i64>(), false, |to, from| {
+        let indices = indices.load_vec::<i64>();
+        each_slice(op, lanes, &indices, 0..indices.len(), false, |to, from| {
             values[to] = values[to].plus(new[from]);
         })?;
         x.store_slice(&values)

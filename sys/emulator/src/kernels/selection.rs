@@ -389,7 +389,7 @@ fn search_sorted(call: &Call) -> Result<Work, Refusal> {
     if let Some(sorter) = &sorter {
         call.expect_shape("sorter", sorter, sequence.shape())?;
     }
-    call.expect_shape("out", &out, values.shape())?;
+    call.expect_shape_or_one_element("out", &out, values.shape())?;
     expect_index_type(call, &out, narrow)?;
     let dtype = common(call, &Operand::Tensor(sequence.clone()), &values)?;
     if out.is_empty() {

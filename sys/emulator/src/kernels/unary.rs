@@ -69,8 +69,12 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnInplaceSinc", |call| real(call, sinc)),
     ("aclnnLgamma", |call| real(call, libm::lgamma)),
     ("aclnnDigamma", |call| real(call, digamma)),
-    ("aclnnSigmoid", |call| real(call, sigmoid)),
-    ("aclnnInplaceSigmoid", |call| real(call, sigmoid)),
+    ("aclnnSigmoid", |call| {
+        analytic(call, sigmoid, complex_sigmoid)
+    }),
+    ("aclnnInplaceSigmoid", |call| {
+        analytic(call, sigmoid, complex_sigmoid)
+    }),
     ("aclnnLogit", logit),
     ("aclnnFloor", |call| rounding(call, f64::floor)),
     ("aclnnInplaceFloor", |call| rounding(call, f64::floor)),
@@ -145,6 +149,11 @@ fn analytic(
         Class::Complex => Ok(map::<Complex>(x, dtype, out, complex)),
         _ => real(call, f),
     }
+}
+
+fn complex_sigmoid(z: Complex) -> Complex {
+    let one = Complex::new(1.0, 0.0);
+    one / (one + complex_exp(-z))
 }
 
 fn complex_exp(z: Complex) -> Complex {

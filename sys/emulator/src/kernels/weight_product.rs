@@ -14,6 +14,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnBatchMatMulWeightNz", matmul as Prepare),
     ("aclnnAddmmWeightNz", addmm as Prepare),
     ("aclnnQuantMatmulWeightNz", quantised as Prepare),
+    ("aclnnQuantMatmulV5", quantised as Prepare),
 ];
 
 /// `out = self @ mat2`; `mat2` lies in blocks, whatever format its handle tells.
@@ -38,7 +39,7 @@ fn addmm(call: &Call) -> Result<Work, Refusal> {
 }
 
 /// x1, x2, x1Scale?, x2Scale, yScale?, x1Offset?, x2Offset?, yOffset?, bias?, transposeX1, transposeX2, groupSize, out. Only the
-/// modes by tensor, channel and token, which all chips have.
+/// modes by tensor, channel and token, which all chips have. V5 has the same parameters and a plain weight.
 fn quantised(call: &Call) -> Result<Work, Refusal> {
     let absent = [(4, "yScale"), (5, "x1Offset"), (7, "yOffset")];
     for (index, name) in absent {
@@ -53,7 +54,10 @@ fn quantised(call: &Call) -> Result<Work, Refusal> {
         return Err(call.unsupported("scales by groups have no kernel here"));
     }
     let weight = call.tensor(1)?;
-    expect_blocks(call, &weight)?;
+    let blocked = call.name().ends_with("WeightNz");
+    if blocked {
+        expect_blocks(call, &weight)?;
+    }
     let given = |index| {
         call.optional_tensor(index)
             .filter(|tensor| !tensor.is_empty())
@@ -61,7 +65,7 @@ fn quantised(call: &Call) -> Result<Work, Refusal> {
     let product = Quantised {
         x: call.tensor(0)?,
         y: weight,
-        blocked: true,
+        blocked,
         scale: call.tensor(3)?,
         offset: given(6),
         per_token: given(2),

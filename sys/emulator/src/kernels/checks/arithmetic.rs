@@ -323,6 +323,10 @@ fn sequences_and_fills() {
     assert_eq!(out.load_vec::<i64>(), [5, 3]);
     let out = result("aclnnRange", &args, DType::I64, &[3]);
     assert_eq!(out.load_vec::<i64>(), [5, 3, 1]);
+    // torch.arange(0.0, -8.000001, -4.0, dtype=torch.int32) has three elements; ggml's backend passes outputs of four dims.
+    let args = [scalar(0.0), scalar(-8.000_001), scalar(-4.0)];
+    let out = result("aclnnArange", &args, DType::I32, &[1, 1, 1, 3]);
+    assert_eq!(out.load_vec::<i64>(), [0, -4, -8]);
     let backwards = [long_scalar(1), long_scalar(5), long_scalar(-2), arg(&out)];
     assert_eq!(refusal("aclnnArange", &backwards), 161002);
     let args = [scalar(1.0), scalar(2.0), Arg::Int(5)];

@@ -166,3 +166,23 @@ fn scans() {
     run("aclnnInplaceCumprod", &[arg(&y), dim]).expect("in place");
     assert_eq!(y.load_vec::<f32>(), [1., 2., 6.]);
 }
+
+#[test]
+fn one_element_is_one_element_whatever_its_rank() {
+    let x = floats(&[3], &[1., 5., 3.]);
+    let (f32s, drop) = (code(DType::F32), Arg::Bool(false));
+    let sum = [arg(&x), ints(&[0]), drop.clone(), f32s.clone()];
+    for shape in [&[][..], &[1], &[1, 1]] {
+        let out = result("aclnnReduceSum", &sum, DType::F32, shape);
+        assert_eq!(out.load_vec::<f32>(), [9.]);
+        let out = result("aclnnMean", &sum, DType::F32, shape);
+        assert_eq!(out.load_vec::<f32>(), [3.]);
+    }
+    let places = [arg(&x), Arg::Int(0), drop];
+    let out = result("aclnnArgMax", &places, DType::I64, &[1]);
+    assert_eq!(out.load_vec::<i64>(), [1]);
+    let two = empty(DType::F32, &[2]);
+    let [x, dims, keep, dtype] = sum;
+    let status = run("aclnnReduceSum", &[x, dims, keep, dtype, arg(&two)]);
+    assert_eq!(status.map_err(|failure| failure.code), Err(161002));
+}

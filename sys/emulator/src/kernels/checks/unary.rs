@@ -391,3 +391,29 @@ fn parametric_and_clamped_gradients() {
     ];
     assert_near("logit", &values("aclnnLogitGrad", &args, 2), &[4.0, 0.0]);
 }
+
+#[test]
+fn fatrelu_takes_its_threshold_as_a_tensor() {
+    let x = floats(&[2, 4], &[1., 3., 10., 10., 2., -1., 10., 10.]);
+    let threshold = floats(&[1], &[2.]);
+    let out = result(
+        "aclnnFatreluMul",
+        &[arg(&x), arg(&threshold)],
+        DType::F32,
+        &[2, 2],
+    );
+    assert_eq!(out.load_vec::<f32>(), [0., 30., 20., 0.]);
+}
+
+#[test]
+fn sigmoid_of_integers_and_complex_numbers() {
+    use crate::number::Complex;
+    let x = tensor(DType::I32, &[2], &[0i64, 2]);
+    let out = result("aclnnSigmoid", &[arg(&x)], DType::F32, &[2]);
+    assert_eq!(out.load_vec::<f32>(), [0.5, 0.880_797_1]);
+    // 1 / (1 + exp(-(1 + 2 i))) by Python's cmath.
+    let z = tensor(DType::C64, &[1], &[Complex::new(1.0, 2.0)]);
+    let out = result("aclnnSigmoid", &[arg(&z)], DType::C64, &[1]);
+    let value = out.load_one::<Complex>();
+    assert!((value.re - 1.021_415_364).abs() < 1e-6 && (value.im - 0.403_438_706).abs() < 1e-6);
+}

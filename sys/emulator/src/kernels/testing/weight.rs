@@ -128,3 +128,20 @@ fn quantised_products_read_blocks() {
     assert_close(&out, &[9.5, 20., -65., -1000.], 0.0);
     assert!(run("aclnnQuantMatmulWeightNz", &call(32)).is_err());
 }
+
+#[test]
+fn quantised_products_by_named_scales() {
+    let x = tensor(DType::I8, &[2, 2], &[1i64, 2, -1, 0]);
+    let weight = tensor(DType::I8, &[2, 1], &[3i64, 4]);
+    let (tokens, scale) = (floats(&[2], &[2., 1.]), floats(&[1], &[0.5]));
+    let out = empty(DType::Bf16, &[2, 1]);
+    let (no, off) = (null(), Arg::Bool(false));
+    let call = [
+        &[arg(&x), arg(&weight), arg(&tokens), arg(&scale)][..],
+        &[no.clone(), no.clone(), no.clone(), no.clone(), no][..],
+        &[off.clone(), off, Arg::Int(0), arg(&out)][..],
+    ];
+    run("aclnnQuantMatmulV5", &call.concat()).expect("a product");
+    // (1 3 + 2 4) 0.5 2 and -3 0.5 1.
+    assert_eq!(out.load_vec::<f32>(), [11., -1.5]);
+}

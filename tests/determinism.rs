@@ -96,6 +96,9 @@ fn in_child(
     Ok(())
 }
 
+/// What is run several times.
+type Run<'a> = &'a dyn Fn() -> Result<Vec<f32>>;
+
 /// How many different results five runs have.
 fn results(run: impl Fn() -> Result<Vec<f32>>) -> Result<usize> {
     let mut all = Vec::new();
@@ -131,7 +134,7 @@ fn kernels_that_add_in_any_order_are_replaced() -> Result<()> {
             let found = gradients.get(&table.weight().tensor());
             found.expect("the table's gradient").to_vec::<f32>()
         };
-        let runs: [(&str, &dyn Fn() -> Result<Vec<f32>>); 3] = [
+        let runs: [(&str, Run<'_>); 3] = [
             ("index_add", &index_add),
             ("index_put", &index_put),
             ("embedding", &embedding),

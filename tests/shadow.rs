@@ -325,8 +325,8 @@ fn a_thousandth_in_one_element_is_found() -> Result<()> {
     Ok(())
 }
 
-/// Runs a sample on the NPU in shadow mode: `None` if all agrees, an empty text for what the NPU cannot do,
-/// and else what is wrong.
+/// Runs a sample on the NPU in shadow mode: `None` if all agrees, an empty text for what a device
+/// cannot do, and else what is wrong.
 fn soundness(sample: &Sample, dtype: DType, last: f64) -> Result<Option<String>> {
     let host = inputs(sample, dtype, last)?;
     let run = |host: &[Tensor]| -> Result<()> {
@@ -338,7 +338,9 @@ fn soundness(sample: &Sample, dtype: DType, last: f64) -> Result<Option<String>>
         let device: Vec<&Tensor> = device.iter().collect();
         dispatch::run(sample.op.as_ref(), &device).map(|_| ())
     };
-    if run(&host).is_err() {
+    // Numbers outside an op's domain, which a host kernel refuses, have no result to compare with.
+    let refused = dispatch::run(sample.op.as_ref(), &host.iter().collect::<Vec<_>>()).is_err();
+    if refused || run(&host).is_err() {
         return Ok(Some(String::new()));
     }
     let told = shadow(|| run(&host)).err();

@@ -3,6 +3,7 @@
 //! Knows norms and limits. Must not know optimisers.
 
 use crate::autograd::Gradients;
+use crate::check;
 use crate::error::Result;
 use crate::nn::Parameter;
 use crate::ops::elementwise::ClampOptions;
@@ -54,12 +55,13 @@ pub fn clip_grad_norm(
 /// Limits each element of each gradient to `[-limit, limit]`. PyTorch: `torch.nn.utils.clip_grad_value_`.
 ///
 /// # Errors
-/// Memory and device errors.
+/// `Option` for a limit that is negative or NaN; memory and device errors.
 pub fn clip_grad_value(
     gradients: &mut Gradients,
     parameters: &[(String, Parameter)],
     limit: f64,
 ) -> Result<()> {
+    check::not_negative("clip_grad_value", "limit", limit)?;
     for (_, parameter) in parameters {
         let leaf = parameter.tensor();
         if let Some(gradient) = gradients.get(&leaf) {

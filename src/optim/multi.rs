@@ -107,7 +107,7 @@ impl Optimizer for MultiOptimizer {
                 }
             }
         }
-        let pairs = self.0.iter_mut().zip(&parts);
-        pairs.map(|(one, part)| one.load_state_dict(part)).collect()
+        let mut pairs = self.0.iter_mut().zip(&parts);
+        pairs.try_for_each(|(one, part)| one.load_state_dict(part))
     }
 }

@@ -338,11 +338,8 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses numbers that do not fit each other.
-    ///
-    /// # Errors
-    /// `Option` with the field's name.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses sizes of 0 or beyond 32 bits, and factors that are no numbers.
+    fn check_each(&self) -> Result<()> {
         check::sizes(
             OP,
             &[
@@ -372,7 +369,15 @@ impl Config {
         check::layers(OP, "n_shared_experts", self.n_shared_experts)?;
         check::finite(OP, "routed_scaling_factor", self.routed_scaling_factor)?;
         check::finite(OP, "rope_score_factor", self.rope_score_factor)?;
-        check::positive(OP, "rope_theta", self.rope_theta)?;
+        check::positive(OP, "rope_theta", self.rope_theta)
+    }
+
+    /// Refuses numbers that do not fit each other.
+    ///
+    /// # Errors
+    /// `Option` with the field's name.
+    pub fn check(&self) -> Result<()> {
+        self.check_each()?;
         let refuse = |name: &'static str, got: String, wanted: String| {
             let why = format!("got {got}, wanted {wanted}");
             Err(Error::option(OP, name, why))

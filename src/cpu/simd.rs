@@ -267,7 +267,15 @@ pub(crate) fn prefetch(from: *const u8, count: usize) {
         // SAFETY: every x86-64 CPU has SSE, and a prefetch of any address does no harm.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    for line in (0..count).step_by(64) {
+        let line = from.wrapping_add(line);
+        // SAFETY: a prefetch of any address does no harm, and writes nothing.
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = (from, count);
 }
 

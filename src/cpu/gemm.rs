@@ -25,8 +25,8 @@ use std::sync::OnceLock;
 use smallvec::SmallVec;
 
 use self::block::Left;
-pub(crate) use self::bytes::{Scales, scaled};
 pub(crate) use self::block::Target;
+pub(crate) use self::bytes::{Scales, scaled};
 use self::kernel::Units;
 pub(crate) use self::pack::Matrix;
 use self::pack::Pairs;

@@ -15,7 +15,7 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
         .fold(*first, |sum, coefficient| sum.mul_add(x, *coefficient))
 }
 
-/// `2^n` for an integer `n` from -126 to 127.
+/// `2^n` for an integer `n` from -126 to 127; 0 for -127.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
@@ -33,12 +33,20 @@ pub(crate) fn exp(x: f32) -> f32 {
     exp_reduced(n, r)
 }
 
-/// `e^x` for `x <= 0` as a term of a sum of at least 1, to which nothing below `e^-87` adds anything: that is the least it gives,
-/// in two thirds of the time.
+/// `e^x` for `x <= 0` in two thirds of the time: what is smaller than a normal number is 0.
 #[inline(always)]
 pub(crate) fn exp_term(x: f32) -> f32 {
-    let (n, r) = reduced(if x < -87.0 { -87.0 } else { x });
-    exp_near(r) * power_of_two(n)
+    exp_term_of(if x < NOTHING { NOTHING } else { x }, 0.0)
+}
+
+/// `exp_term` of it is 0, and so is that of all below.
+const NOTHING: f32 = -88.03;
+
+/// `e^(x + low)` for a `low` far below `x`, which is from `NOTHING` to 0; a power of two below the normal ones is 0.
+#[inline(always)]
+fn exp_term_of(x: f32, low: f32) -> f32 {
+    let (n, r) = reduced(x);
+    exp_near(r + low) * power_of_two(n)
 }
 
 /// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
@@ -101,7 +109,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     if x >= 0.0 { value } else { f32::NAN }
 }
 
-/// The hyperbolic tangent: a polynomial near 0, else `1 - 2 / (e^(2 |x|) + 1)`.
+/// The hyperbolic tangent: a polynomial near 0, else `(1 - e) / (1 + e)` with `e = e^(-2 |x|)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let u = x * x;
@@ -116,7 +124,8 @@ pub(crate) fn tanh(x: f32) -> f32 {
         ],
     );
     let near = (x * u).mul_add(p, x);
-    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    let e = exp_term(-2.0 * x.abs());
+    let far = (1.0 - e) / (1.0 + e);
     if x.abs() < 0.625 {
         near
     } else {
@@ -178,6 +187,31 @@ fn erfc_right(x: f32) -> f32 {
     exp_of(-square, -rest) * (a * inverse * polynomial(v, coefficients))
 }
 
+/// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`; both are 0 where they are below the normal numbers. The
+/// share is the power times `t p(t)` with `t = 1 / (1 + |x| / 3)`.
+#[inline(always)]
+pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
+    let a = x.abs();
+    // Half of its square is just below `NOTHING`.
+    let a = if a > 13.27 { 13.27 } else { a };
+    let square = a * a;
+    let rest = a.mul_add(a, -square);
+    let e = exp_term_of(-0.5 * square, -0.5 * rest);
+    let t = 1.0 / a.mul_add(1.0 / 3.0, 1.0);
+    let coefficients = [
+        -0.023_262_972,
+        0.131_965_7,
+        -0.276_050_8,
+        0.224_254_25,
+        -0.056_910_086,
+        0.121_366_285,
+        0.112_062_91,
+        0.133_622_48,
+        0.132_952_24,
+    ];
+    (e * (t * polynomial(t, coefficients)), e)
+}
+
 /// The error function.
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
@@ -225,13 +259,33 @@ mod tests {
     }
 
     #[test]
-    fn terms_are_powers_as_far_as_they_count() {
-        for step in 0..=870_000 {
+    fn terms_are_powers_as_far_as_they_are_normal() {
+        for step in 0..=873_000 {
             let x = step as f32 * -1e-4;
             assert_eq!(super::exp_term(x), super::exp(x), "{x}");
         }
-        assert!(super::exp_term(f32::NEG_INFINITY) <= super::exp(-87.0));
+        for x in [-87.7, -88.0, -88.03, -88.1, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(super::exp_term(x), 0.0, "{x}");
+        }
         assert!(super::exp_term(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn tails_are_close() {
+        for step in 0..=129_000 {
+            let x = step as f32 * 1e-4;
+            let want = libm::erfc(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2) * 0.5;
+            let density = (f64::from(x).powi(2) * -0.5).exp();
+            for x in [x, -x] {
+                let (tail, e) = super::normal_tail(x);
+                assert!((f64::from(tail) / want - 1.0).abs() < 4.5e-7, "{x}");
+                assert!((f64::from(e) / density - 1.0).abs() < 2e-7, "{x}");
+            }
+        }
+        for x in [13.25, 13.27, 14.0, 1e30, f32::INFINITY] {
+            assert_eq!(super::normal_tail(x), (0.0, 0.0), "{x}");
+        }
+        assert!(super::normal_tail(f32::NAN).0.is_nan());
     }
 
     #[test]

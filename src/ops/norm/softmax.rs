@@ -120,13 +120,13 @@ fn exponentials<T: Float>(x: &[T], top: T, y: &mut [T]) -> T {
     let mut sums = [T::ZERO; 16];
     for (x, y) in xs.iter().zip(ys) {
         for lane in 0..16 {
-            y[lane] = Float::exp(x[lane].minus(top));
+            y[lane] = x[lane].minus(top).exp_term();
             sums[lane] = sums[lane].plus(y[lane]);
         }
     }
     let mut sum = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
     for (x, y) in x_rest.iter().zip(y_rest) {
-        *y = Float::exp(x.minus(top));
+        *y = x.minus(top).exp_term();
         sum = sum.plus(*y);
     }
     sum
@@ -163,9 +163,9 @@ impl Op for Softmax {
         let simd = Simd::best();
         with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
-            let sum = exponentials(x, top, y);
+            let share = T::ONE.over(exponentials(x, top, y));
             for y in y {
-                *y = y.over(sum);
+                *y = y.times(share);
             }
         })));
         Ok(Counts::EXACT)

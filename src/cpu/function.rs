@@ -36,18 +36,12 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// `e^x` for `x <= 0` in two thirds of the time: what is smaller than a normal number is 0.
 #[inline(always)]
 pub(crate) fn exp_term(x: f32) -> f32 {
-    exp_term_of(if x < NOTHING { NOTHING } else { x }, 0.0)
+    let (n, r) = reduced(if x < NOTHING { NOTHING } else { x });
+    exp_near(r) * power_of_two(n)
 }
 
 /// `exp_term` of it is 0, and so is that of all below.
 const NOTHING: f32 = -88.03;
-
-/// `e^(x + low)` for a `low` far below `x`, which is from `NOTHING` to 0; a power of two below the normal ones is 0.
-#[inline(always)]
-fn exp_term_of(x: f32, low: f32) -> f32 {
-    let (n, r) = reduced(x);
-    exp_near(r + low) * power_of_two(n)
-}
 
 /// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
 #[inline(always)]
@@ -133,10 +127,17 @@ pub(crate) fn tanh(x: f32) -> f32 {
     }
 }
 
-/// `cos(pi x)` for `|x| <= 1`: the sine of what is left to a half.
+/// `sin(pi x)` and `cos(pi x)` for `|x| <= 1`: the cosine is the sine of what is left to a half.
 #[inline(always)]
-pub(crate) fn cos_pi(x: f32) -> f32 {
-    let y = 0.5 - x.abs();
+pub(crate) fn sin_cos_pi(x: f32) -> (f32, f32) {
+    let left = 0.5 - x.abs();
+    let near = (0.5 - left.abs()).copysign(x);
+    (sin_pi_near(near), sin_pi_near(left))
+}
+
+/// `sin(pi x)` for `|x| <= 1/2`.
+#[inline(always)]
+fn sin_pi_near(x: f32) -> f32 {
     let coefficients = [
         0.077_560_39,
         -0.598_242_1,
@@ -144,7 +145,7 @@ pub(crate) fn cos_pi(x: f32) -> f32 {
         -5.167_71,
         std::f32::consts::PI,
     ];
-    y * polynomial(y * y, coefficients)
+    x * polynomial(x * x, coefficients)
 }
 
 /// `erf(x)` for `|x| < 1`.
@@ -196,7 +197,8 @@ pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
     let a = if a > 13.27 { 13.27 } else { a };
     let square = a * a;
     let rest = a.mul_add(a, -square);
-    let e = exp_term_of(-0.5 * square, -0.5 * rest);
+    let (n, r) = reduced(-0.5 * square);
+    let e = exp_near(rest.mul_add(-0.5, r)) * power_of_two(n);
     let t = 1.0 / a.mul_add(1.0 / 3.0, 1.0);
     let coefficients = [
         -0.023_262_972,
@@ -289,11 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn cosines_of_half_turns_are_close() {
+    fn sines_of_half_turns_are_close() {
         for step in -2000..=2000 {
             let x = step as f32 / 2000.0;
-            let want = (f64::from(x) * std::f64::consts::PI).cos();
-            assert!((f64::from(super::cos_pi(x)) - want).abs() < 3e-7, "{x}");
+            let (want_sin, want_cos) = (f64::from(x) * std::f64::consts::PI).sin_cos();
+            let (sin, cos) = super::sin_cos_pi(x);
+            assert!((f64::from(sin) - want_sin).abs() < 3e-7, "{x}");
+            assert!((f64::from(cos) - want_cos).abs() < 3e-7, "{x}");
         }
     }
 

@@ -365,7 +365,7 @@ impl<T: Lane + Float> Run<'_, T> {
             self.problem.hide(head, row, first, weights);
             let log = space.logs[index];
             for weight in weights.iter_mut() {
-                *weight = Float::exp(weight.minus(log));
+                *weight = weight.minus(log).exp_term();
             }
             // Where the block has all keys of the row, the sum is of the very products that it is subtracted from.
             let seen = self.problem.visible(row..row + 1);

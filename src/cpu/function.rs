@@ -40,7 +40,7 @@ pub(crate) fn exp_term(x: f32) -> f32 {
     exp_near(r) * power_of_two(n)
 }
 
-/// `exp_term` of it is 0, and so is that of all below.
+/// `e` to it is 2^-127, which `exp_term` takes for 0.
 const NOTHING: f32 = -88.03;
 
 /// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
@@ -189,29 +189,42 @@ fn erfc_right(x: f32) -> f32 {
 }
 
 /// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`; both are 0 where they are below the normal numbers. The
-/// share is the power times `t p(t)` with `t = 1 / (1 + |x| / 3)`.
+/// power is that of a polynomial in what is left of the square, the share the power times a polynomial in `1 / (3 + |x|)`.
 #[inline(always)]
 pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
     let a = x.abs();
-    // Half of its square is just below `NOTHING`.
+    // Half of its square gives the power 2^-127, which is 0.
     let a = if a > 13.27 { 13.27 } else { a };
     let square = a * a;
     let rest = a.mul_add(a, -square);
-    let (n, r) = reduced(-0.5 * square);
-    let e = exp_near(rest.mul_add(-0.5, r)) * power_of_two(n);
-    let t = 1.0 / a.mul_add(1.0 / 3.0, 1.0);
-    let coefficients = [
-        -0.023_262_972,
-        0.131_965_7,
-        -0.276_050_8,
-        0.224_254_25,
-        -0.056_910_086,
-        0.121_366_285,
-        0.112_062_91,
-        0.133_622_48,
-        0.132_952_24,
+    let shifted = square.mul_add(-0.5 * std::f32::consts::LOG2_E, ROUNDER);
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
+    let whole = shifted - ROUNDER;
+    let left = whole.mul_add(1.386_291_5, square);
+    let left = whole.mul_add(2.857_213_6e-6, left) + rest;
+    let near = [
+        2.175_976_7e-5,
+        -0.000_261_351_03,
+        0.002_604_159_7,
+        -0.020_833_222,
+        0.125,
+        -0.5,
+        1.0,
     ];
-    (e * (t * polynomial(t, coefficients)), e)
+    let e = polynomial(left, near) * power_of_two(n);
+    let t = 1.0 / (a + 3.0);
+    let share = [
+        -457.885_07,
+        865.826_96,
+        -603.723_1,
+        163.481_35,
+        -13.829_151,
+        9.830_669,
+        3.025_699,
+        1.202_602_3,
+        0.398_856_73,
+    ];
+    (e * (t * polynomial(t, share)), e)
 }
 
 /// The error function.

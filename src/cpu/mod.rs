@@ -29,6 +29,7 @@ pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+pub(crate) mod scan;
 mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;

@@ -283,16 +283,16 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         let head = to.align_offset(LINE).min(count);
         let lines = (count - head) / LINE;
-        // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line.
+        // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line. The
+        // level says which registers there are.
         unsafe {
             std::ptr::copy_nonoverlapping(from, to, head);
-            for line in 0..lines {
-                let from = from.add(head + line * LINE).cast::<__m128i>();
-                let to = to.add(head + line * LINE).cast::<__m128i>();
-                let parts: [__m128i; 4] =
-                    std::array::from_fn(|part| _mm_loadu_si128(from.add(part)));
-                for (part, value) in parts.into_iter().enumerate() {
-                    _mm_stream_si128(to.add(part), value);
+            if level() >= Level::Avx512 {
+                stream_lines(from.add(head), to.add(head), lines);
+            } else {
+                for part in (head..head + lines * LINE).step_by(size_of::<__m128i>()) {
+                    let value = _mm_loadu_si128(from.add(part).cast());
+                    _mm_stream_si128(to.add(part).cast(), value);
                 }
             }
             let done = head + lines * LINE;
@@ -303,6 +303,19 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     // SAFETY: promised by the caller.
     unsafe {
         std::ptr::copy_nonoverlapping(from, to, count);
+    }
+}
+
+/// # Safety
+/// As `stream`, for lines of the cache; `to` is where one begins, and the CPU has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn stream_lines(from: *const u8, to: *mut u8, lines: usize) {
+    use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_stream_si512};
+    let (from, to) = (from.cast::<__m512i>(), to.cast::<__m512i>());
+    for line in 0..lines {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_stream_si512(to.add(line), _mm512_loadu_si512(from.add(line))) };
     }
 }
 

@@ -34,6 +34,7 @@ mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod total;
 pub(crate) mod transpose;
 mod view;
 

@@ -7,6 +7,7 @@ use super::{HELD, KEYS, Problem, ROWS, Sink, carve, tasks};
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Float;
 use crate::cpu::simd::Simd;
+use crate::cpu::total::{largest, replaced};
 use crate::cpu::view::HostMut;
 use crate::error::Result;
 
@@ -401,15 +402,8 @@ fn base<T: Float>(top: T) -> T {
 /// Exponentials of a line of scores relative to the row's maximum so far, and what earlier results of the row shrink by.
 #[inline(always)]
 fn soften<T: Float>(line: &mut [T], top: &mut T, sum: &mut T) -> T {
-    let pick = |a: T, b: T| if b > a { b } else { a };
-    let (chunks, rest) = line.as_chunks::<32>();
-    let mut tops = [T::LOWEST; 32];
-    for chunk in chunks {
-        for lane in 0..32 {
-            tops[lane] = pick(tops[lane], chunk[lane]);
-        }
-    }
-    let high = rest.iter().chain(&tops).fold(*top, |a, b| pick(a, *b));
+    let high = largest(line);
+    let high = if high > *top { high } else { *top };
     let zero = base(high);
     let factor = if high == *top {
         T::ONE
@@ -417,19 +411,7 @@ fn soften<T: Float>(line: &mut [T], top: &mut T, sum: &mut T) -> T {
         Float::exp(top.minus(zero))
     };
     *top = high;
-    let (chunks, rest) = line.as_chunks_mut::<32>();
-    let mut sums = [T::ZERO; 32];
-    for chunk in chunks {
-        for lane in 0..32 {
-            chunk[lane] = chunk[lane].minus(zero).exp_term();
-            sums[lane] = sums[lane].plus(chunk[lane]);
-        }
-    }
-    let mut whole = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    for x in rest {
-        *x = x.minus(zero).exp_term();
-        whole = whole.plus(*x);
-    }
+    let whole = replaced(line, |x| x.minus(zero).exp_term());
     *sum = sum.times(factor).plus(whole);
     factor
 }

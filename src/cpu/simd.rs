@@ -131,9 +131,11 @@ pub(crate) struct Avx2(());
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
-    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller, and `compiled` must be a function of
+    /// the unit that the body is in, which `#[inline]` makes it.
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[inline]
         #[target_feature(
             enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
         )]
@@ -146,10 +148,12 @@ impl Avx512 {
 }
 
 impl Avx2 {
-    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller, and `compiled` must be a function of
+    /// the unit that the body is in, which `#[inline]` makes it.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[inline]
         #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
         fn compiled<R>(body: impl FnOnce() -> R) -> R {
             body()

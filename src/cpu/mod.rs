@@ -31,10 +31,12 @@ pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+pub(crate) mod scan;
 mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod total;
 pub(crate) mod transpose;
 mod view;
 

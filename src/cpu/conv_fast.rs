@@ -8,19 +8,30 @@ use super::conv::Geometry;
 use super::conv_dense::{Start, chunks, room, workspace};
 use super::conv_pass::Pass;
 use super::conv_tile::{MOST, Rows, SLACK, Vectors, turn_four};
-use super::par;
+use super::conv_winograd::Winograd;
+use super::view::{Host, HostMut};
+use super::{gemm, par};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::shape::Shape;
 
 /// Fewer written channels than this in a group leave a tile of channels idle for the most part.
 const FEWEST: usize = 4;
+/// Products of fewer channels or positions than these are better tiles.
+const CHANNELS: usize = 16;
+const POSITIONS: usize = 64;
 /// Rows of a panel of weights that are packed at a time.
 const PART: usize = 64;
 
-/// A convolution whose kernel is a single tap without stride or padding sees its planes as lines.
+/// A kernel of a single tap without stride or padding.
+fn is_bare(of: &Geometry) -> bool {
+    of.kernel == [1; 3] && of.stride == [1; 3] && of.padding == [0; 3]
+}
+
+/// A bare convolution sees its planes as lines.
 fn flat(of: &Geometry) -> Geometry {
-    let bare = of.kernel == [1; 3] && of.stride == [1; 3] && of.padding == [0; 3];
-    if !bare {
+    if !is_bare(of) {
         return *of;
     }
     Geometry {
@@ -28,6 +39,51 @@ fn flat(of: &Geometry) -> Geometry {
         output: [1, 1, of.output_plane()],
         ..*of
     }
+}
+
+/// Which way numbers go through a convolution.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forward,
+    Back,
+}
+
+/// A bare convolution of many channels and positions: the product of the weight, or of its transpose, and the channels of each
+/// sample, group by group; false if it is none.
+fn product(
+    op: &'static str,
+    of: &Geometry,
+    way: Way,
+    (w, x): (&[f32], &[f32]),
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) -> Result<bool> {
+    if !is_bare(of) || of.inputs.min(of.outputs) < CHANNELS || of.output_plane() < POSITIONS {
+        return Ok(false);
+    }
+    let (batch, groups, plane) = (of.batch, of.groups, of.output_plane());
+    let (w_layout, reads, writes) = {
+        let layout = Layout::contiguous([1, groups, of.outputs, of.inputs]);
+        match way {
+            Way::Forward => (layout, of.inputs, of.outputs),
+            Way::Back => (layout.permute(&[0, 1, 3, 2]), of.outputs, of.inputs),
+        }
+    };
+    let w_layout = w_layout.expand(op, &Shape::from([batch, groups, writes, reads]))?;
+    let shape = Shape::from([batch, groups, writes, plane]);
+    let (Some(w), Some(x), Some(mut y)) = (
+        Host::from_slice(w, &Shape::from([w.len()])),
+        Host::from_slice(x, &Shape::from([batch, groups, reads, plane])),
+        HostMut::from_slice(y, &shape),
+    ) else {
+        return Ok(false);
+    };
+    let layout = Layout::contiguous([1, groups, writes, 1]).expand(op, &shape)?;
+    let bias = bias.and_then(|bias| Host::from_slice(bias, &Shape::from([bias.len()])));
+    let bias = bias.map(|bias| bias.with_layout(layout));
+    let start = bias.as_ref().map(|bias| (bias, 1.0));
+    gemm::products::<f32>(op, &w.with_layout(w_layout), &x, &mut y, 1.0, start)?;
+    Ok(true)
 }
 
 /// As [`Geometry::forward`]; false if tiles do not pay.
@@ -43,6 +99,14 @@ pub(crate) fn forward(
     let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
+    if product(op, &of, Way::Forward, (w, x), bias, y)? {
+        return Ok(true);
+    }
+    if let Some(tiles) = Winograd::forward(op, &of, vectors)
+        && tiles.run(x, w, bias, y)?
+    {
+        return Ok(true);
+    }
     let pass = Pass::forward(&of);
     if !pass.is_compact() {
         return Ok(false);
@@ -70,6 +134,14 @@ pub(crate) fn input_gradient(
     let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
+    if product(op, &of, Way::Back, (w, dy), bias, dx)? {
+        return Ok(true);
+    }
+    if let Some(tiles) = Winograd::backward(op, &of, vectors)
+        && tiles.run(dy, w, bias, dx)?
+    {
+        return Ok(true);
+    }
     let Some(passes) = Pass::backward(&of) else {
         return Ok(false);
     };

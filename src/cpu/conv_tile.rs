@@ -72,8 +72,9 @@ impl Vectors {
         ALONG * self.lanes
     }
 
+    /// Runs `op` compiled for the set; all that it does must be inlined.
     #[inline(always)]
-    fn run<O: WithSimd>(self, op: O) -> O::Output {
+    pub fn run<O: WithSimd>(self, op: O) -> O::Output {
         match self.set {
             #[cfg(target_arch = "x86_64")]
             Set::V4(set) => Simd::vectorize(set, op),

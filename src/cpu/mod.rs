@@ -10,6 +10,7 @@ pub(crate) mod conv_dense;
 mod conv_fast;
 mod conv_pass;
 mod conv_tile;
+mod conv_winograd;
 pub(crate) mod experts;
 pub(crate) mod function;
 pub(crate) mod gather;

@@ -18,26 +18,26 @@ use super::{par, simd};
 use crate::error::Result;
 
 /// The places of a transformed tile, and of a transformed kernel.
-const PLACES: usize = 16;
+pub(super) const PLACES: usize = 16;
 /// The taps of a kernel.
-const TAPS: usize = 9;
+pub(super) const TAPS: usize = 9;
 /// Fewer channels than this, read or written, do not make up for the transforms.
 const FEWEST: usize = 24;
 /// The most tiles of a panel, and the sources in a line of so many tiles.
 const MOST: usize = 32;
-const LINE: usize = 2 * MOST + 2;
+pub(super) const LINE: usize = 2 * MOST + 2;
 
 /// What is read and written: a plain convolution, or its way back to the input, which is one with turned weights.
 pub(crate) struct Winograd<'a> {
-    op: &'static str,
-    of: &'a Geometry,
-    vectors: Vectors,
+    pub(super) op: &'static str,
+    pub(super) of: &'a Geometry,
+    pub(super) vectors: Vectors,
     /// Channels of a group.
-    reads: usize,
-    writes: usize,
+    pub(super) reads: usize,
+    pub(super) writes: usize,
     /// Rows and columns.
     source: [usize; 2],
-    target: [usize; 2],
+    pub(super) target: [usize; 2],
     padding: [usize; 2],
     /// Steps in the weight from channel to channel that is written or read, and whether its taps are read backwards.
     write_step: usize,
@@ -46,12 +46,12 @@ pub(crate) struct Winograd<'a> {
 }
 
 /// Neighbouring tiles of a line in a panel: which line, the first of them, how many, and their place in the panel.
-struct Piece {
-    sample: usize,
-    row: usize,
-    column: usize,
-    count: usize,
-    at: usize,
+pub(super) struct Piece {
+    pub sample: usize,
+    pub row: usize,
+    pub column: usize,
+    pub count: usize,
+    pub at: usize,
 }
 
 impl<'a> Winograd<'a> {
@@ -130,7 +130,7 @@ impl<'a> Winograd<'a> {
         bias: Option<&[f32]>,
         target: &mut [f32],
     ) -> Result<bool> {
-        let high = self.high();
+        let high = self.vectors.fitting(self.writes);
         let slots = self.writes.div_ceil(high);
         let weights = self.weights(w, high)?;
         let offsets: Vec<usize> = (0..self.reads).map(|channel| channel * high).collect();
@@ -169,24 +169,7 @@ impl<'a> Winograd<'a> {
                 }
                 for slot in slots * part / parts..slots * (part + 1) / parts {
                     let w = &weights[(group * slots + slot) * deep..][..deep];
-                    for (place, (w, sums)) in w
-                        .chunks_exact(self.reads * high)
-                        .zip(sums.chunks_exact_mut(high * N))
-                        .enumerate()
-                    {
-                        let x = &turned[place * (self.reads + 1) * N..][..self.reads * N];
-                        // SAFETY: `x` has a row of tiles for each offset, `sums` one for each of the `high` channels, and `w` as
-                        // many weights from each offset on.
-                        unsafe {
-                            self.vectors.spread(
-                                high,
-                                &offsets,
-                                w.as_ptr(),
-                                x.as_ptr(),
-                                sums.as_mut_ptr(),
-                            )
-                        };
-                    }
+                    self.products::<N>(&offsets, w, &turned, &mut sums);
                     let first = group * self.writes + slot * high;
                     for lane in 0..high.min(self.writes - slot * high) {
                         self.vectors.run(Targets::<N> {
@@ -213,15 +196,21 @@ impl<'a> Winograd<'a> {
         Ok(!strange.into_inner())
     }
 
-    /// The channels of a product: the even number that leaves the fewest idle.
-    fn high(&self) -> usize {
-        let most = self.vectors.most;
-        let idle = |high: &usize| self.writes.next_multiple_of(*high);
-        (most / 2..=most)
-            .rev()
-            .filter(|high| high % 2 == 0)
-            .min_by_key(idle)
-            .unwrap_or(2)
+    /// The sums over the channels that are read, for the channels of a slot: `[place][channel][tile]`.
+    fn products<const N: usize>(&self, offsets: &[usize], w: &[f32], x: &[f32], sums: &mut [f32]) {
+        let high = w.len() / (PLACES * self.reads);
+        let places = w.chunks_exact(self.reads * high);
+        for ((w, x), sums) in places
+            .zip(x.chunks_exact((self.reads + 1) * N))
+            .zip(sums.chunks_exact_mut(high * N))
+        {
+            // SAFETY: `x` has a row of tiles for each offset, `sums` one for each of the `high` channels, and `w` as many
+            // weights from each offset on.
+            unsafe {
+                self.vectors
+                    .spread(high, offsets, w.as_ptr(), x.as_ptr(), sums.as_mut_ptr())
+            };
+        }
     }
 
     /// The rows and columns of tiles of a plane.
@@ -229,12 +218,12 @@ impl<'a> Winograd<'a> {
         self.target.map(|size| size.div_ceil(2))
     }
 
-    fn tiles(&self) -> usize {
+    pub(super) fn tiles(&self) -> usize {
         self.of.batch * self.grid().iter().product::<usize>()
     }
 
     /// The tiles from number `first` on, up to `count`.
-    fn pieces(&self, first: usize, count: usize) -> Vec<Piece> {
+    pub(super) fn pieces(&self, first: usize, count: usize) -> Vec<Piece> {
         let [rows, columns] = self.grid();
         let (mut pieces, mut tile) = (Vec::new(), first);
         let end = self.tiles().min(first + count);
@@ -321,14 +310,14 @@ fn kernel(w: &[f32], backwards: bool) -> [f32; PLACES] {
 }
 
 /// The transform of a panel's sources: `[place][channel][tile]`, with a line to spare at each place.
-struct Sources<'a, const N: usize> {
-    all: &'a Winograd<'a>,
-    pieces: &'a [Piece],
-    group: usize,
-    from: &'a [f32],
+pub(super) struct Sources<'a, const N: usize> {
+    pub all: &'a Winograd<'a>,
+    pub pieces: &'a [Piece],
+    pub group: usize,
+    pub from: &'a [f32],
     /// Four lines for each piece, zero where no source lies.
-    lines: &'a mut [[[f32; LINE]; 4]],
-    to: &'a mut [f32],
+    pub lines: &'a mut [[[f32; LINE]; 4]],
+    pub to: &'a mut [f32],
 }
 
 impl<const N: usize> WithSimd for Sources<'_, N> {

@@ -22,6 +22,8 @@ use crate::shape::MAX_RANK;
 /// Results of so many bytes are written past the caches where they come in runs of so many.
 const STREAMED: usize = 24 << 20;
 const RUN: usize = 256;
+/// So many lines before a line is read its beginning is asked for: the CPU does not see where the next one lies.
+const AHEAD: usize = 8;
 /// Lines of at most so many bytes are asked for as a whole.
 const REACH: usize = 32 << 10;
 
@@ -134,12 +136,13 @@ fn merged<'a>(paths: &'a Paths, other: &Layout) -> SmallVec<[Dim<'a>; MAX_RANK]>
     dims
 }
 
-/// Visits the rows `range` (all dims but the last) with the offset on both sides; the first is [`NOWHERE`] for a missing row.
+/// Visits the rows `range` (all dims but the last) with the offset on both sides, and the first side's of a row that comes soon;
+/// those are [`NOWHERE`] for a missing row.
 fn rows(
     outer: &[Dim<'_>],
     bases: (usize, usize),
     range: std::ops::Range<usize>,
-    mut body: impl FnMut(usize, usize),
+    mut body: impl FnMut(usize, usize, usize),
 ) {
     let mut index = [0usize; MAX_RANK];
     let mut rest = range.start;
@@ -159,7 +162,16 @@ fn rows(
             };
             to += index * stride;
         }
-        body(from, to);
+        let ahead = outer.last().map_or(NOWHERE, |(path, _)| {
+            let last = outer.len() - 1;
+            let (now, soon) = (path.at(index[last]), path.at(index[last] + AHEAD));
+            if from == NOWHERE || soon == NOWHERE {
+                NOWHERE
+            } else {
+                from - now + soon
+            }
+        });
+        body(from, to, ahead);
         for dim in (0..outer.len()).rev() {
             index[dim] += 1;
             if index[dim] < outer[dim].0.size() {
@@ -238,13 +250,17 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
         Some(Path::Stride(_, step)) => *step,
         _ => 0,
     };
-    let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
+    let row = |from: usize, to_offset: usize, ahead: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
             let to = to.get().add(to_offset);
             match inner.as_ref() {
                 _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
                 Path::Stride(_, 1) if *stride == 1 => {
+                    if ahead != NOWHERE && part.len() * size_of::<T>() >= RUN {
+                        let soon = source.get().wrapping_add(ahead).cast();
+                        simd::prefetch(soon, RUN);
+                    }
                     let from = source.get().add(from + part.start).cast_const();
                     let to = to.add(part.start);
                     if streamed && part.len() * size_of::<T>() >= RUN {
@@ -271,12 +287,12 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     };
     if lines == 1 {
         return par::ranges(count, par::GRAIN, |part| {
-            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()));
+            rows(outer, bases, 0..1, |from, to, _| row(from, to, NOWHERE, part.clone()));
             simd::fence();
         });
     }
     par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
-        rows(outer, bases, range, |from, to| row(from, to, 0..count));
+        rows(outer, bases, range, |from, to, ahead| row(from, to, ahead, 0..count));
         simd::fence();
     });
 }
@@ -352,7 +368,7 @@ unsafe fn scatter_part<T: Lane>(
         outer,
         (paths.base, x.layout().offset()),
         0..lines,
-        |to, from| {
+        |to, from, _| {
             let from = x.start().wrapping_add(from * x.dtype().size());
             let values: &[T] = if direct {
                 // SAFETY: the row's elements are `T`s in a row.

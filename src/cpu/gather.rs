@@ -63,6 +63,11 @@ impl Path {
         }
     }
 
+    /// Whether some index leads nowhere.
+    fn has_gaps(&self) -> bool {
+        matches!(self, Path::Offsets(offsets) if offsets.contains(&NOWHERE))
+    }
+
     /// The offset of an index, [`NOWHERE`] where there is none.
     fn at(&self, index: usize) -> usize {
         match self {
@@ -195,6 +200,25 @@ impl<T> Shared<T> {
     }
 }
 
+/// Calls `body` with `0..count` in short runs, and asks for a share of the bytes from `next` on before each: all at once, they
+/// would hold up what is read now.
+#[inline(always)]
+fn beside(
+    count: usize,
+    next: *const u8,
+    bytes: usize,
+    mut body: impl FnMut(std::ops::Range<usize>),
+) {
+    /// Bytes that are asked for at a time: a few cache lines.
+    const SHARE: usize = 256;
+    let run = count.div_ceil(bytes.div_ceil(SHARE).max(1)).max(1);
+    for (share, start) in (0..count).step_by(run).enumerate() {
+        let at = (share * SHARE).min(bytes);
+        simd::prefetch(next.wrapping_add(at), SHARE.min(bytes - at));
+        body(start..count.min(start + run));
+    }
+}
+
 /// Unsigned types with the size of an element: copies look at bits only.
 trait Bits: Copy + Sync {}
 impl Bits for u8 {}
@@ -245,6 +269,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let bases = (paths.base, y.layout().offset());
     let streamed = y.elements() * size_of::<T>() >= STREAMED;
     let reach = inner.reach(size_of::<T>());
+    let dense = *stride == 1 && !inner.has_gaps();
     // From a line to the next, which is asked for while this one is read.
     let next = match outer.last().map(|(path, _)| path.as_ref()) {
         Some(Path::Stride(_, step)) => *step,
@@ -272,8 +297,17 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                 Path::Stride(_, step) => part.for_each(|index| {
                     *to.add(index * stride) = *source.get().add(from + index * step)
                 }),
+                Path::Offsets(offsets) if dense => {
+                    let next = source.get().wrapping_add(from + next);
+                    let offsets = &offsets[part.clone()];
+                    let to = std::slice::from_raw_parts_mut(to.add(part.start), part.len());
+                    beside(part.len(), next.cast(), reach, |part| {
+                        for (to, offset) in to[part.clone()].iter_mut().zip(&offsets[part]) {
+                            *to = *source.get().add(from + offset);
+                        }
+                    });
+                }
                 Path::Offsets(offsets) => {
-                    simd::prefetch(source.get().wrapping_add(from + next).cast(), reach);
                     for (index, offset) in part.clone().zip(&offsets[part]) {
                         *to.add(index * stride) = if *offset == NOWHERE {
                             fill
@@ -287,12 +321,16 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     };
     if lines == 1 {
         return par::ranges(count, par::GRAIN, |part| {
-            rows(outer, bases, 0..1, |from, to, _| row(from, to, NOWHERE, part.clone()));
+            rows(outer, bases, 0..1, |from, to, _| {
+                row(from, to, NOWHERE, part.clone())
+            });
             simd::fence();
         });
     }
     par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
-        rows(outer, bases, range, |from, to, ahead| row(from, to, ahead, 0..count));
+        rows(outer, bases, range, |from, to, ahead| {
+            row(from, to, ahead, 0..count)
+        });
         simd::fence();
     });
 }

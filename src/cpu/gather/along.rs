@@ -2,11 +2,11 @@
 //!
 //! Knows layouts that stand still along a dim, and checked indices. Must not know ops.
 
-use super::{Bits, REACH, Shared};
+use super::{Bits, REACH, Shared, beside};
 use crate::cpu::lane::Lane;
+use crate::cpu::par;
 use crate::cpu::strided::Walk;
 use crate::cpu::view::{Host, HostMut};
-use crate::cpu::{par, simd};
 use crate::layout::Layout;
 use crate::shape::Shape;
 
@@ -55,11 +55,13 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
             unsafe {
                 let (from, to) = (source.get().add(ox), target.get().add(oy));
                 if (si, sx, sy, step) == (1, 0, 1, 1) {
-                    simd::prefetch(from.wrapping_add(next).cast(), bytes);
                     let to = std::slice::from_raw_parts_mut(to, count);
-                    for (to, index) in to.iter_mut().zip(&index[oi..oi + count]) {
-                        *to = *from.add(*index as usize);
-                    }
+                    let index = &index[oi..oi + count];
+                    beside(count, from.wrapping_add(next).cast(), bytes, |part| {
+                        for (to, index) in to[part.clone()].iter_mut().zip(&index[part]) {
+                            *to = *from.add(*index as usize);
+                        }
+                    });
                     return;
                 }
                 for (at, index) in index[oi..]
@@ -135,9 +137,6 @@ pub(crate) fn scatter_along<T: Lane>(
                     values,
                 )
             };
-            if bytes > 0 && (sp, step) == (0, 1) && oi.is_multiple_of(picks.max(1)) {
-                simd::prefetch(cells.get().wrapping_add(op + width).cast(), bytes);
-            }
             let put = |at: usize, value: T, index: i64| {
                 // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
                 unsafe {
@@ -147,9 +146,19 @@ pub(crate) fn scatter_along<T: Lane>(
             };
             if si == 1 {
                 let index = &index[oi..oi + count];
-                for (at, (value, index)) in values.iter().zip(index).enumerate() {
-                    put(at, *value, *index);
-                }
+                let next = cells.get().wrapping_add(op + width).cast::<u8>();
+                // The run's share of the next line.
+                let (done, share) = if (sp, step) == (0, 1) {
+                    (bytes * (oi % picks) / picks, bytes * count / picks)
+                } else {
+                    (0, 0)
+                };
+                beside(count, next.wrapping_add(done), share, |part| {
+                    let pairs = values[part.clone()].iter().zip(&index[part.clone()]);
+                    for (at, (value, index)) in part.zip(pairs) {
+                        put(at, *value, *index);
+                    }
+                });
                 return;
             }
             for (at, (value, index)) in values

@@ -7,6 +7,7 @@
 
 pub mod ascend;
 pub mod autograd;
+mod check;
 mod cpu;
 mod device;
 pub mod dispatch;
@@ -61,7 +62,7 @@ pub use ops::reduce::*;
 pub use ops::sort::*;
 pub use ops::update::*;
 pub use ops::view::*;
-pub use shadow::{ShadowOptions, shadow, shadow_with};
+pub use shadow::{ShadowCounts, ShadowOptions, shadow, shadow_counts, shadow_with};
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use tensor::{NdArray, Operand, Tensor};
 pub use trace::{Trace, Traced, trace};

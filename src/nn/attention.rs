@@ -3,6 +3,7 @@
 //! Knows heads, masks and projections. Must not know positions or caches.
 
 use super::{Dropout, Init, Linear, LinearOptions, Module, Parameter, Phase, Place, Visitor};
+use crate::check;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::attention::AttentionOptions;
@@ -122,9 +123,15 @@ impl MultiHeadAttention {
     /// A layer with PyTorch's starting values.
     ///
     /// # Errors
-    /// `Option` if the heads do not divide the width; memory and device errors.
+    /// `Option` for a width of 0, heads that do not divide it, or a dropout outside `[0, 1]`; memory and device errors.
     pub fn new(options: MultiHeadOptions, place: &Place) -> Result<Self> {
-        let MultiHeadOptions { width, heads, .. } = options;
+        let MultiHeadOptions {
+            width,
+            heads,
+            dropout,
+        } = options;
+        check::sizes("multi_head_attention", &[("width", width)])?;
+        check::probability("multi_head_attention", "dropout", dropout)?;
         if heads == 0 || !width.is_multiple_of(heads) {
             let why = format!("got {heads}, wanted a divisor of {width}");
             return Err(Error::option("multi_head_attention", "heads", why));

@@ -3,6 +3,7 @@
 //! Knows weights and running statistics. Must not know how a norm is computed.
 
 use super::{Init, Layer, Module, Parameter, Phase, Place, Visitor};
+use crate::check;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::ops::norm::BatchNormOptions;
@@ -60,8 +61,10 @@ impl BatchNorm {
     /// `[n, channels, ..]`. In training the batch's own statistics are used, and the running ones move toward them.
     ///
     /// # Errors
-    /// As [`Tensor::batch_norm`].
+    /// As [`Tensor::batch_norm`]; `Option` for a negative epsilon or a momentum outside `[0, 1]`.
     pub fn forward(&self, x: &Tensor, phase: Phase) -> Result<Tensor> {
+        check::not_negative("batch_norm", "epsilon", self.epsilon)?;
+        check::probability("batch_norm", "momentum", self.momentum)?;
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         let (mean, variance) = (self.mean.tensor(), self.variance.tensor());
         let options = BatchNormOptions::new().weight(&weight).bias(&bias);

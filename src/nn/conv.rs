@@ -79,7 +79,7 @@ struct Conv<const N: usize> {
 impl<const N: usize> Conv<N> {
     fn new(shape: &[usize], options: ConvLayerOptions<N>, place: &Place) -> Result<Self> {
         let init = Init::KaimingUniform { slope: 5f64.sqrt() };
-        let fan: usize = shape.iter().skip(1).product();
+        let fan = shape.iter().skip(1).copied().fold(1, usize::saturating_mul);
         let bias = Init::FanIn(fan);
         let outputs = shape.first().copied().unwrap_or(0);
         let weight = Parameter::new(&init.tensor(shape, place)?)?;

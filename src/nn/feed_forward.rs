@@ -3,6 +3,7 @@
 //! Knows its three matrices. Must not know what is around it.
 
 use super::{Activation, Init, Layer, Linear, LinearOptions, Module, Phase, Place, Visitor};
+use crate::check;
 use crate::error::Result;
 use crate::tensor::Tensor;
 
@@ -33,6 +34,7 @@ impl SwiGlu {
     /// Memory and device errors.
     pub fn new(size: SwiGluSize, init: Init, place: &Place) -> Result<Self> {
         let SwiGluSize { width, hidden } = size;
+        check::sizes("swiglu", &[("width", width), ("hidden", hidden)])?;
         let options = LinearOptions::new().without_bias().init(init);
         Ok(SwiGlu {
             gate: Linear::new([hidden, width], options, place)?,

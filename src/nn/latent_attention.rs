@@ -7,6 +7,7 @@ use super::{
     AttentionMask, Dropout, Init, Linear, LinearOptions, Module, Phase, Place, RmsNorm, Rotation,
     Visitor,
 };
+use crate::check;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -60,6 +61,25 @@ impl LatentAttentionOptions {
             scale: None,
             init: Init::Normal { deviation: 0.02 },
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        let op = "latent_attention";
+        check::sizes(
+            op,
+            &[
+                ("hidden_size", self.hidden_size),
+                ("heads", self.heads),
+                ("q_lora_rank", self.q_lora_rank.unwrap_or(1)),
+                ("kv_lora_rank", self.kv_lora_rank),
+                ("qk_nope_head_dim", self.qk_nope_head_dim),
+                ("qk_rope_head_dim", self.qk_rope_head_dim),
+                ("v_head_dim", self.v_head_dim),
+            ],
+        )?;
+        check::probability(op, "dropout", self.dropout)?;
+        check::not_negative(op, "epsilon", self.epsilon)?;
+        check::finite(op, "scale", self.scale.unwrap_or(1.0))
     }
 
     fn head(&self) -> usize {
@@ -125,8 +145,8 @@ impl LatentCache {
 
     /// Adds `[batch, length, ..]` vectors and keys; the answer is all that is kept.
     fn extend(&mut self, latent: &Tensor, key: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (start, count) = (self.length, latent.dims()[1]);
-        let room = self.latent.dims()[1];
+        let length = |x: &Tensor| x.dims().get(1).copied().unwrap_or(0);
+        let (start, count, room) = (self.length, length(latent), length(&self.latent));
         if start + count > room {
             let why = format!("got {} tokens, wanted at most {room}", start + count);
             return Err(Error::option("latent_cache", "capacity", why));
@@ -149,6 +169,7 @@ impl LatentAttention {
     /// # Errors
     /// Memory and device errors.
     pub fn new(options: LatentAttentionOptions, place: &Place) -> Result<Self> {
+        options.check()?;
         let plain = LinearOptions::new().without_bias().init(options.init);
         let outer = if options.bias {
             LinearOptions::new().init(options.init)
@@ -276,6 +297,10 @@ impl LatentAttention {
         rotation: &Rotation,
         cache: &mut LatentCache,
     ) -> Result<Tensor> {
+        let new = match x.dims() {
+            [_, new, _] => *new,
+            _ => return Err(Error::shape("decode", x.shape(), "[batch, length, hidden]")),
+        };
         let past = cache.length;
         let (plain, turned) = self.queries(x, rotation)?;
         let (latent, key) = self.compress(x, rotation)?;
@@ -298,7 +323,7 @@ impl LatentAttention {
             .matmul(&latent.transpose(-2, -1)?)?
             .add(&turned.matmul(&key.transpose(-2, -1)?)?)?
             .mul(self.scale())?;
-        let (new, all) = (x.dims()[1], cache.length);
+        let all = cache.length;
         let scores = if new > 1 {
             let allowed = Tensor::ones([new, all], DType::Bool, x.device())?.tril(past as i64)?;
             scores.masked_fill(&allowed.logical_not()?, f64::NEG_INFINITY)?

@@ -3,7 +3,8 @@
 //! Knows how tokens are sorted by expert and put back. Must not know how experts are chosen.
 
 use super::{Activation, Init, Module, Parameter, Place, Router, Routing, SwiGlu, Visitor};
-use crate::error::Result;
+use crate::check;
+use crate::error::{Error, Result};
 use crate::ops::moe::GroupList;
 use crate::tensor::Tensor;
 
@@ -40,6 +41,8 @@ impl Experts {
             width,
             hidden,
         } = size;
+        let named = [("experts", experts), ("width", width), ("hidden", hidden)];
+        check::sizes("experts", &named)?;
         let fresh = |shape: [usize; 3]| Parameter::new(&init.tensor(shape, place)?);
         Ok(Experts {
             gate_up: fresh([experts, width, 2 * hidden])?,
@@ -61,7 +64,13 @@ impl Experts {
     /// # Errors
     /// `Shape` for another width or a routing of other tokens.
     pub fn forward(&self, x: &Tensor, routing: &Routing) -> Result<Tensor> {
-        let [tokens, top_k] = [routing.experts.dims()[0], routing.experts.dims()[1]];
+        let [tokens, top_k] = *routing.experts.dims() else {
+            return Err(Error::shape(
+                "experts",
+                routing.experts.shape(),
+                "[tokens, top_k]",
+            ));
+        };
         if tokens == 0 {
             return Ok(x.clone());
         }

@@ -3,7 +3,8 @@
 //! Knows weights and epsilons. Must not know how a norm is computed.
 
 use super::{Init, Layer, Module, Parameter, Phase, Place, Visitor};
-use crate::error::Result;
+use crate::check;
+use crate::error::{Error, Result};
 use crate::ops::norm::{AffineOptions, LayerNormOptions, RmsNormOptions};
 use crate::tensor::Tensor;
 
@@ -23,6 +24,7 @@ impl LayerNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(width: usize, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("layer_norm", "epsilon", epsilon)?;
         Ok(LayerNorm {
             weight: Parameter::new(&Init::Ones.tensor([width], place)?)?,
             bias: Parameter::new(&Init::Zeros.tensor([width], place)?)?,
@@ -69,6 +71,7 @@ impl RmsNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(width: usize, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("rms_norm", "epsilon", epsilon)?;
         Ok(RmsNorm {
             weight: Parameter::new(&Init::Ones.tensor([width], place)?)?,
             epsilon,
@@ -124,6 +127,11 @@ impl GroupNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(size: Groups, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("group_norm", "epsilon", epsilon)?;
+        if size.groups == 0 || !size.channels.is_multiple_of(size.groups) {
+            let why = format!("got {}, wanted a divisor of {}", size.groups, size.channels);
+            return Err(Error::option("group_norm", "groups", why));
+        }
         Ok(GroupNorm {
             weight: Parameter::new(&Init::Ones.tensor([size.channels], place)?)?,
             bias: Parameter::new(&Init::Zeros.tensor([size.channels], place)?)?,

@@ -3,6 +3,7 @@
 //! Knows scores, groups, the bias that balances, and the auxiliary loss. Must not know experts.
 
 use super::{Init, Module, Parameter, Place, Visitor};
+use crate::check;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::reduce::ReduceOptions;
@@ -72,6 +73,11 @@ impl RouterOptions {
     }
 
     fn check(&self) -> Result<()> {
+        check::sizes(
+            "router",
+            &[("hidden_size", self.hidden_size), ("experts", self.experts)],
+        )?;
+        check::finite("router", "scale", self.scale)?;
         let refuse = |name, got: usize, wanted: String| {
             let why = format!("got {got}, wanted {wanted}");
             Err(Error::option("router", name, why))

@@ -3,6 +3,7 @@
 //! Knows norms and limits. Must not know optimisers.
 
 use crate::autograd::Gradients;
+use crate::check;
 use crate::error::Result;
 use crate::nn::Parameter;
 use crate::ops::elementwise::ClampOptions;
@@ -35,12 +36,13 @@ pub fn grad_norm(gradients: &Gradients, parameters: &[(String, Parameter)]) -> R
 /// without dims. PyTorch: `torch.nn.utils.clip_grad_norm_`.
 ///
 /// # Errors
-/// Memory and device errors.
+/// `Option` for a limit that is negative or NaN; memory and device errors.
 pub fn clip_grad_norm(
     gradients: &mut Gradients,
     parameters: &[(String, Parameter)],
     max_norm: f64,
 ) -> Result<Tensor> {
+    check::not_negative("clip_grad_norm", "max_norm", max_norm)?;
     let found = present(gradients, parameters);
     let list: Vec<&Tensor> = found.iter().map(|(_, gradient)| *gradient).collect();
     let (norm, clipped) = Tensor::clip_grad_norm(&list, ClipOptions::new(max_norm))?;
@@ -54,12 +56,13 @@ pub fn clip_grad_norm(
 /// Limits each element of each gradient to `[-limit, limit]`. PyTorch: `torch.nn.utils.clip_grad_value_`.
 ///
 /// # Errors
-/// Memory and device errors.
+/// `Option` for a limit that is negative or NaN; memory and device errors.
 pub fn clip_grad_value(
     gradients: &mut Gradients,
     parameters: &[(String, Parameter)],
     limit: f64,
 ) -> Result<()> {
+    check::not_negative("clip_grad_value", "limit", limit)?;
     for (_, parameter) in parameters {
         let leaf = parameter.tensor();
         if let Some(gradient) = gradients.get(&leaf) {

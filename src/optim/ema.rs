@@ -2,7 +2,8 @@
 //!
 //! Knows averages by name. Must not know optimisers.
 
-use crate::error::{Error, Result};
+use crate::check;
+use crate::error::Result;
 use crate::mode::no_grad;
 use crate::nn::{Parameter, StateDict};
 
@@ -20,10 +21,7 @@ impl Ema {
     /// # Errors
     /// `Option` for a decay outside `[0, 1]`; memory and device errors.
     pub fn new(parameters: Vec<(String, Parameter)>, decay: f64) -> Result<Self> {
-        if !(0.0..=1.0).contains(&decay) {
-            let why = format!("got {decay}, wanted one of 0 to 1");
-            return Err(Error::option("ema", "decay", why));
-        }
+        check::probability("ema", "decay", decay)?;
         let mut averages = StateDict::new();
         for (name, own) in &parameters {
             averages.insert(name.clone(), own.tensor().detach().copy()?);

@@ -8,6 +8,7 @@ use super::sentinel::{find_overflow, overflow_flag, refuse_not_finite};
 use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, classify};
 use crate::ascend;
 use crate::autograd::Gradients;
+use crate::check;
 use crate::cpu::cpu_memory;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -18,6 +19,9 @@ use crate::ops::random::{GeneratorState, default_generator};
 use crate::ops::update::ClipOptions;
 use crate::optim::{Accumulator, Optimizer, Schedule, grad_norm};
 use crate::tensor::Tensor;
+
+/// What errors of settings name.
+const OP: &str = "trainer";
 
 /// What the caller's loss function gives for one batch.
 pub struct StepLoss<'a> {
@@ -137,6 +141,21 @@ impl TrainerOptions {
         self
     }
 
+    /// Refuses what no step could do.
+    fn check(&self) -> Result<()> {
+        self.schedule.check()?;
+        if let Some(most) = self.clip {
+            check::not_negative(OP, "clip", most)?;
+        }
+        if let Some(dtype) = self.precision
+            && !dtype.is_half()
+        {
+            let why = format!("got {dtype}, wanted f32, bf16 or f16");
+            return Err(Error::option(OP, "precision", why));
+        }
+        self.scaler.map_or(Ok(()), |scaler| scaler.check())
+    }
+
     /// Checks the gradients of every op, and names the op of the first that is not finite. Slow.
     pub fn anomaly(mut self) -> Self {
         self.anomaly = true;
@@ -204,7 +223,8 @@ impl<'m> Trainer<'m> {
     /// A trainer at step 0, on the device of the optimiser's parameters.
     ///
     /// # Errors
-    /// `Option` for an optimiser without parameters; [`Error::Entry`] that names a parameter with an element that is not
+    /// `Option` for an optimiser without parameters, and for settings of optimiser, schedule, scaler or trainer that no step
+    /// could use, with the setting's name; [`Error::Entry`] that names a parameter with an element that is not
     /// finite; device errors.
     pub fn new(
         model: &'m dyn Module,
@@ -214,8 +234,10 @@ impl<'m> Trainer<'m> {
         let parameters = optimizer.parameters();
         let Some((_, first)) = parameters.first() else {
             let why = "got none, wanted one or more";
-            return Err(Error::option("trainer", "parameters", why));
+            return Err(Error::option(OP, "parameters", why));
         };
+        optimizer.check()?;
+        options.check()?;
         let device = first.tensor().device();
         let said = options.scaler.and_then(|scaler| scaler.own_mode());
         let mode = match (said, device) {
@@ -375,7 +397,7 @@ impl<'m> Trainer<'m> {
             afters.extend(one.after);
             tokens += one.tokens;
         }
-        let none = || Error::option("trainer", "batches", "got none, wanted one or more");
+        let none = || Error::option(OP, "batches", "got none, wanted one or more");
         let gradients = sum.mean(&self.parameters)?.ok_or_else(none)?;
         let numbers = self.numbers(&gradients, &shown)?;
         let (losses, [norm, largest, told]) = match numbers.as_slice() {

@@ -86,7 +86,7 @@ impl Sampling {
     /// Picks a token by its logits.
     ///
     /// # Errors
-    /// `Option` for a temperature below 0, a `top_k` of 0 or a `top_p` outside `(0, 1]`; `Shape` for no logits.
+    /// `Option` for a temperature below 0, logits with NaN, a `top_k` of 0 or a `top_p` outside `(0, 1]`; `Shape` for no logits.
     pub fn pick(&self, logits: &[f32], generator: &Generator) -> Result<usize> {
         let refuse = |name, why: String| Err(Error::option("sampling", name, why));
         if self.temperature.is_nan() || self.temperature < 0.0 {
@@ -109,6 +109,9 @@ impl Sampling {
         let Some(best) = order.first().copied() else {
             return Err(Error::shape("sampling", "no logits", "one or more"));
         };
+        if logits[best].is_nan() {
+            return refuse("logits", "got NaN, wanted numbers".into());
+        }
         if self.temperature == 0.0 {
             return Ok(best);
         }
@@ -194,8 +197,8 @@ impl DeepSeek {
         generator: &Generator,
     ) -> Result<Vec<i64>> {
         let device = self.parts().0.weight().tensor().device();
-        let mut cache = self.cache([1, prompt.len() + count])?;
-        let (mut new, mut made) = (prompt.to_vec(), Vec::with_capacity(count));
+        let mut cache = self.cache([1, prompt.len().saturating_add(count)])?;
+        let (mut new, mut made) = (prompt.to_vec(), Vec::new());
         while made.len() < count {
             let tokens = Tensor::from_slice(&new, [1, new.len()])?.to_device(device)?;
             let logits = self.decode(&tokens, &mut cache)?.to_dtype(DType::F32)?;

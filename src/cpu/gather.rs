@@ -298,14 +298,9 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                     *to.add(index * stride) = *source.get().add(from + index * step)
                 }),
                 Path::Offsets(offsets) if dense => {
-                    let next = source.get().wrapping_add(from + next);
-                    let offsets = &offsets[part.clone()];
                     let to = std::slice::from_raw_parts_mut(to.add(part.start), part.len());
-                    beside(part.len(), next.cast(), reach, |part| {
-                        for (to, offset) in to[part.clone()].iter_mut().zip(&offsets[part]) {
-                            *to = *source.get().add(from + offset);
-                        }
-                    });
+                    let from = source.get().wrapping_add(from).cast_const();
+                    pick(from, &offsets[part], to, (next, reach));
                 }
                 Path::Offsets(offsets) => {
                     for (index, offset) in part.clone().zip(&offsets[part]) {
@@ -332,6 +327,21 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
             row(from, to, ahead, 0..count)
         });
         simd::fence();
+    });
+}
+
+/// Elements at offsets from `from` on, while the next line is asked for: how far away it lies, and its bytes.
+///
+/// # Safety
+/// The offsets must lead to readable elements.
+#[inline(always)]
+unsafe fn pick<T: Bits>(from: *const T, offsets: &[usize], to: &mut [T], line: (usize, usize)) {
+    let next = from.wrapping_add(line.0).cast();
+    beside(to.len(), next, line.1, |part| {
+        for (to, offset) in to[part.clone()].iter_mut().zip(&offsets[part]) {
+            // SAFETY: promised by the caller.
+            *to = unsafe { *from.add(*offset) };
+        }
     });
 }
 

@@ -110,7 +110,7 @@ pub(crate) fn scatter_along<T: Lane>(
     let (places, step) = along(&Layout::contiguous(*shape), dim, &sizes);
     let table = Layout::contiguous(sizes);
     let cells = Shared(target.as_mut_ptr());
-    let picks = sizes.dims().last().copied().unwrap_or(0);
+    let picks = sizes.dims().last().copied().unwrap_or(1).max(1);
     let (width, bytes) = next_line(&Layout::contiguous(*shape), picks, size_of::<T>());
     let body = |cut: Option<(usize, std::ops::Range<usize>)>| {
         let part = |layout: &Layout| {
@@ -148,11 +148,8 @@ pub(crate) fn scatter_along<T: Lane>(
                 let index = &index[oi..oi + count];
                 let next = cells.get().wrapping_add(op + width).cast::<u8>();
                 // The run's share of the next line.
-                let (done, share) = if (sp, step) == (0, 1) {
-                    (bytes * (oi % picks) / picks, bytes * count / picks)
-                } else {
-                    (0, 0)
-                };
+                let bytes = if (sp, step) == (0, 1) { bytes } else { 0 };
+                let (done, share) = (bytes * (oi % picks) / picks, bytes * count / picks);
                 beside(count, next.wrapping_add(done), share, |part| {
                     let pairs = values[part.clone()].iter().zip(&index[part.clone()]);
                     for (at, (value, index)) in part.zip(pairs) {
@@ -161,11 +158,8 @@ pub(crate) fn scatter_along<T: Lane>(
                 });
                 return;
             }
-            for (at, (value, index)) in values
-                .iter()
-                .zip(index[oi..].iter().step_by(si.max(1)))
-                .enumerate()
-            {
+            let index = index[oi..].iter().step_by(si.max(1));
+            for (at, (value, index)) in values.iter().zip(index).enumerate() {
                 put(at, *value, *index);
             }
         });

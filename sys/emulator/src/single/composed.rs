@@ -3,7 +3,7 @@
 //! Knows the kernel interface; it must not know streams, handles or device memory.
 
 use super::recipes::Build;
-use super::{Recipe, Request, scalar, some};
+use super::{Recipe, Request, expect_real, scalar, some};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Arg, Call, Work};
 use crate::kernels::common::{broadcast_positions, load_broadcast, volume};
@@ -70,6 +70,8 @@ struct Batches {
 }
 
 fn batches(call: &Call, a: &Tensor, b: &Tensor, y: &Tensor) -> Result<Batches, Refusal> {
+    expect_real(call, &[a, b, y])?;
+    call.expect_dtype("the second operand", b, &[a.dtype()])?;
     let ([lead_a @ .., m, k], [lead_b @ .., other, n]) = (a.shape(), b.shape()) else {
         return Err(call.invalid(format!(
             "shapes {:?} and {:?}, wanted matrices",
@@ -216,6 +218,7 @@ fn norm_sum(request: &Request) -> Result<Recipe, Refusal> {
 fn power_sum(call: &Call) -> Result<Work, Refusal> {
     let (x, p, axes) = (call.tensor(0)?, call.float(1)?, call.ints(2)?);
     let (keep, y) = (call.bool(3)?, call.tensor(4)?);
+    expect_real(call, &[&x, &y])?;
     let mut gone = vec![axes.is_empty(); x.rank()];
     for &axis in axes {
         let axis = call.axis(axis, x.rank())?;
@@ -274,6 +277,7 @@ fn norm_root(request: &Request) -> Result<Recipe, Refusal> {
 fn root(call: &Call) -> Result<Work, Refusal> {
     let (x, p, epsilon) = (call.tensor(0)?, call.float(1)?, call.scalar(2)?.f64());
     let y = call.tensor(3)?;
+    expect_real(call, &[&x, &y])?;
     call.expect_shape_or_one_element("y", &y, x.shape())?;
     Ok(Work::new(move || {
         let values: Vec<f64> = x

@@ -10,7 +10,7 @@ mod recurrent;
 use crate::dtype::DType;
 use crate::executor;
 use crate::failure::{Failure, Refusal, code};
-use crate::kernel::{Arg, Prepare, Scalar};
+use crate::kernel::{Arg, Call, Prepare, Scalar};
 use crate::shims::Op;
 use crate::tensor::{Description, Tensor, TensorObject};
 use ascend_sys as sys;
@@ -133,7 +133,7 @@ impl Request {
     }
 
     fn tensor(&self, operand: &Operand, what: &str) -> Result<Tensor, Refusal> {
-        if !matches!(operand.description.format, -1..=2 | 27 | 30 | 32) {
+        if !matches!(operand.description.format, -1..=2 | 16 | 27 | 30 | 35 | 47) {
             return Err(Refusal::unsupported(format!(
                 "{what} has the private format {}",
                 operand.description.format
@@ -241,6 +241,18 @@ impl Request {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// Refuses what the kernels of this interface do not compute with: complex numbers, and types of less than a byte.
+fn expect_real(call: &Call, tensors: &[&Tensor]) -> Result<(), Refusal> {
+    let other = tensors.iter().map(|tensor| tensor.dtype());
+    match other
+        .into_iter()
+        .find(|dtype| dtype.is_complex() || dtype.bits() < 8)
+    {
+        Some(dtype) => Err(call.unsupported(format!("operands of type {dtype}"))),
+        None => Ok(()),
     }
 }
 

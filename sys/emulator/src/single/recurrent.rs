@@ -140,6 +140,7 @@ struct Sizes {
 
 fn sizes(call: &Call) -> Result<Sizes, Refusal> {
     let (x, own, state) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    call.expect_dtype("x", &x, &[DType::F32, DType::F16, DType::Bf16])?;
     let (&[steps, batch, width], &[hidden, gates]) = (x.shape(), state.shape()) else {
         return Err(call.invalid(format!(
             "x has shape {:?}, weight_hidden {:?}, wanted 3 and 2 dims",

@@ -209,8 +209,16 @@ fn compare_logits(
         })
     })?;
     let got = got.to_f64_vec()?;
-    let worst = got.iter().zip(&want).map(|(got, want)| (got - want).abs());
-    eprintln!("logits differ by at most {:.2e}", worst.fold(0.0, f64::max));
+    if got.len() != want.len() {
+        let message = format!("got {} logits, wanted {}", got.len(), want.len());
+        return Err(message.into());
+    }
+    let off = |(got, want): (&f64, &f64)| match (got - want).abs() {
+        off if off.is_nan() => f64::INFINITY,
+        off => off,
+    };
+    let worst = got.iter().zip(&want).map(off).fold(0.0, f64::max);
+    eprintln!("logits differ by at most {worst:.2e}");
     Ok(())
 }
 
@@ -219,13 +227,16 @@ fn compare_losses(path: &Path, losses: &[f64]) -> Result<(), Box<dyn Error + Sen
     let Ok(text) = std::fs::read_to_string(path) else {
         return Ok(());
     };
-    let mut worst = 0.0f64;
+    let (mut worst, mut count) = (0.0f64, 0);
     for (line, loss) in text.lines().zip(losses) {
         let want = serde_json::from_str::<Value>(line)?["loss"]
             .as_f64()
             .ok_or("no loss")?;
-        worst = worst.max((loss - want).abs() / want.abs());
+        let off = (loss - want).abs() / want.abs();
+        // A loss that is no number is as far off as can be.
+        worst = worst.max(if off.is_nan() { f64::INFINITY } else { off });
+        count += 1;
     }
-    eprintln!("losses differ by at most {worst:.2e} of the reference's");
+    eprintln!("{count} losses differ by at most {worst:.2e} of the reference's");
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod ascend;
 pub mod autograd;
+mod check;
 mod cpu;
 mod device;
 pub mod dispatch;
@@ -33,7 +34,10 @@ mod trace;
 pub mod train;
 
 pub use autograd::{BackwardOptions, Gradients};
-pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
+pub use cpu::{
+    CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, reset_cpu_memory_peak,
+    trim_cpu_memory,
+};
 pub use device::Device;
 pub use dry_run::{DryRun, dry_run};
 pub use dtype::{Category, DType, Element, Scalar};
@@ -61,7 +65,7 @@ pub use ops::reduce::*;
 pub use ops::sort::*;
 pub use ops::update::*;
 pub use ops::view::*;
-pub use shadow::{ShadowOptions, shadow, shadow_with};
+pub use shadow::{ShadowCounts, ShadowOptions, shadow, shadow_counts, shadow_with};
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use tensor::{NdArray, Operand, Tensor};
 pub use trace::{Trace, Traced, trace};

@@ -46,6 +46,43 @@ impl ShadowOptions {
 thread_local! {
     static EVERY: Cell<u64> = const { Cell::new(1) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static JUDGED: Cell<ShadowCounts> = const { Cell::new(ShadowCounts { compared: 0, passed_over: 0 }) };
+}
+
+/// What shadow mode has done on a thread: a run without a report is worth what was compared in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShadowCounts {
+    /// Ops whose results were compared.
+    pub compared: u64,
+    /// Ops of the sample that the host has no kernel for, so that nothing was compared.
+    pub passed_over: u64,
+}
+
+impl ShadowCounts {
+    /// What was done since an earlier moment.
+    pub fn since(self, earlier: ShadowCounts) -> ShadowCounts {
+        ShadowCounts {
+            compared: self.compared.wrapping_sub(earlier.compared),
+            passed_over: self.passed_over.wrapping_sub(earlier.passed_over),
+        }
+    }
+}
+
+/// What shadow mode has done on this thread since it began.
+///
+/// ```
+/// use ascend_tensor::{ShadowCounts, Tensor, shadow, shadow_counts};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let before = shadow_counts();
+/// shadow(|| Tensor::new([1.0f32, 2.0]).exp())?;
+/// // On the CPU there is nothing to compare with.
+/// assert_eq!(shadow_counts().since(before), ShadowCounts::default());
+/// # Ok(())
+/// # }
+/// ```
+pub fn shadow_counts() -> ShadowCounts {
+    JUDGED.get()
 }
 
 /// Runs `body` with each op on an NPU also run on the host and compared, those of backward passes and in-place updates too; a
@@ -57,7 +94,7 @@ thread_local! {
 /// dim (norms, attention, losses, updates). So a small element is judged by what it is made of, not by large ones elsewhere.
 ///
 /// Random numbers that the NPU makes itself, and gradients that read what only its forward kernels keep (masks of maxima), are
-/// not compared; what views, copies and creation ops make has nothing to compare.
+/// not compared; what views, copies and creation ops make has nothing to compare. [`shadow_counts`] tells how much was.
 pub fn shadow<R>(body: impl FnOnce() -> R) -> R {
     shadow_with(ShadowOptions::new(), body)
 }
@@ -123,12 +160,24 @@ impl Comparison {
                 let host: SmallVec<[&Tensor; 4]> = self.host.iter().collect();
                 let wanted = match dispatch::run(op, &host) {
                     // A gradient that reads what only an NPU's kernel keeps, such as its masks.
-                    Err(Error::Unsupported { .. }) => return Ok(()),
+                    Err(Error::Unsupported { .. }) => {
+                        let passed_over = JUDGED.get().passed_over + 1;
+                        JUDGED.set(ShadowCounts {
+                            passed_over,
+                            ..JUDGED.get()
+                        });
+                        return Ok(());
+                    }
                     other => other?,
                 };
                 for (index, (got, want)) in outputs.iter().zip(&wanted).enumerate() {
                     difference(op, &host, index, [got, want])?;
                 }
+                let compared = JUDGED.get().compared + 1;
+                JUDGED.set(ShadowCounts {
+                    compared,
+                    ..JUDGED.get()
+                });
                 Ok(())
             })
         })

@@ -2,10 +2,11 @@
 //!
 //! `cargo run --release --example train_deepseek -- [--text FOLDER] [--out FOLDER] [--device cpu|ascend:0|emulator]
 //! [--precision f32|bf16|f16] [--steps N] [--batch N] [--length N] [--rate R] [--seed N] [--save-every N] [--resume]
-//! [--bpe TOKENS] [--run-to-run] [--dry-run]`
+//! [--bpe TOKENS] [--optimizer adamw|muon] [--run-to-run] [--dry-run]`
 //!
-//! Tokens are bytes, or with `--bpe` (and `--features tokenizers`) so many byte pairs learnt from the text. `--run-to-run` asks an
-//! NPU for the same bits in each run. `--dry-run` computes nothing and tells the memory that a step will take.
+//! Tokens are bytes, or with `--bpe` (and `--features tokenizers`) so many byte pairs learnt from the text. With
+//! `--optimizer muon` the matrices inside the layers are moved by Muon, in steps as long as AdamW's, and the rest by AdamW.
+//! `--run-to-run` asks an NPU for the same bits in each run. `--dry-run` computes nothing and tells the memory that a step will take.
 //!
 //! Writes into the out folder: `checkpoints` (go on from the last with `--resume`), `model` (Hugging Face's layout, for the
 //! example `generate`), `telemetry.jsonl` and `loss.svg`.
@@ -18,8 +19,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use ascend_tensor::models::deepseek::{Config, DeepSeek, LossOptions, Sampling};
-use ascend_tensor::nn::{Module, Place};
-use ascend_tensor::optim::{Adam, AdamOptions, Optimizer, Schedule, clip_grad_norm};
+use ascend_tensor::nn::{Module, Parameter, Place};
+use ascend_tensor::optim::{
+    Adam, AdamOptions, MultiOptimizer, Muon, MuonOptions, MuonScale, Optimizer, Schedule,
+    clip_grad_norm,
+};
 use ascend_tensor::train::{
     BatchLoader, Checkpoints, LoaderOptions, Saver, Snapshot, StepLoss, Telemetry, Tokens, Trainer,
     TrainerOptions,
@@ -44,6 +48,7 @@ struct Arguments {
     save_every: u64,
     resume: bool,
     pairs: Option<usize>,
+    muon: bool,
     run_to_run: bool,
     dry: bool,
 }
@@ -148,6 +153,7 @@ fn arguments() -> Result<Arguments, Failure> {
         save_every: 50,
         resume: false,
         pairs: None,
+        muon: false,
         run_to_run: false,
         dry: false,
     };
@@ -175,6 +181,15 @@ fn arguments() -> Result<Arguments, Failure> {
             "--rate" => arguments.rate = value.parse()?,
             "--seed" => arguments.seed = value.parse()?,
             "--save-every" => arguments.save_every = value.parse()?,
+            "--optimizer" => {
+                arguments.muon = match value.as_str() {
+                    "adamw" => false,
+                    "muon" => true,
+                    _ => {
+                        return Err(format!("got optimizer {value:?}, wanted adamw or muon").into());
+                    }
+                }
+            }
             "--bpe" => arguments.pairs = Some(value.parse()?),
             _ => return Err(format!("unknown argument {word:?}").into()),
         }
@@ -256,8 +271,7 @@ fn train(model: &DeepSeek, tokens: &[i64], arguments: &Arguments) -> Result<Vec<
     let tokens = Tokens::new(tokens.to_vec());
     let options = LoaderOptions::new(arguments.length).batch(arguments.batch);
     let mut loader = BatchLoader::new(tokens, options.seed(arguments.seed))?;
-    let adam = AdamOptions::new().betas([0.9, 0.95]).weight_decay(0.01);
-    let optimizer = Adam::w(model.parameters(), adam.lr(arguments.rate));
+    let optimizer = optimizer(model, arguments)?;
     let schedule = Schedule::Cosine {
         steps: arguments.steps.saturating_sub(20),
         least: 0.1,
@@ -306,6 +320,20 @@ fn train(model: &DeepSeek, tokens: &[i64], arguments: &Arguments) -> Result<Vec<
     bar.finish();
     saver.finish()?;
     Ok(losses)
+}
+
+/// AdamW, or Muon for the matrices inside the layers and AdamW for embedding, head, norms and routers.
+fn optimizer(model: &DeepSeek, arguments: &Arguments) -> ascend_tensor::Result<MultiOptimizer> {
+    let inner = |(name, own): &(String, Parameter)| {
+        let apart = name.contains("embed_tokens") || name == "lm_head.weight";
+        arguments.muon && own.tensor().rank() > 1 && !apart && !name.ends_with("mlp.gate.weight")
+    };
+    let (matrices, rest) = model.parameters().into_iter().partition(inner);
+    let adam = AdamOptions::new().betas([0.9, 0.95]).weight_decay(0.01);
+    let adamw = Adam::w(rest, adam.lr(arguments.rate));
+    let muon = MuonOptions::new().scale(MuonScale::MatchRmsAdamW);
+    let muon = Muon::new(matrices, muon.lr(arguments.rate).weight_decay(0.01))?;
+    MultiOptimizer::new(vec![Box::new(adamw), Box::new(muon)])
 }
 
 /// The loss of a batch; after the update the experts' loads are evened out.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fields::Fields;
+use crate::check;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::io;
@@ -114,15 +115,37 @@ impl Config {
         ) {
             return Err(fields.refuse("position_embedding_type", "absolute"));
         }
-        if !config
-            .hidden_size
-            .is_multiple_of(config.num_attention_heads)
-        {
-            return Err(fields.refuse("num_attention_heads", "a divisor of hidden_size"));
-        }
         fields.refuse_foreign(&["is_decoder", "add_cross_attention"])?;
         fields.tell_unread(HARMLESS);
+        config.check()?;
         Ok(config)
+    }
+
+    /// Refuses numbers that do not fit each other.
+    ///
+    /// # Errors
+    /// `Option` with the field's name.
+    pub fn check(&self) -> Result<()> {
+        let (width, heads) = (self.hidden_size, self.num_attention_heads);
+        check::sizes(
+            OP,
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", width),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", heads),
+                ("intermediate_size", self.intermediate_size),
+                ("max_position_embeddings", self.max_position_embeddings),
+                ("type_vocab_size", self.type_vocab_size),
+            ],
+        )?;
+        check::layers(OP, "num_hidden_layers", self.num_hidden_layers)?;
+        check::not_negative(OP, "layer_norm_eps", self.layer_norm_eps)?;
+        if !width.is_multiple_of(heads) {
+            let why = format!("got {heads}, wanted a divisor of hidden_size, which is {width}");
+            return Err(Error::option(OP, "num_attention_heads", why));
+        }
+        Ok(())
     }
 }
 
@@ -140,6 +163,22 @@ struct Layer {
 /// A BERT encoder.
 ///
 /// State: `embeddings` and `encoder` as in Hugging Face's `BertModel`, without its pooler.
+///
+/// ```
+/// use ascend_tensor::models::bert::{Bert, Config};
+/// use ascend_tensor::nn::Place;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let config = Config::parse(r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+///     "intermediate_size": 16, "max_position_embeddings": 6}"#)?;
+/// let bert = Bert::new(&config, &Place::default())?;
+/// let (tokens, mask) = (Tensor::new([[1i64, 2, 0]]), Tensor::new([[true, true, false]]));
+/// let vector = bert.embed(&tokens, &mask)?;
+/// assert_eq!(vector.dims(), [1, 8]);
+/// assert!((vector.square()?.sum(())?.item::<f32>()? - 1.0).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Bert {
     config: Config,
@@ -204,12 +243,13 @@ impl Bert {
     /// An encoder with new weights.
     ///
     /// # Errors
-    /// Memory and device errors.
+    /// As [`Config::check`]; memory and device errors.
     pub fn new(config: &Config, place: &Place) -> Result<Self> {
         Bert::with(config, Init::Normal { deviation: 0.02 }, place)
     }
 
     fn with(config: &Config, init: Init, place: &Place) -> Result<Self> {
+        config.check()?;
         let width = config.hidden_size;
         let table = |rows: usize| Embedding::new([rows, width], init, place);
         let layers = (0..config.num_hidden_layers).map(|_| Layer::new(config, init, place));

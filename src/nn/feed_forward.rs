@@ -3,12 +3,25 @@
 //! Knows its three matrices. Must not know what is around it.
 
 use super::{Activation, Init, Layer, Linear, LinearOptions, Module, Phase, Place, Visitor};
+use crate::check;
 use crate::error::Result;
 use crate::tensor::Tensor;
 
 /// `down(silu(gate(x)) * up(x))`, without biases.
 ///
 /// State: `gate_proj.weight`, `up_proj.weight` `[hidden, width]`, `down_proj.weight` `[width, hidden]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Init, Place, SwiGlu, SwiGluSize};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let block = SwiGlu::new(SwiGluSize { width: 2, hidden: 3 }, Init::Ones, &Place::default())?;
+/// // Gate and up are 2 everywhere: 3 silu(2) 2 = 10.5696.
+/// let y = block.forward(&Tensor::new([1.0f32, 1.0]))?.to_vec::<f32>()?;
+/// assert!(y.iter().all(|y| (y - 10.5696).abs() < 1e-3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SwiGlu {
     gate: Linear,
@@ -33,6 +46,7 @@ impl SwiGlu {
     /// Memory and device errors.
     pub fn new(size: SwiGluSize, init: Init, place: &Place) -> Result<Self> {
         let SwiGluSize { width, hidden } = size;
+        check::sizes("swiglu", &[("width", width), ("hidden", hidden)])?;
         let options = LinearOptions::new().without_bias().init(init);
         Ok(SwiGlu {
             gate: Linear::new([hidden, width], options, place)?,

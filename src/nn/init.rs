@@ -2,6 +2,7 @@
 //!
 //! Knows distributions and fans. Must not know modules.
 
+use crate::check;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -127,12 +128,31 @@ impl Init {
     /// ```
     ///
     /// # Errors
-    /// Memory and device errors.
+    /// `Option` for a deviation, bound or slope that is not finite, or a deviation that is negative; memory and device errors.
     pub fn tensor(self, shape: impl Into<Shape>, place: &Place) -> Result<Tensor> {
         self.fill(shape.into(), place)
     }
 
+    /// Refuses numbers that no distribution has. A constant may be any number.
+    fn check(self) -> Result<()> {
+        let op = "init";
+        match self {
+            Init::Normal { deviation } => check::finite(op, "deviation", deviation)
+                .and_then(|()| check::not_negative(op, "deviation", deviation)),
+            Init::TruncatedNormal { deviation, limit } => {
+                check::positive(op, "deviation", deviation)
+                    .and_then(|()| check::positive(op, "limit", limit))
+            }
+            Init::Uniform { bound } => check::finite(op, "bound", bound),
+            Init::KaimingUniform { slope } | Init::KaimingNormal { slope } => {
+                check::finite(op, "slope", slope)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn fill(self, shape: Shape, place: &Place) -> Result<Tensor> {
+        self.check()?;
         let (inputs, outputs) = fans(&shape);
         let gain = |slope: f64| (2.0 / (1.0 + slope * slope)).sqrt();
         let values = match self {
@@ -161,13 +181,9 @@ impl Init {
 /// The fans of a weight; at least 1 each.
 fn fans(shape: &Shape) -> (f64, f64) {
     let dims = shape.dims();
-    let field: usize = dims.iter().skip(2).product();
-    let first = dims.first().copied().unwrap_or(1);
-    let second = dims.get(1).copied().unwrap_or(1);
-    (
-        (second * field).max(1) as f64,
-        (first * field).max(1) as f64,
-    )
+    let size = |dim: usize| dims.get(dim).map_or(1.0, |size| *size as f64);
+    let field: f64 = dims.iter().skip(2).map(|size| *size as f64).product();
+    ((size(1) * field).max(1.0), (size(0) * field).max(1.0))
 }
 
 fn options(place: &Place) -> RandomOptions {

@@ -7,6 +7,7 @@ use super::{
     AttentionMask, Dropout, Init, Linear, LinearOptions, Module, Phase, Place, RmsNorm, Rotation,
     Visitor,
 };
+use crate::check;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -62,6 +63,25 @@ impl LatentAttentionOptions {
         }
     }
 
+    fn check(&self) -> Result<()> {
+        let op = "latent_attention";
+        check::sizes(
+            op,
+            &[
+                ("hidden_size", self.hidden_size),
+                ("heads", self.heads),
+                ("q_lora_rank", self.q_lora_rank.unwrap_or(1)),
+                ("kv_lora_rank", self.kv_lora_rank),
+                ("qk_nope_head_dim", self.qk_nope_head_dim),
+                ("qk_rope_head_dim", self.qk_rope_head_dim),
+                ("v_head_dim", self.v_head_dim),
+            ],
+        )?;
+        check::probability(op, "dropout", self.dropout)?;
+        check::not_negative(op, "epsilon", self.epsilon)?;
+        check::finite(op, "scale", self.scale.unwrap_or(1.0))
+    }
+
     fn head(&self) -> usize {
         self.qk_nope_head_dim + self.qk_rope_head_dim
     }
@@ -82,6 +102,29 @@ enum Queries {
 ///
 /// State, with Hugging Face's names: `q_proj` or `q_a_proj`, `q_a_layernorm`, `q_b_proj`; `kv_a_proj_with_mqa`,
 /// `kv_a_layernorm`, `kv_b_proj`, `o_proj`.
+///
+/// ```
+/// use ascend_tensor::nn::{LatentAttention, LatentAttentionOptions, Phase, Place, Rotary, RotaryOptions};
+/// use ascend_tensor::{DType, Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let mut options = LatentAttentionOptions::new(8);
+/// (options.heads, options.kv_lora_rank, options.v_head_dim) = (2, 4, 3);
+/// (options.qk_nope_head_dim, options.qk_rope_head_dim) = (4, 2);
+/// let (layer, rotary) = (LatentAttention::new(options, &Place::default())?, Rotary::new(RotaryOptions::new(2))?);
+/// let x = Tensor::ones([1, 3, 8], DType::F32, Device::Cpu)?;
+/// let whole = layer.forward(&x, &rotary.rotation(3, 0, Device::Cpu)?, Phase::Evaluation)?;
+/// // Token by token with a cache of 6 numbers per token, the same.
+/// let mut cache = layer.cache([1, 3])?;
+/// assert_eq!(cache.bytes(), 3 * (4 + 2) * 4);
+/// for place in 0..3 {
+///     let rotation = rotary.rotation(1, place as usize, Device::Cpu)?;
+///     let y = layer.decode(&x.narrow(1, place, 1)?, &rotation, &mut cache)?;
+///     let off = y.sub(&whole.narrow(1, place, 1)?)?.abs()?.amax(())?.item::<f32>()?;
+///     assert!(off < 1e-6);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct LatentAttention {
     options: LatentAttentionOptions,
@@ -125,8 +168,8 @@ impl LatentCache {
 
     /// Adds `[batch, length, ..]` vectors and keys; the answer is all that is kept.
     fn extend(&mut self, latent: &Tensor, key: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (start, count) = (self.length, latent.dims()[1]);
-        let room = self.latent.dims()[1];
+        let length = |x: &Tensor| x.dims().get(1).copied().unwrap_or(0);
+        let (start, count, room) = (self.length, length(latent), length(&self.latent));
         if start + count > room {
             let why = format!("got {} tokens, wanted at most {room}", start + count);
             return Err(Error::option("latent_cache", "capacity", why));
@@ -149,6 +192,7 @@ impl LatentAttention {
     /// # Errors
     /// Memory and device errors.
     pub fn new(options: LatentAttentionOptions, place: &Place) -> Result<Self> {
+        options.check()?;
         let plain = LinearOptions::new().without_bias().init(options.init);
         let outer = if options.bias {
             LinearOptions::new().init(options.init)
@@ -276,6 +320,10 @@ impl LatentAttention {
         rotation: &Rotation,
         cache: &mut LatentCache,
     ) -> Result<Tensor> {
+        let new = match x.dims() {
+            [_, new, _] => *new,
+            _ => return Err(Error::shape("decode", x.shape(), "[batch, length, hidden]")),
+        };
         let past = cache.length;
         let (plain, turned) = self.queries(x, rotation)?;
         let (latent, key) = self.compress(x, rotation)?;
@@ -298,7 +346,7 @@ impl LatentAttention {
             .matmul(&latent.transpose(-2, -1)?)?
             .add(&turned.matmul(&key.transpose(-2, -1)?)?)?
             .mul(self.scale())?;
-        let (new, all) = (x.dims()[1], cache.length);
+        let all = cache.length;
         let scores = if new > 1 {
             let allowed = Tensor::ones([new, all], DType::Bool, x.device())?.tril(past as i64)?;
             scores.masked_fill(&allowed.logical_not()?, f64::NEG_INFINITY)?

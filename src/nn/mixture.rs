@@ -3,7 +3,8 @@
 //! Knows how tokens are sorted by expert and put back. Must not know how experts are chosen.
 
 use super::{Activation, Init, Module, Parameter, Place, Router, Routing, SwiGlu, Visitor};
-use crate::error::Result;
+use crate::check;
+use crate::error::{Error, Result};
 use crate::ops::moe::GroupList;
 use crate::tensor::Tensor;
 
@@ -40,6 +41,8 @@ impl Experts {
             width,
             hidden,
         } = size;
+        let named = [("experts", experts), ("width", width), ("hidden", hidden)];
+        check::sizes("experts", &named)?;
         let fresh = |shape: [usize; 3]| Parameter::new(&init.tensor(shape, place)?);
         Ok(Experts {
             gate_up: fresh([experts, width, 2 * hidden])?,
@@ -61,7 +64,13 @@ impl Experts {
     /// # Errors
     /// `Shape` for another width or a routing of other tokens.
     pub fn forward(&self, x: &Tensor, routing: &Routing) -> Result<Tensor> {
-        let [tokens, top_k] = [routing.experts.dims()[0], routing.experts.dims()[1]];
+        let [tokens, top_k] = *routing.experts.dims() else {
+            return Err(Error::shape(
+                "experts",
+                routing.experts.shape(),
+                "[tokens, top_k]",
+            ));
+        };
         if tokens == 0 {
             return Ok(x.clone());
         }
@@ -98,6 +107,22 @@ impl Module for Experts {
 /// A router, its experts and, where there are, the shared expert that sees every token. DeepSeek-V2 and V3.
 ///
 /// State: `gate`, `experts`, `shared_experts`.
+///
+/// ```
+/// use ascend_tensor::nn::{Experts, ExpertsSize, Init, Mixture, Place, Router, RouterOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let place = Place::default();
+/// let mut options = RouterOptions::new(2);
+/// (options.experts, options.top_k) = (2, 1);
+/// let size = ExpertsSize { experts: 2, width: 2, hidden: 3 };
+/// let mixture = Mixture::new(Router::new(options, &place)?, Experts::new(size, Init::Ones, &place)?, None);
+/// // Whichever expert a token goes to: 3 silu(2) 2 = 10.5696.
+/// let y = mixture.forward(&Tensor::new([[1.0f32, 1.0], [0.0, 2.0]]))?.to_vec::<f32>()?;
+/// assert!(y.iter().all(|y| (y - 10.5696).abs() < 1e-3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Mixture {
     router: Router,

@@ -3,13 +3,25 @@
 //! Knows weights and epsilons. Must not know how a norm is computed.
 
 use super::{Init, Layer, Module, Parameter, Phase, Place, Visitor};
-use crate::error::Result;
+use crate::check;
+use crate::error::{Error, Result};
 use crate::ops::norm::{AffineOptions, LayerNormOptions, RmsNormOptions};
 use crate::tensor::Tensor;
 
 /// The last dim brought to mean 0 and variance 1. PyTorch: `torch.nn.LayerNorm`.
 ///
 /// State: `weight`, `bias`, both `[width]`.
+///
+/// ```
+/// use ascend_tensor::nn::{LayerNorm, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let norm = LayerNorm::new(2, 0.0, &Place::default())?;
+/// let y = norm.forward(&Tensor::new([[1.0f32, 3.0], [10.0, 2.0]]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, 1.0, -1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     weight: Parameter,
@@ -23,6 +35,7 @@ impl LayerNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(width: usize, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("layer_norm", "epsilon", epsilon)?;
         Ok(LayerNorm {
             weight: Parameter::new(&Init::Ones.tensor([width], place)?)?,
             bias: Parameter::new(&Init::Zeros.tensor([width], place)?)?,
@@ -57,6 +70,17 @@ impl Layer for LayerNorm {
 /// The last dim brought to a root mean square of 1. PyTorch: `torch.nn.RMSNorm`.
 ///
 /// State: `weight` `[width]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Place, RmsNorm};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// // The root of the mean square of 1 and 7 is 5.
+/// let y = RmsNorm::new(2, 0.0, &Place::default())?.forward(&Tensor::new([1.0f32, 7.0]))?.to_vec::<f32>()?;
+/// assert!((y[0] - 0.2).abs() < 1e-6 && (y[1] - 1.4).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Parameter,
@@ -69,6 +93,7 @@ impl RmsNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(width: usize, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("rms_norm", "epsilon", epsilon)?;
         Ok(RmsNorm {
             weight: Parameter::new(&Init::Ones.tensor([width], place)?)?,
             epsilon,
@@ -101,6 +126,17 @@ impl Layer for RmsNorm {
 /// Groups of channels of each sample brought to mean 0 and variance 1. PyTorch: `torch.nn.GroupNorm`.
 ///
 /// State: `weight`, `bias`, both `[channels]`.
+///
+/// ```
+/// use ascend_tensor::nn::{GroupNorm, Groups, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let norm = GroupNorm::new(Groups { channels: 2, groups: 2 }, 0.0, &Place::default())?;
+/// let y = norm.forward(&Tensor::new([[[1.0f32, 3.0], [2.0, 6.0]]]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, -1.0, 1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     weight: Parameter,
@@ -124,6 +160,11 @@ impl GroupNorm {
     /// # Errors
     /// Memory and device errors.
     pub fn new(size: Groups, epsilon: f64, place: &Place) -> Result<Self> {
+        check::not_negative("group_norm", "epsilon", epsilon)?;
+        if size.groups == 0 || !size.channels.is_multiple_of(size.groups) {
+            let why = format!("got {}, wanted a divisor of {}", size.groups, size.channels);
+            return Err(Error::option("group_norm", "groups", why));
+        }
         Ok(GroupNorm {
             weight: Parameter::new(&Init::Ones.tensor([size.channels], place)?)?,
             bias: Parameter::new(&Init::Zeros.tensor([size.channels], place)?)?,

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::check;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::mode::{self, Modes};
@@ -19,6 +20,8 @@ pub enum Pairing {
     /// Element `2 i` with element `2 i + 1` (the original paper, DeepSeek's `rope_interleave`).
     Interleaved,
 }
+
+const OP: &str = "rotary";
 
 /// How frequencies are changed for contexts longer than those trained on, as Hugging Face's `rope_type`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,6 +68,42 @@ pub enum RotaryScaling {
         /// The trained length over the longest wavelength that is kept.
         high: f64,
     },
+}
+
+impl RotaryScaling {
+    /// Refuses factors that are not above 0, and a trained length of 0.
+    fn check(&self) -> Result<()> {
+        let factors: &[(&'static str, f64)] = match self {
+            RotaryScaling::None => &[],
+            RotaryScaling::Linear { factor } | RotaryScaling::Dynamic { factor, .. } => {
+                &[("factor", *factor)]
+            }
+            RotaryScaling::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                attention_factor,
+                ..
+            } => &[
+                ("factor", *factor),
+                ("beta_fast", *beta_fast),
+                ("beta_slow", *beta_slow),
+                ("attention_factor", *attention_factor),
+            ],
+            RotaryScaling::Llama3 {
+                factor, low, high, ..
+            } => &[("factor", *factor), ("low", *low), ("high", *high)],
+        };
+        for (name, factor) in factors {
+            check::positive(OP, name, *factor)?;
+        }
+        match self {
+            RotaryScaling::Dynamic { trained, .. }
+            | RotaryScaling::Yarn { trained, .. }
+            | RotaryScaling::Llama3 { trained, .. } => check::sizes(OP, &[("trained", *trained)]),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The frequencies of a [`Rotary`].
@@ -134,31 +173,52 @@ impl Rotation {
 type Key = (usize, usize, Device);
 
 /// Rotary position embedding over the dims of a head. RoFormer (Su et al. 2021).
+///
+/// ```
+/// use ascend_tensor::nn::{Rotary, RotaryOptions};
+/// use ascend_tensor::{Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let rotary = Rotary::new(RotaryOptions::new(2))?;
+/// let turned = rotary.rotation(2, 0, Device::Cpu)?.apply(&Tensor::new([[[1.0f32, 0.0], [1.0, 0.0]]]))?;
+/// // Position 0 stays, position 1 turns by an angle of 1.
+/// let want = [1.0, 0.0, 1f32.cos(), 1f32.sin()];
+/// assert!(turned.to_vec::<f32>()?.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rotary {
     options: RotaryOptions,
     last: Arc<Mutex<Option<(Key, Rotation)>>>,
 }
 
+/// Memory for a table of so many positions.
+fn room(length: usize, dims: usize) -> Result<Vec<f32>> {
+    let (mut table, count) = (Vec::new(), length.saturating_mul(dims));
+    table
+        .try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory {
+            op: OP,
+            device: Device::Cpu,
+            asked: count.saturating_mul(4),
+            free: 0,
+        })?;
+    Ok(table)
+}
+
 impl Rotary {
     /// An embedding by its frequencies.
     ///
     /// # Errors
-    /// `Option` for an odd number of dims or a base that is not above 0.
+    /// `Option` for an odd number of dims, a base or a factor that is not above 0, a trained length of 0.
     pub fn new(options: RotaryOptions) -> Result<Self> {
-        let refuse = |name, why: String| Err(Error::option("rotary", name, why));
+        check::sizes(OP, &[("dims", options.dims)])?;
         if !options.dims.is_multiple_of(2) {
-            return refuse(
-                "dims",
-                format!("got {}, wanted an even number", options.dims),
-            );
+            let why = format!("got {}, wanted an even number", options.dims);
+            return Err(Error::option(OP, "dims", why));
         }
-        if options.theta.is_nan() || options.theta <= 0.0 {
-            return refuse(
-                "theta",
-                format!("got {}, wanted one above 0", options.theta),
-            );
-        }
+        check::positive(OP, "theta", options.theta)?;
+        options.scaling.check()?;
         Ok(Rotary {
             options,
             last: Arc::default(),
@@ -168,7 +228,7 @@ impl Rotary {
     /// The rotation of `length` positions from `offset` on. The last answer is kept for the next call.
     ///
     /// # Errors
-    /// Memory and device errors.
+    /// `Option` for positions beyond the largest integer; memory and device errors.
     pub fn rotation(&self, length: usize, offset: usize, device: Device) -> Result<Rotation> {
         let key = (length, offset, device);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,13 +249,14 @@ impl Rotary {
     }
 
     fn compute(&self, length: usize, offset: usize, device: Device) -> Result<Rotation> {
-        let (frequencies, factor) = self.frequencies(offset + length);
+        let Some(end) = offset.checked_add(length) else {
+            let why = format!("got {offset} before {length} positions, wanted a smaller one");
+            return Err(Error::option(OP, "offset", why));
+        };
         let dims = self.options.dims;
-        let (mut cos, mut sin) = (
-            Vec::with_capacity(length * dims),
-            Vec::with_capacity(length * dims),
-        );
-        for position in offset..offset + length {
+        let (mut cos, mut sin) = (room(length, dims)?, room(length, dims)?);
+        let (frequencies, factor) = self.frequencies(end);
+        for position in offset..end {
             for dim in 0..dims {
                 let pair = match self.options.pairing {
                     Pairing::Half => dim % (dims / 2),

@@ -3,6 +3,7 @@
 //! Knows scores, groups, the bias that balances, and the auxiliary loss. Must not know experts.
 
 use super::{Init, Module, Parameter, Place, Visitor};
+use crate::check;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::reduce::ReduceOptions;
@@ -72,6 +73,11 @@ impl RouterOptions {
     }
 
     fn check(&self) -> Result<()> {
+        check::sizes(
+            "router",
+            &[("hidden_size", self.hidden_size), ("experts", self.experts)],
+        )?;
+        check::finite("router", "scale", self.scale)?;
         let refuse = |name, got: usize, wanted: String| {
             let why = format!("got {got}, wanted {wanted}");
             Err(Error::option("router", name, why))
@@ -161,6 +167,21 @@ impl Routing {
 ///
 /// State: `weight` `[experts, hidden]` and the buffer `e_score_correction_bias` `[experts]`, which takes part in the choice of
 /// experts but not in their weights.
+///
+/// ```
+/// use ascend_tensor::nn::{Place, Router, RouterOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let mut options = RouterOptions::new(4);
+/// (options.experts, options.top_k) = (3, 2);
+/// let router = Router::new(options, &Place::default())?;
+/// let routing = router.forward(&Tensor::new([[1.0f32, 0.0, -1.0, 2.0]]))?;
+/// assert_eq!((routing.experts.dims(), routing.scores.dims()), (&[1, 2][..], &[1, 3][..]));
+/// let weights = routing.weights.to_vec::<f32>()?;
+/// assert!((weights[0] + weights[1] - 1.0).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Router {
     options: RouterOptions,

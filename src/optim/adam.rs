@@ -112,6 +112,10 @@ impl Optimizer for Adam {
         self.groups.parameters()
     }
 
+    fn check(&self) -> Result<()> {
+        self.groups.check(AdamOptions::check)
+    }
+
     fn state_dict(&self) -> Result<StateDict> {
         Ok(self.groups.state_dict(|moments| match &moments.state {
             None => Vec::new(),

@@ -2,11 +2,29 @@
 //!
 //! Knows averages by name. Must not know optimisers.
 
-use crate::error::{Error, Result};
+use crate::check;
+use crate::error::Result;
 use crate::mode::no_grad;
 use crate::nn::{Parameter, StateDict};
 
 /// `average = decay average + (1 - decay) parameter`, after each step.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::Ema;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut averages = Ema::new(all, 0.75)?;
+/// weight.set(&Tensor::new([5.0f32, 2.0]))?;
+/// averages.update()?;
+/// assert_eq!(averages.state_dict()["weight"].to_vec::<f32>()?, [2.0, 2.0]);
+/// let inside = averages.with_averages(|| weight.tensor().to_vec::<f32>())?;
+/// assert_eq!((inside, weight.tensor().to_vec::<f32>()?), (vec![2.0, 2.0], vec![5.0, 2.0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ema {
     parameters: Vec<(String, Parameter)>,
@@ -20,10 +38,7 @@ impl Ema {
     /// # Errors
     /// `Option` for a decay outside `[0, 1]`; memory and device errors.
     pub fn new(parameters: Vec<(String, Parameter)>, decay: f64) -> Result<Self> {
-        if !(0.0..=1.0).contains(&decay) {
-            let why = format!("got {decay}, wanted one of 0 to 1");
-            return Err(Error::option("ema", "decay", why));
-        }
+        check::probability("ema", "decay", decay)?;
         let mut averages = StateDict::new();
         for (name, own) in &parameters {
             averages.insert(name.clone(), own.tensor().detach().copy()?);

@@ -24,6 +24,14 @@ pub trait Optimizer {
     /// All parameters with their names, group by group.
     fn parameters(&self) -> Vec<(String, Parameter)>;
 
+    /// Refuses settings that a step would refuse, before there is one.
+    ///
+    /// # Errors
+    /// `Option` that names the setting.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What the optimiser remembers, by `parameter.entry`. The tensors share memory with the optimiser's; copy to keep them.
     fn state_dict(&self) -> Result<StateDict>;
 
@@ -131,6 +139,13 @@ impl<O, S: Default> Groups<O, S> {
     pub fn rates(&self, rate: impl Fn(&O) -> f64) -> Vec<f64> {
         let rate = |group: &Group<O, S>| rate(&group.options) * self.factor;
         self.groups.iter().map(rate).collect()
+    }
+
+    /// Asks each group's settings.
+    pub fn check(&self, check: impl Fn(&O) -> Result<()>) -> Result<()> {
+        self.groups
+            .iter()
+            .try_for_each(|group| check(&group.options))
     }
 
     pub fn parameters(&self) -> Vec<(String, Parameter)> {

@@ -7,6 +7,8 @@ mod adam;
 mod clip;
 mod ema;
 mod group;
+mod multi;
+mod muon;
 mod schedule;
 mod sgd;
 
@@ -15,6 +17,8 @@ pub use adam::{Adam, AdamKind};
 pub use clip::{clip_grad_norm, clip_grad_value, grad_norm};
 pub use ema::Ema;
 pub use group::Optimizer;
+pub use multi::MultiOptimizer;
+pub use muon::{Momentum, Muon, MuonOptions, MuonScale};
 pub use schedule::Schedule;
 pub use sgd::Sgd;
 

@@ -2,6 +2,9 @@
 //!
 //! Knows counts of steps. Must not know optimisers.
 
+use crate::check;
+use crate::error::Result;
+
 /// The factor of the learning rate by step, counted from 0.
 ///
 /// ```
@@ -49,6 +52,20 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Refuses a last factor that is negative or no finite number.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Schedule::Constant => Ok(()),
+            Schedule::Cosine { least, .. }
+            | Schedule::Linear { least, .. }
+            | Schedule::StableDecay { least, .. } => {
+                check::finite("schedule", "least", *least)?;
+                check::not_negative("schedule", "least", *least)
+            }
+            Schedule::WarmUp { then, .. } => then.check(),
+        }
+    }
+
     /// This schedule after a linear rise over so many steps.
     #[must_use]
     pub fn with_warm_up(self, steps: u64) -> Self {

@@ -3,7 +3,7 @@
 //! Knows running gradients. Must not know how a step is computed (that is the op `sgd_step`).
 
 use super::Optimizer;
-use super::group::Groups;
+use super::group::{Entry, Groups};
 use crate::autograd::Gradients;
 use crate::error::Result;
 use crate::nn::{Parameter, StateDict};
@@ -11,9 +11,24 @@ use crate::ops::update::SgdOptions;
 use crate::tensor::Tensor;
 
 /// The running gradient, from the first step with momentum on.
-type Running = Option<Tensor>;
+pub(super) type Running = Option<Tensor>;
 
 /// Gradient descent over groups of parameters. PyTorch: `torch.optim.SGD`.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::{Optimizer, Sgd};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut sgd = Sgd::new(all, 0.1);
+/// sgd.step(&weight.tensor().square()?.sum(())?.backward()?)?;
+/// let moved = weight.tensor().to_vec::<f32>()?;
+/// assert!((moved[0] - 0.8).abs() < 1e-6 && (moved[1] - 1.6).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Sgd {
     groups: Groups<SgdOptions, Running>,
@@ -61,20 +76,30 @@ impl Optimizer for Sgd {
         self.groups.parameters()
     }
 
+    fn check(&self) -> Result<()> {
+        self.groups.check(SgdOptions::check)
+    }
+
     fn state_dict(&self) -> Result<StateDict> {
-        Ok(self.groups.state_dict(|running| {
-            let entry = |running| ("momentum_buffer", running);
-            running.clone().map(entry).into_iter().collect()
-        }))
+        Ok(self.groups.state_dict(entries))
     }
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        self.groups.load_state_dict(state, |running, given| {
-            let known = given.entry == "momentum_buffer";
-            if known {
-                *running = Some(given.tensor()?);
-            }
-            Ok(known)
-        })
+        self.groups.load_state_dict(state, take)
     }
+}
+
+/// A running gradient under the name that PyTorch gives it.
+pub(super) fn entries(running: &Running) -> Vec<(&'static str, Tensor)> {
+    let entry = |running| ("momentum_buffer", running);
+    running.clone().map(entry).into_iter().collect()
+}
+
+/// Takes a saved running gradient over; the answer is whether it is one.
+pub(super) fn take(running: &mut Running, given: Entry<'_>) -> Result<bool> {
+    let known = given.entry == "momentum_buffer";
+    if known {
+        *running = Some(given.tensor()?);
+    }
+    Ok(known)
 }

@@ -147,9 +147,9 @@ impl LoaderOptions {
         self
     }
 
-    /// How many batches a thread makes ahead.
+    /// How many batches a thread makes ahead, at most 1024; with 0 there is no thread.
     pub fn ahead(mut self, batches: usize) -> Self {
-        self.ahead = batches;
+        self.ahead = batches.min(1024);
         self
     }
 }

@@ -3,7 +3,9 @@
 //! Knows one number and when it changes. Must not know gradients or devices.
 
 use crate::ascend::OverflowMode;
+use crate::check;
 use crate::dtype::DType;
+use crate::error::{Error, Result};
 
 /// The state of a [`GradScaler`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,6 +71,16 @@ impl GradScaler {
     pub fn mode(mut self, mode: OverflowMode) -> Self {
         self.mode = Some(mode);
         self
+    }
+
+    /// Refuses a scale that is not above 0, and a precision that is no float.
+    pub(super) fn check(&self) -> Result<()> {
+        check::positive("grad_scaler", "scale", self.state.scale)?;
+        if !self.precision.is_float() {
+            let why = format!("got {}, wanted a float", self.precision);
+            return Err(Error::option("grad_scaler", "precision", why));
+        }
+        Ok(())
     }
 
     pub(super) fn own_mode(&self) -> Option<OverflowMode> {

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::sentinel::{find_overflow, overflow_flag, refuse_not_finite};
-use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, classify};
+use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, TrainerOptions, classify};
 use crate::ascend;
 use crate::autograd::Gradients;
 use crate::cpu::cpu_memory;
@@ -16,8 +16,11 @@ use crate::mode::{anomaly, autocast};
 use crate::nn::{Module, Parameter};
 use crate::ops::random::{GeneratorState, default_generator};
 use crate::ops::update::ClipOptions;
-use crate::optim::{Accumulator, Optimizer, Schedule, grad_norm};
+use crate::optim::{Accumulator, Optimizer, grad_norm};
 use crate::tensor::Tensor;
+
+/// What errors of settings name.
+const OP: &str = "trainer";
 
 /// What the caller's loss function gives for one batch.
 pub struct StepLoss<'a> {
@@ -64,92 +67,33 @@ impl<'a> StepLoss<'a> {
     }
 }
 
-/// The settings of a [`Trainer`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct TrainerOptions {
-    schedule: Schedule,
-    clip: Option<f64>,
-    precision: Option<DType>,
-    scaler: Option<GradScaler>,
-    snapshot_every: u64,
-    retries: u32,
-    anomaly: bool,
-}
-
-impl Default for TrainerOptions {
-    fn default() -> Self {
-        TrainerOptions {
-            schedule: Schedule::Constant,
-            clip: None,
-            precision: None,
-            scaler: None,
-            snapshot_every: 50,
-            retries: 8,
-            anomaly: false,
-        }
-    }
-}
-
-impl TrainerOptions {
-    /// A constant rate, no clipping, the tensors' own precision, a snapshot each 50 steps on an NPU, 8 repetitions.
-    pub fn new() -> Self {
-        TrainerOptions::default()
-    }
-
-    /// The schedule of the learning rate.
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.schedule = schedule;
-        self
-    }
-
-    /// The largest norm of the gradients.
-    pub fn clip(mut self, norm: f64) -> Self {
-        self.clip = Some(norm);
-        self
-    }
-
-    /// Autocast to this dtype; `f16` gets a loss scaler unless one is given.
-    pub fn precision(mut self, dtype: DType) -> Self {
-        self.precision = (dtype != DType::F32).then_some(dtype);
-        if dtype == DType::F16 && self.scaler.is_none() {
-            self.scaler = Some(GradScaler::default());
-        }
-        self
-    }
-
-    /// The loss scaler.
-    pub fn scaler(mut self, scaler: GradScaler) -> Self {
-        self.scaler = Some(scaler);
-        self
-    }
-
-    /// After how many steps on an NPU the state is copied to the host, to be restored after a fault. Batches since then are
-    /// kept, too. 0 for never: then a lost device ends the run.
-    pub fn snapshot_every(mut self, steps: u64) -> Self {
-        self.snapshot_every = steps;
-        self
-    }
-
-    /// How often in a row a step is repeated before its error is given up to the caller.
-    pub fn retries(mut self, count: u32) -> Self {
-        self.retries = count;
-        self
-    }
-
-    /// Checks the gradients of every op, and names the op of the first that is not finite. Slow.
-    pub fn anomaly(mut self) -> Self {
-        self.anomaly = true;
-        self
-    }
-}
-
 /// Trains a model step by step. PyTorch has no counterpart; the loop is the one that everybody writes.
 ///
 /// A step computes losses and gradients, reads loss and norm back once, and moves the parameters. Where a call of the device
 /// fails in the middle, the state is brought back to that before the step and the step is done again: after an emptied pool
 /// where memory ran out, after a reset and the last snapshot where the device was lost. The losses are those of an undisturbed
 /// run. Without a scaler, a loss or norm that is not finite ends the run with an error that names the op it came from.
+///
+/// ```
+/// use ascend_tensor::nn::{Linear, Module, Place};
+/// use ascend_tensor::optim::{Adam, AdamOptions};
+/// use ascend_tensor::train::{StepLoss, Trainer, TrainerOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let model = Linear::new([2, 1], (), &Place::default())?;
+/// let adamw = Adam::w(model.parameters(), AdamOptions::new().lr(0.1));
+/// let mut trainer = Trainer::new(&model, adamw, TrainerOptions::new().clip(1.0))?;
+/// let batch = Tensor::new([[1.0f32], [2.0]]);
+/// let loss = |x: &Tensor| Ok(StepLoss::new(model.forward(x)?.cross_entropy(&Tensor::new([0i64, 1]), ())?, 2));
+/// let first = trainer.step(&[batch.clone()], &loss)?;
+/// for _ in 0..30 {
+///     trainer.step(&[batch.clone()], &loss)?;
+/// }
+/// assert!(trainer.step(&[batch], &loss)?.loss < first.loss);
+/// assert_eq!(trainer.steps(), 32);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Trainer<'m> {
     model: &'m dyn Module,
@@ -204,7 +148,8 @@ impl<'m> Trainer<'m> {
     /// A trainer at step 0, on the device of the optimiser's parameters.
     ///
     /// # Errors
-    /// `Option` for an optimiser without parameters; [`Error::Entry`] that names a parameter with an element that is not
+    /// `Option` for an optimiser without parameters, and for settings of optimiser, schedule, scaler or trainer that no step
+    /// could use, with the setting's name; [`Error::Entry`] that names a parameter with an element that is not
     /// finite; device errors.
     pub fn new(
         model: &'m dyn Module,
@@ -214,8 +159,10 @@ impl<'m> Trainer<'m> {
         let parameters = optimizer.parameters();
         let Some((_, first)) = parameters.first() else {
             let why = "got none, wanted one or more";
-            return Err(Error::option("trainer", "parameters", why));
+            return Err(Error::option(OP, "parameters", why));
         };
+        optimizer.check()?;
+        options.check()?;
         let device = first.tensor().device();
         let said = options.scaler.and_then(|scaler| scaler.own_mode());
         let mode = match (said, device) {
@@ -375,7 +322,7 @@ impl<'m> Trainer<'m> {
             afters.extend(one.after);
             tokens += one.tokens;
         }
-        let none = || Error::option("trainer", "batches", "got none, wanted one or more");
+        let none = || Error::option(OP, "batches", "got none, wanted one or more");
         let gradients = sum.mean(&self.parameters)?.ok_or_else(none)?;
         let numbers = self.numbers(&gradients, &shown)?;
         let (losses, [norm, largest, told]) = match numbers.as_slice() {

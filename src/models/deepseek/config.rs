@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::check;
 use crate::error::{Error, Result};
 use crate::models::fields::Fields;
 use crate::nn::{Activation, GroupScore, Pairing, RotaryScaling, Scoring};
@@ -337,11 +338,46 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses sizes of 0 or beyond 32 bits, and factors that are no numbers.
+    fn check_each(&self) -> Result<()> {
+        check::sizes(
+            OP,
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", self.hidden_size),
+                ("intermediate_size", self.intermediate_size),
+                ("moe_intermediate_size", self.moe_intermediate_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("n_routed_experts", self.n_routed_experts),
+                ("kv_lora_rank", self.kv_lora_rank),
+                ("q_lora_rank", self.q_lora_rank.unwrap_or(1)),
+                ("qk_rope_head_dim", self.qk_rope_head_dim),
+                ("qk_nope_head_dim", self.qk_nope_head_dim),
+                ("v_head_dim", self.v_head_dim),
+                ("max_position_embeddings", self.max_position_embeddings),
+                ("weight_block_size", self.weight_block_size[0]),
+                ("weight_block_size", self.weight_block_size[1]),
+            ],
+        )?;
+        check::layers(OP, "num_hidden_layers", self.num_hidden_layers)?;
+        check::layers(
+            OP,
+            "num_nextn_predict_layers",
+            self.num_nextn_predict_layers,
+        )?;
+        check::layers(OP, "n_shared_experts", self.n_shared_experts)?;
+        check::finite(OP, "routed_scaling_factor", self.routed_scaling_factor)?;
+        check::finite(OP, "rope_score_factor", self.rope_score_factor)?;
+        check::positive(OP, "rope_theta", self.rope_theta)
+    }
+
     /// Refuses numbers that do not fit each other.
     ///
     /// # Errors
     /// `Option` with the field's name.
     pub fn check(&self) -> Result<()> {
+        self.check_each()?;
         let refuse = |name: &'static str, got: String, wanted: String| {
             let why = format!("got {got}, wanted {wanted}");
             Err(Error::option(OP, name, why))
@@ -387,14 +423,9 @@ impl Config {
                 wanted,
             );
         }
-        for (name, value) in [
-            ("rms_norm_eps", self.rms_norm_eps),
-            ("initializer_range", self.initializer_range),
-        ] {
-            if value.is_nan() || value < 0.0 {
-                return refuse(name, value.to_string(), "one that is not negative".into());
-            }
-        }
+        check::not_negative(OP, "rms_norm_eps", self.rms_norm_eps)?;
+        check::not_negative(OP, "initializer_range", self.initializer_range)?;
+        check::finite(OP, "initializer_range", self.initializer_range)?;
         let rows = self.vocab_size as i64;
         match self.pad_token_id {
             Some(row) if row >= rows || row < -rows => refuse(

@@ -41,6 +41,18 @@ impl Cache {
 }
 
 /// How the next token is picked.
+///
+/// ```
+/// use ascend_tensor::Generator;
+/// use ascend_tensor::models::deepseek::Sampling;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let (logits, generator) = ([0.1f32, 3.0, 2.9, -5.0], Generator::new(1));
+/// assert_eq!(Sampling::greedy().pick(&logits, &generator)?, 1);
+/// let two = Sampling::greedy().temperature(1.0).top_k(2);
+/// assert!((0..20).all(|_| matches!(two.pick(&logits, &generator), Ok(1 | 2))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use]
 pub struct Sampling {
@@ -86,7 +98,7 @@ impl Sampling {
     /// Picks a token by its logits.
     ///
     /// # Errors
-    /// `Option` for a temperature below 0, a `top_k` of 0 or a `top_p` outside `(0, 1]`; `Shape` for no logits.
+    /// `Option` for a temperature below 0, logits with NaN, a `top_k` of 0 or a `top_p` outside `(0, 1]`; `Shape` for no logits.
     pub fn pick(&self, logits: &[f32], generator: &Generator) -> Result<usize> {
         let refuse = |name, why: String| Err(Error::option("sampling", name, why));
         if self.temperature.is_nan() || self.temperature < 0.0 {
@@ -109,6 +121,9 @@ impl Sampling {
         let Some(best) = order.first().copied() else {
             return Err(Error::shape("sampling", "no logits", "one or more"));
         };
+        if logits[best].is_nan() {
+            return refuse("logits", "got NaN, wanted numbers".into());
+        }
         if self.temperature == 0.0 {
             return Ok(best);
         }
@@ -194,8 +209,8 @@ impl DeepSeek {
         generator: &Generator,
     ) -> Result<Vec<i64>> {
         let device = self.parts().0.weight().tensor().device();
-        let mut cache = self.cache([1, prompt.len() + count])?;
-        let (mut new, mut made) = (prompt.to_vec(), Vec::with_capacity(count));
+        let mut cache = self.cache([1, prompt.len().saturating_add(count)])?;
+        let (mut new, mut made) = (prompt.to_vec(), Vec::new());
         while made.len() < count {
             let tokens = Tensor::from_slice(&new, [1, new.len()])?.to_device(device)?;
             let logits = self.decode(&tokens, &mut cache)?.to_dtype(DType::F32)?;

@@ -470,6 +470,10 @@ impl Op for BatchNormBackward {
         let running = Some([&x[2], &x[3]]).filter(|_| !self.0.training);
         let mut grads = self.0.formula(&x[0], &x[1], x.get(4), running)?;
         grads.truncate(1 + usize::from(self.0.weight) + usize::from(self.0.bias));
+        let dtype = x.get(4).map_or(x[1].dtype(), Tensor::dtype);
+        for own in grads.iter_mut().skip(1) {
+            *own = own.to_dtype(dtype)?;
+        }
         Ok(grads)
     }
 

@@ -104,6 +104,30 @@ impl Op for LstmGatesBackward {
         Ok(Counts::EXACT)
     }
 
+    /// `o' = o (1 - o) dh tanh(c')` and so on, from the gates after their functions.
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        let [dh, dc, cell, next] = [0, 1, 2, 3].map(|index: usize| &x[index]);
+        let size = cell.shape().size(1) as i64;
+        let gate = |index: i64| x[4].narrow(1, index * size, size);
+        let (i, f, g, o) = (gate(0)?, gate(1)?, gate(2)?, gate(3)?);
+        let slope = |y: &Tensor| y.mul(&y.mul(-1.0)?.add(1.0)?);
+        let flat = |y: &Tensor| y.square()?.mul(-1.0)?.add(1.0);
+        let shown = next.tanh()?;
+        let dc = dc.add(&dh.mul(&o)?.mul(&flat(&shown)?)?)?;
+        let parts = [
+            dc.mul(&g)?.mul(&slope(&i)?)?,
+            dc.mul(cell)?.mul(&slope(&f)?)?,
+            dc.mul(&i)?.mul(&flat(&g)?)?,
+            dh.mul(&shown)?.mul(&slope(&o)?)?,
+        ];
+        let parts: Vec<&Tensor> = parts.iter().collect();
+        Ok(smallvec![Tensor::cat(&parts, 1)?, dc.mul(&f)?])
+    }
+
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
+    }
+
     fn gradient(&self) -> Gradient {
         Gradient::Missing
     }

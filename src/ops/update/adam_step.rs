@@ -38,6 +38,22 @@ impl AdamOptions {
         self
     }
 
+    /// Refuses what no step takes.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_for("adam")
+    }
+
+    fn check_for(&self, op: &'static str) -> Result<()> {
+        not_negative(op, "lr", self.lr)?;
+        not_negative(op, "eps", self.eps)?;
+        not_negative(op, "weight_decay", self.weight_decay.unwrap_or(0.0))?;
+        if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
+            let why = format!("got {:?}, wanted both in [0, 1)", self.betas);
+            return Err(Error::option(op, "betas", why));
+        }
+        Ok(())
+    }
+
     /// Rate 1e-3, betas 0.9 and 0.999, eps 1e-8, weight decay 0 for Adam and 0.01 for AdamW.
     pub fn new() -> Self {
         AdamOptions::default()
@@ -280,20 +296,10 @@ impl AdamStep {
     }
 
     fn check(&self) -> Result<()> {
-        let (op, options) = (self.name(), &self.options);
-        not_negative(op, "lr", options.lr)?;
-        not_negative(op, "eps", options.eps)?;
-        not_negative(op, "weight_decay", self.weight_decay())?;
-        if options.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
-            return Err(Error::option(
-                op,
-                "betas",
-                format!("got {:?}, wanted both in [0, 1)", options.betas),
-            ));
-        }
+        self.options.check_for(self.name())?;
         if self.step < 1 {
             return Err(Error::option(
-                op,
+                self.name(),
                 "step",
                 format!("got {}, wanted at least 1", self.step),
             ));

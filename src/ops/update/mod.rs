@@ -8,6 +8,7 @@ rooms! {
     sgd_step,
 }
 
+pub(crate) use crate::check::not_negative;
 use crate::ops::prelude::*;
 
 /// Refuses tensors of one step that differ in shape, are no floats, or mix `f64` with narrower floats.
@@ -32,17 +33,4 @@ pub(crate) fn one_shape(op: &'static str, x: &[Meta]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses a negative number, or NaN.
-pub(crate) fn not_negative(op: &'static str, name: &'static str, value: f64) -> Result<()> {
-    if value >= 0.0 {
-        Ok(())
-    } else {
-        Err(Error::option(
-            op,
-            name,
-            format!("got {value}, wanted one that is not negative"),
-        ))
-    }
 }

@@ -29,6 +29,28 @@ impl SgdOptions {
         self
     }
 
+    /// Refuses what no step takes.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_for("sgd")
+    }
+
+    fn check_for(&self, op: &'static str) -> Result<()> {
+        not_negative(op, "lr", self.lr)?;
+        not_negative(op, "momentum", self.momentum)?;
+        not_negative(op, "weight_decay", self.weight_decay)?;
+        if self.dampening.is_nan() {
+            return Err(Error::option(op, "dampening", "got NaN, wanted a number"));
+        }
+        if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
+            return Err(Error::option(
+                op,
+                "nesterov",
+                "got it without momentum or with dampening, wanted momentum and no dampening",
+            ));
+        }
+        Ok(())
+    }
+
     /// Plain descent with a learning rate.
     pub fn new(lr: f64) -> Self {
         SgdOptions {
@@ -176,21 +198,6 @@ impl SgdStep {
         }
     }
 
-    fn check(&self) -> Result<()> {
-        let (op, options) = (self.name(), &self.options);
-        not_negative(op, "lr", options.lr)?;
-        not_negative(op, "momentum", options.momentum)?;
-        not_negative(op, "weight_decay", options.weight_decay)?;
-        if options.nesterov && (options.momentum == 0.0 || options.dampening != 0.0) {
-            return Err(Error::option(
-                op,
-                "nesterov",
-                "got it without momentum or with dampening, wanted momentum and no dampening",
-            ));
-        }
-        Ok(())
-    }
-
     fn run_host<T: Lane>(&self, x: &[Host<'_>], y: &[HostMut<'_>]) {
         let options = &self.options;
         let number = T::from_f64;
@@ -254,7 +261,7 @@ impl Op for SgdStep {
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
         one_shape(self.name(), x)?;
-        self.check()?;
+        self.options.check_for(self.name())?;
         if !self.in_place {
             plan.output(x[0].shape, x[0].dtype);
             if self.has_buffer() {

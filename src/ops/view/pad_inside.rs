@@ -67,6 +67,15 @@ impl PadInside {
         }
     }
 
+    /// For each place of a padded dim, from the dim's sizes before and after, the place whose element it shows.
+    fn sources(&self, left: i64, [size, padded]: [usize; 2]) -> Tensor {
+        let places = 0..padded as i64;
+        let index: Vec<i64> = places
+            .map(|place| self.source(place - left, size as i64))
+            .collect();
+        Tensor::new(index)
+    }
+
     /// The result's shape, after all checks.
     fn result(&self, x: &Shape) -> Result<Shape> {
         let shape = padded(NAME, x, &self.pad)?;
@@ -159,11 +168,8 @@ impl Op for PadInside {
                 continue;
             }
             let dim = x.rank() - 1 - back;
-            let (size, left) = (x.dims()[dim] as i64, pair[0]);
-            let index: Vec<i64> = (0..shape.size(dim) as i64)
-                .map(|index| self.source(index - left, size))
-                .collect();
-            y = y.index_select(dim as i64, &Tensor::new(index).to_device(x.device())?)?;
+            let index = self.sources(pair[0], [x.dims()[dim], shape.size(dim)]);
+            y = y.index_select(dim as i64, &index.to_device(x.device())?)?;
         }
         let y = if taped { y.to_dtype(x.dtype())? } else { y };
         Ok(smallvec![if y.shares_storage(x) { y.copy()? } else { y }])
@@ -219,6 +225,24 @@ impl Op for PadInsideBackward {
             Kernel::Circular(_) => aclnn::circular_pad3d_backward(cx, &dy, &x, pad, &dx)?,
         }
         Ok(Counts::EXACT)
+    }
+
+    /// Dim by dim, sums in f32 of what each element was shown as.
+    fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
+        let (mut dx, shape) = (wide(&x[0])?, x[1].shape());
+        for (back, pair) in self.0.pad.chunks_exact(2).enumerate() {
+            let dim = shape.rank() - 1 - back;
+            let index = self.0.sources(pair[0], [shape.size(dim), dx.dims()[dim]]);
+            let mut smaller = *dx.shape();
+            smaller.dims_mut()[dim] = shape.size(dim);
+            let zeros = Tensor::zeros(smaller, dx.dtype(), dx.device())?;
+            dx = zeros.index_add(dim as i64, &index.to_device(dx.device())?, &dx, ())?;
+        }
+        Ok(smallvec![dx.to_dtype(x[1].dtype())?])
+    }
+
+    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
+        device.is_cpu()
     }
 
     fn gradient(&self) -> Gradient {

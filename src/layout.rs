@@ -32,16 +32,19 @@ impl Layout {
     }
 
     /// The shape.
+    #[inline]
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
     /// The sizes of the dims.
+    #[inline]
     pub fn dims(&self) -> &[usize] {
         self.shape.dims()
     }
 
     /// The strides, in elements, one per dim.
+    #[inline]
     pub fn strides(&self) -> &[usize] {
         self.strides
             .get(..self.shape.rank())
@@ -49,16 +52,19 @@ impl Layout {
     }
 
     /// The number of elements before the first.
+    #[inline]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// The number of elements.
+    #[inline]
     pub fn elements(&self) -> usize {
         self.shape.elements()
     }
 
     /// Whether the elements lie row-major without gaps (from the offset on).
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
         let mut step = 1;
         for (size, stride) in self.dims().iter().zip(self.strides()).rev() {
@@ -71,6 +77,7 @@ impl Layout {
     }
 
     /// Whether this is the row-major layout of its shape from the start of a storage, with no other strides for dims of size 1.
+    #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         let mut step = 1;
         for (size, stride) in self.pairs().rev() {

@@ -34,7 +34,10 @@ mod trace;
 pub mod train;
 
 pub use autograd::{BackwardOptions, Gradients};
-pub use cpu::{CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, trim_cpu_memory};
+pub use cpu::{
+    CpuMemory, CpuOptions, Host, HostMut, SimdLevel, cpu_memory, reset_cpu_memory_peak,
+    trim_cpu_memory,
+};
 pub use device::Device;
 pub use dry_run::{DryRun, dry_run};
 pub use dtype::{Category, DType, Element, Scalar};

@@ -45,6 +45,7 @@ impl Shape {
     }
 
     /// The sizes.
+    #[inline]
     pub fn dims(&self) -> &[usize] {
         self.dims.get(..self.rank()).unwrap_or(&self.dims)
     }
@@ -55,11 +56,13 @@ impl Shape {
     }
 
     /// The number of dims.
+    #[inline]
     pub const fn rank(&self) -> usize {
         self.rank as usize
     }
 
     /// The number of elements: the product of the sizes (1 without dims; saturates at `usize::MAX`).
+    #[inline]
     pub fn elements(&self) -> usize {
         if self.dims().contains(&0) {
             return 0;

@@ -93,12 +93,12 @@ impl Storage {
     /// A kernel's view of a tensor, if the data is on the host. Every layout of a tensor lies within its storage: views
     /// only narrow, and whoever makes a tensor over a storage has checked the size.
     #[inline]
-    pub fn host(&self, layout: &Layout, dtype: DType) -> Option<Host<'_>> {
+    pub fn host<'a>(&'a self, layout: &'a Layout, dtype: DType) -> Option<Host<'a>> {
         match &self.data {
             Data::Cpu(block) => {
                 let start = block.start().cast_const();
                 // SAFETY: the layout lies within the block; the caller holds the lock.
-                Some(unsafe { Host::new(start, *layout, dtype) })
+                Some(unsafe { Host::lent(start, layout, dtype) })
             }
             Data::Ascend(_) | Data::Ghost(_) => None,
         }
@@ -106,21 +106,21 @@ impl Storage {
 
     /// As `host`; without elements if it is not.
     #[inline]
-    pub fn host_or_empty(&self, layout: &Layout, dtype: DType) -> Host<'_> {
+    pub fn host_or_empty<'a>(&'a self, layout: &'a Layout, dtype: DType) -> Host<'a> {
         let start = match &self.data {
             Data::Cpu(block) => block.start().cast_const(),
             Data::Ascend(_) | Data::Ghost(_) => return Host::empty(dtype),
         };
         // SAFETY: the layout lies within the block; the caller holds the lock.
-        unsafe { Host::new(start, *layout, dtype) }
+        unsafe { Host::lent(start, layout, dtype) }
     }
 
     /// As `host`, to write. The caller holds the lock exclusively, or has the only handle of a fresh storage.
     #[inline]
-    pub fn host_mut(&self, layout: &Layout, dtype: DType) -> Option<HostMut<'_>> {
+    pub fn host_mut<'a>(&'a self, layout: &'a Layout, dtype: DType) -> Option<HostMut<'a>> {
         match &self.data {
             // SAFETY: as `host`; nobody else reads or writes meanwhile.
-            Data::Cpu(block) => Some(unsafe { HostMut::new(block.start(), *layout, dtype) }),
+            Data::Cpu(block) => Some(unsafe { HostMut::lent(block.start(), layout, dtype) }),
             Data::Ascend(_) | Data::Ghost(_) => None,
         }
     }

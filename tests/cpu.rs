@@ -91,6 +91,73 @@ fn settings_that_mean_nothing_are_refused() {
     );
 }
 
+/// Set in the processes that run an op under variables of the environment.
+const CHILD: &str = "ASCEND_TENSOR_TEST_ENVIRONMENT";
+
+#[test]
+fn variables_that_mean_nothing_fail_the_first_op() -> Result<()> {
+    if std::env::var_os(CHILD).is_some() {
+        let x = Tensor::new([1.0f32, 2.0]);
+        match x.exp() {
+            Ok(_) => println!("an op ran"),
+            Err(error) => println!("refused: {error}"),
+        }
+        // A setting of the program goes before the variable, which is still no setting.
+        println!("again: {}", x.exp().is_err());
+        return Ok(());
+    }
+    let run = |name: &str, value: &str| {
+        let own = std::env::current_exe().expect("a test has a path");
+        let output = std::process::Command::new(own)
+            .args(["--exact", "variables_that_mean_nothing_fail_the_first_op"])
+            .arg("--nocapture")
+            .env(CHILD, "1")
+            .env(name, value)
+            .output()
+            .expect("a child");
+        assert!(output.status.success(), "{name}={value}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let lacking = if cfg!(target_arch = "x86_64") {
+        "neon"
+    } else {
+        "avx2"
+    };
+    for (name, value, told) in [
+        (
+            "ASCEND_TENSOR_THREADS",
+            "0",
+            "wanted a whole number from 1 on",
+        ),
+        (
+            "ASCEND_TENSOR_THREADS",
+            "many",
+            "wanted a whole number from 1 on",
+        ),
+        (
+            "ASCEND_TENSOR_SIMD",
+            "sse9",
+            "wanted off, avx2, avx512 or neon",
+        ),
+        ("ASCEND_TENSOR_SIMD", lacking, "which this CPU lacks"),
+    ] {
+        let text = run(name, value);
+        let fits = text.contains("refused: exp: ") && text.contains(name) && text.contains(told);
+        assert!(
+            fits && text.contains("again: true"),
+            "{name}={value}: {text}"
+        );
+    }
+    for (name, value) in [
+        ("ASCEND_TENSOR_THREADS", "1"),
+        ("ASCEND_TENSOR_SIMD", "off"),
+    ] {
+        let text = run(name, value);
+        assert!(text.contains("an op ran"), "{name}={value}: {text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn more_memory_than_there_is_is_an_error() {
     for elements in [1usize << 40, 1 << 44, 1 << 58] {

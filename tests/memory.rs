@@ -2,6 +2,9 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "memory/limits.rs"]
+mod limits;
+
 use std::process::Command;
 
 use ascend_tensor::{

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use cache::Chunk;
 
-pub use cache::{CpuMemory, cpu_memory, trim_cpu_memory};
+pub use cache::{CpuMemory, cpu_memory, reset_cpu_memory_peak, trim_cpu_memory};
 pub(crate) use cache::{rounded, set_limit};
 
 /// The alignment of a tensor's memory in bytes: a cache line, and a vector register of AVX-512.

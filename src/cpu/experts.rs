@@ -3,7 +3,8 @@
 //! Knows rows of matrices and lists of them. Must not know who routes what.
 
 use super::lane::Lane;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
+use super::total::total2;
 use super::view::{Host, HostMut};
 use super::{map, rows};
 use crate::shape::Shape;
@@ -131,7 +132,7 @@ impl<T: Lane> Sums<T> {
                     continue;
                 }
                 let x = reader.row(*source);
-                simd.run(|| {
+                vectorised!(simd, {
                     for (y, x) in y.iter_mut().zip(x) {
                         *y = y.plus(x.times(*weight));
                     }
@@ -159,29 +160,12 @@ pub(crate) fn dots<T: Lane>(
         let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
         let sum = if a < limits.0 && b < limits.1 {
             let (x, y) = (left.row(a), right.row(b));
-            simd.run(|| dot(x, y))
+            vectorised!(simd, total2(x, y, |x, y| x.times(y)))
         } else {
             T::ZERO
         };
         z.fill(sum);
     });
-}
-
-/// The sum of products, in independent parts so that it runs in vectors.
-#[inline(always)]
-fn dot<T: Lane>(x: &[T], y: &[T]) -> T {
-    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut sums = [T::ZERO; 16];
-    for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..16 {
-            sums[lane] = sums[lane].plus(x[lane].times(y[lane]));
-        }
-    }
-    let start = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    x_rest
-        .iter()
-        .zip(y_rest)
-        .fold(start, |sum, (x, y)| sum.plus(x.times(*y)))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //!
 //! Largest errors over all numbers, in units in the last place: `exp` 1.1, `ln` 1, `tanh` 1.5, `erf` 2.5, `erfc` 6. Each step
 //! is rounded alike with every instruction set (`mul_add` is one rounding everywhere), so the results are the same bits.
+//! `tests/accuracy.rs` holds the ops made of them to the figures of their documentation.
 
 /// `p[0] x^n + p[1] x^(n-1) + ... + p[n]`, each step rounded once.
 #[inline(always)]
@@ -15,7 +16,7 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
         .fold(*first, |sum, coefficient| sum.mul_add(x, *coefficient))
 }
 
-/// `2^n` for an integer `n` from -126 to 127.
+/// `2^n` for an integer `n` from -126 to 127; 0 for -127.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
@@ -33,13 +34,15 @@ pub(crate) fn exp(x: f32) -> f32 {
     exp_reduced(n, r)
 }
 
-/// `e^x` for `x <= 0` as a term of a sum of at least 1, to which nothing below `e^-87` adds anything: that is the least it gives,
-/// in two thirds of the time.
+/// `e^x` for `x <= 0` in two thirds of the time: what is smaller than a normal number is 0.
 #[inline(always)]
 pub(crate) fn exp_term(x: f32) -> f32 {
-    let (n, r) = reduced(if x < -87.0 { -87.0 } else { x });
+    let (n, r) = reduced(if x < NOTHING { NOTHING } else { x });
     exp_near(r) * power_of_two(n)
 }
+
+/// `e` to it is 2^-127, which `exp_term` takes for 0.
+const NOTHING: f32 = -88.03;
 
 /// `e^(x + low)` for a `low` far below `x`, which is from -104.5 to 89.
 #[inline(always)]
@@ -101,7 +104,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     if x >= 0.0 { value } else { f32::NAN }
 }
 
-/// The hyperbolic tangent: a polynomial near 0, else `1 - 2 / (e^(2 |x|) + 1)`.
+/// The hyperbolic tangent: a polynomial near 0, else `(1 - e) / (1 + e)` with `e = e^(-2 |x|)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let u = x * x;
@@ -116,7 +119,8 @@ pub(crate) fn tanh(x: f32) -> f32 {
         ],
     );
     let near = (x * u).mul_add(p, x);
-    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    let e = exp_term(-2.0 * x.abs());
+    let far = (1.0 - e) / (1.0 + e);
     if x.abs() < 0.625 {
         near
     } else {
@@ -124,10 +128,17 @@ pub(crate) fn tanh(x: f32) -> f32 {
     }
 }
 
-/// `cos(pi x)` for `|x| <= 1`: the sine of what is left to a half.
+/// `sin(pi x)` and `cos(pi x)` for `|x| <= 1`: the cosine is the sine of what is left to a half.
 #[inline(always)]
-pub(crate) fn cos_pi(x: f32) -> f32 {
-    let y = 0.5 - x.abs();
+pub(crate) fn sin_cos_pi(x: f32) -> (f32, f32) {
+    let left = 0.5 - x.abs();
+    let near = (0.5 - left.abs()).copysign(x);
+    (sin_pi_near(near), sin_pi_near(left))
+}
+
+/// `sin(pi x)` for `|x| <= 1/2`.
+#[inline(always)]
+fn sin_pi_near(x: f32) -> f32 {
     let coefficients = [
         0.077_560_39,
         -0.598_242_1,
@@ -135,7 +146,7 @@ pub(crate) fn cos_pi(x: f32) -> f32 {
         -5.167_71,
         std::f32::consts::PI,
     ];
-    y * polynomial(y * y, coefficients)
+    x * polynomial(x * x, coefficients)
 }
 
 /// `erf(x)` for `|x| < 1`.
@@ -176,6 +187,45 @@ fn erfc_right(x: f32) -> f32 {
         1.276_978_4,
     ];
     exp_of(-square, -rest) * (a * inverse * polynomial(v, coefficients))
+}
+
+/// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`; both are 0 where they are below the normal numbers. The
+/// power is that of a polynomial in what is left of the square, the share the power times a polynomial in `1 / (3 + |x|)`.
+#[inline(always)]
+pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
+    let a = x.abs();
+    // Half of its square gives the power 2^-127, which is 0.
+    let a = if a > 13.27 { 13.27 } else { a };
+    let square = a * a;
+    let rest = a.mul_add(a, -square);
+    let shifted = square.mul_add(-0.5 * std::f32::consts::LOG2_E, ROUNDER);
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
+    let whole = shifted - ROUNDER;
+    let left = whole.mul_add(1.386_291_5, square);
+    let left = whole.mul_add(2.857_213_6e-6, left) + rest;
+    let near = [
+        2.175_976_7e-5,
+        -0.000_261_351_03,
+        0.002_604_159_7,
+        -0.020_833_222,
+        0.125,
+        -0.5,
+        1.0,
+    ];
+    let e = polynomial(left, near) * power_of_two(n);
+    let t = 1.0 / (a + 3.0);
+    let share = [
+        -457.885_07,
+        865.826_96,
+        -603.723_1,
+        163.481_35,
+        -13.829_151,
+        9.830_669,
+        3.025_699,
+        1.202_602_3,
+        0.398_856_73,
+    ];
+    (e * (t * polynomial(t, share)), e)
 }
 
 /// The error function.
@@ -225,21 +275,43 @@ mod tests {
     }
 
     #[test]
-    fn terms_are_powers_as_far_as_they_count() {
-        for step in 0..=870_000 {
+    fn terms_are_powers_as_far_as_they_are_normal() {
+        for step in 0..=873_000 {
             let x = step as f32 * -1e-4;
             assert_eq!(super::exp_term(x), super::exp(x), "{x}");
         }
-        assert!(super::exp_term(f32::NEG_INFINITY) <= super::exp(-87.0));
+        for x in [-87.7, -88.0, -88.03, -88.1, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(super::exp_term(x), 0.0, "{x}");
+        }
         assert!(super::exp_term(f32::NAN).is_nan());
     }
 
     #[test]
-    fn cosines_of_half_turns_are_close() {
+    fn tails_are_close() {
+        for step in 0..=129_000 {
+            let x = step as f32 * 1e-4;
+            let want = libm::erfc(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2) * 0.5;
+            let density = (f64::from(x).powi(2) * -0.5).exp();
+            for x in [x, -x] {
+                let (tail, e) = super::normal_tail(x);
+                assert!((f64::from(tail) / want - 1.0).abs() < 4.5e-7, "{x}");
+                assert!((f64::from(e) / density - 1.0).abs() < 2e-7, "{x}");
+            }
+        }
+        for x in [13.25, 13.27, 14.0, 1e30, f32::INFINITY] {
+            assert_eq!(super::normal_tail(x), (0.0, 0.0), "{x}");
+        }
+        assert!(super::normal_tail(f32::NAN).0.is_nan());
+    }
+
+    #[test]
+    fn sines_of_half_turns_are_close() {
         for step in -2000..=2000 {
             let x = step as f32 / 2000.0;
-            let want = (f64::from(x) * std::f64::consts::PI).cos();
-            assert!((f64::from(super::cos_pi(x)) - want).abs() < 3e-7, "{x}");
+            let (want_sin, want_cos) = (f64::from(x) * std::f64::consts::PI).sin_cos();
+            let (sin, cos) = super::sin_cos_pi(x);
+            assert!((f64::from(sin) - want_sin).abs() < 3e-7, "{x}");
+            assert!((f64::from(cos) - want_cos).abs() < 3e-7, "{x}");
         }
     }
 

@@ -3,6 +3,11 @@
 //! Knows batches, rows, columns and strides, and which of its rooms a product goes to. Must not know the shape rules of ops.
 
 pub(crate) mod block;
+mod bytes;
+#[cfg(target_arch = "aarch64")]
+mod bytes_neon;
+#[cfg(target_arch = "x86_64")]
+mod bytes_x86;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -21,6 +26,7 @@ use smallvec::SmallVec;
 
 use self::block::Left;
 pub(crate) use self::block::Target;
+pub(crate) use self::bytes::{Scales, scaled};
 use self::kernel::Units;
 pub(crate) use self::pack::Matrix;
 use self::pack::Pairs;
@@ -77,6 +83,7 @@ pub(crate) fn products<T: Lane>(
             let start = start.map(|(start, factor)| (start, factor.to_f64() as f32));
             floats::<f32>(op, x, y, z, scale.to_f64() as f32, start)
         }
+        DType::I8 | DType::U8 => small_integers(op, x, y, z, scale, start),
         _ => {
             integers(x, y, z, scale, start);
             Ok(())
@@ -346,6 +353,31 @@ impl Sizes {
             ..self
         }
     }
+}
+
+/// Products of bytes, whose lowest eight bits do not depend on the sign: summed in `i32`, then cut off.
+fn small_integers<T: Lane>(
+    op: &'static str,
+    x: &Host<'_>,
+    y: &Host<'_>,
+    z: &mut HostMut<'_>,
+    scale: T,
+    start: Option<(&Host<'_>, T)>,
+) -> Result<()> {
+    let wide = Block::allocate(op, z.elements().saturating_mul(size_of::<i32>()))?;
+    let layout = Layout::contiguous(*z.shape());
+    // SAFETY: the block has room for as many numbers as `z` has elements.
+    let mut sums = unsafe { HostMut::new(wide.start(), layout, DType::I32) };
+    bytes::products(op, x, y, &mut sums)?;
+    let sums = sums.as_host();
+    let product = |sum: i32| map::convert::<i32, T>(sum).times(scale);
+    match start {
+        None => map::map1::<i32, T>(&sums, z, product),
+        Some((start, factor)) => map::map2::<i32, T, T>(&sums, start, z, |sum, start| {
+            product(sum).plus(start.times(factor))
+        }),
+    }
+    Ok(())
 }
 
 /// Products of integers.

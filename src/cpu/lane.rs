@@ -176,10 +176,18 @@ impl Half for f16 {
             // SAFETY: the level says that the CPU has the instructions.
             return unsafe { widen_eights(narrow, wide) };
         }
+        #[cfg(target_arch = "aarch64")]
+        if simd::level() >= simd::Level::Neon {
+            return super::half_neon::widen(narrow, wide);
+        }
         narrow.convert_to_f32_slice(wide);
     }
 
     fn narrow(wide: &[f32], narrow: &mut [Self]) {
+        #[cfg(target_arch = "aarch64")]
+        if simd::level() >= simd::Level::Neon {
+            return super::half_neon::narrow(wide, narrow);
+        }
         narrow.convert_from_f32_slice(wide);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::lane::Lane;
 use super::par;
-use super::simd::{Simd, vectorised};
+use super::simd::Simd;
 use super::strided::Walk;
 use super::view::{Host, HostMut};
 use crate::layout::Layout;
@@ -28,6 +28,41 @@ fn outer(layout: &Layout) -> Option<Layout> {
 pub(crate) trait LineFormula<T>: Sync {
     /// Computes a line of the output.
     fn line(&self, x: [&[T]; 3], y: &mut [T]);
+}
+
+/// Lines that follow one another with the same steps.
+struct Run<'f, T, F> {
+    formula: &'f F,
+    from: [*const T; 3],
+    to: *mut T,
+    /// From a line to the next.
+    steps: [usize; 4],
+    /// Of the lines of the inputs, and of the output.
+    lengths: [usize; 3],
+    width: usize,
+    count: usize,
+}
+
+impl<T: Lane, F: LineFormula<T>> pulp::WithSimd for Run<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(mut self, _: S) {
+        for _ in 0..self.count {
+            let x = std::array::from_fn(|input| {
+                // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and each line
+                // is that many elements of `T` in a row.
+                unsafe { std::slice::from_raw_parts(self.from[input], self.lengths[input]) }
+            });
+            // SAFETY: as above, of the output; its lines are disjoint, each in one thread's range.
+            let y = unsafe { std::slice::from_raw_parts_mut(self.to, self.width) };
+            self.formula.line(x, y);
+            for (from, step) in self.from.iter_mut().zip(self.steps) {
+                *from = from.wrapping_add(step);
+            }
+            self.to = self.to.wrapping_add(self.steps[3]);
+        }
+    }
 }
 
 /// Calls `formula` with each line along the last dim of three inputs and an output, which have one shape but for the last dim, if
@@ -56,21 +91,16 @@ pub(crate) fn lines<T: Lane>(
     par::ranges(walk.elements(), (par::GRAIN / width).max(1), |range| {
         let Shared(reads, write) = &shared;
         walk.runs(range, usize::MAX, |starts, count| {
-            let mut from: [*const T; 3] =
-                std::array::from_fn(|input| reads[input].cast::<T>().wrapping_add(starts[input]));
-            let mut to = write.cast::<T>().wrapping_add(starts[3]);
-            vectorised!(simd, {
-                for _ in 0..count {
-                    let x = std::array::from_fn(|input| {
-                        // SAFETY: the walk names the first elements of lines of the view, which `Host::new` promised, and
-                        // each line is that many elements of `T` in a row.
-                        unsafe { std::slice::from_raw_parts(from[input], lengths[input]) }
-                    });
-                    // SAFETY: as above, of the output; its lines are disjoint, each in one thread's range.
-                    formula.line(x, unsafe { std::slice::from_raw_parts_mut(to, width) });
-                    from = std::array::from_fn(|input| from[input].wrapping_add(steps[input]));
-                    to = to.wrapping_add(steps[3]);
-                }
+            simd.vectors(Run {
+                formula,
+                from: std::array::from_fn(|input| {
+                    reads[input].cast::<T>().wrapping_add(starts[input])
+                }),
+                to: write.cast::<T>().wrapping_add(starts[3]),
+                steps,
+                lengths,
+                width,
+                count,
             });
         });
     });

@@ -18,6 +18,8 @@ pub(crate) mod function;
 pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod grouped;
+#[cfg(target_arch = "aarch64")]
+mod half_neon;
 pub(crate) mod integer;
 pub(crate) mod lane;
 pub(crate) mod lines;
@@ -32,14 +34,16 @@ pub(crate) mod random;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod rows;
+pub(crate) mod scan;
 mod settings;
 pub(crate) mod simd;
 pub(crate) mod strided;
 pub(crate) mod sweep;
+pub(crate) mod total;
 pub(crate) mod transpose;
 mod view;
 
-pub use alloc::{CpuMemory, cpu_memory, trim_cpu_memory};
+pub use alloc::{CpuMemory, cpu_memory, reset_cpu_memory_peak, trim_cpu_memory};
 pub use settings::CpuOptions;
 pub(crate) use settings::ready;
 pub use simd::SimdLevel;

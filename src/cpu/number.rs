@@ -171,7 +171,7 @@ impl Number for bool {
 pub(crate) trait Float: Number {
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
-    /// `e^self` for `self <= 0`, as a term of a sum of at least 1: what is too small to count may be larger than it is.
+    /// `e^self` for `self <= 0`; what is smaller than a normal number may be 0.
     fn exp_term(self) -> Self;
     fn ln(self) -> Self;
     fn tanh(self) -> Self;

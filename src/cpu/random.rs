@@ -71,10 +71,9 @@ pub(crate) fn fill<C: Lane>(
     make: impl Fn(usize, u32) -> C + Sync,
 ) {
     let simd = Simd::best();
-    blocks(y, |first, out| {
-        let mut block = [0; BLOCK];
-        vectorised!(simd, words(seed, offset, first, &mut block));
-        for (index, (out, word)) in out.iter_mut().zip(&block).enumerate() {
+    blocks(y, |first, out, block| {
+        vectorised!(simd, words(seed, offset, first, block));
+        for (index, (out, word)) in out.iter_mut().zip(block).enumerate() {
             *out = make(first + index, *word);
         }
     });
@@ -92,14 +91,13 @@ pub(crate) fn thin_out<C: Lane>(
     // Of words up to the last one, so that 32 bits can be compared; nothing is below 0.
     let last = bound.saturating_sub(1) as u32;
     let (low, high) = (if bound == 0 { scale } else { C::ZERO }, scale);
-    blocks(y, |first, out: &mut [C]| {
-        let mut block = [0; BLOCK];
+    blocks(y, |first, out: &mut [C], block| {
         let x = x.get(first..).unwrap_or_default();
         vectorised!(simd, {
             // Copies, so that one of two values is picked and not one of two places.
             let (last, low, high) = (last, low, high);
-            words(seed, offset, first, &mut block);
-            for ((out, word), x) in out.iter_mut().zip(&block).zip(x) {
+            words(seed, offset, first, block);
+            for ((out, word), x) in out.iter_mut().zip(&*block).zip(x) {
                 let factor = if *word <= last { low } else { high };
                 *out = x.times(factor);
             }
@@ -107,26 +105,29 @@ pub(crate) fn thin_out<C: Lane>(
     });
 }
 
-/// A standard normal number from 64 bits, by Box and Muller, in single precision.
+/// Two independent standard normal numbers from 64 bits, by Box and Muller, in single precision.
 #[inline(always)]
-fn normal(first: u32, second: u32) -> f32 {
+fn normals(first: u32, second: u32) -> [f32; 2] {
     let radius = (-2.0 * function::ln((first as f32 + 0.5) * (1.0 / 4_294_967_296.0))).sqrt();
-    radius * function::cos_pi(second as i32 as f32 * (1.0 / 2_147_483_648.0))
+    let (sin, cos) = function::sin_cos_pi(second as i32 as f32 * (1.0 / 2_147_483_648.0));
+    [radius * cos, radius * sin]
 }
 
-/// Standard normal numbers, in single precision, for a row-major `y`; an element counts as two of 32 bits.
+/// Standard normal numbers, in single precision, for a row-major `y`.
 pub(crate) fn fill_normal(y: &mut HostMut<'_>, seed: u64, offset: u64) {
     let simd = Simd::best();
-    blocks(y, |first, out: &mut [f32]| {
-        let mut block = [0; BLOCK];
-        for (part, out) in out.chunks_mut(BLOCK / 2).enumerate() {
-            vectorised!(simd, {
-                words(seed, offset, 2 * first + part * BLOCK, &mut block);
-                for (out, [low, high]) in out.iter_mut().zip(block.as_chunks::<2>().0) {
-                    *out = normal(*high, *low);
-                }
-            });
-        }
+    blocks(y, |first, out: &mut [f32], block| {
+        vectorised!(simd, {
+            words(seed, offset, first, block);
+            let (pairs, last) = out.as_chunks_mut::<2>();
+            let words = block.as_chunks::<2>().0;
+            for (out, [low, high]) in pairs.iter_mut().zip(words) {
+                *out = normals(*high, *low);
+            }
+            for (out, [low, high]) in last.iter_mut().zip(&words[pairs.len().min(words.len())..]) {
+                [*out, _] = normals(*high, *low);
+            }
+        });
     });
 }
 
@@ -138,13 +139,9 @@ pub(crate) fn fill_wide<C: Lane>(
     make: impl Fn(u64) -> C + Sync,
 ) {
     let simd = Simd::best();
-    blocks(y, |first, out| {
-        let mut block = [0; BLOCK];
+    blocks(y, |first, out, block| {
         for (part, out) in out.chunks_mut(BLOCK / 2).enumerate() {
-            vectorised!(
-                simd,
-                words(seed, offset, 2 * first + part * BLOCK, &mut block)
-            );
+            vectorised!(simd, words(seed, offset, 2 * first + part * BLOCK, block));
             for (out, [low, high]) in out.iter_mut().zip(block.as_chunks::<2>().0) {
                 *out = make(u64::from(*high) << 32 | u64::from(*low));
             }
@@ -152,8 +149,8 @@ pub(crate) fn fill_wide<C: Lane>(
     });
 }
 
-/// Makes a row-major output block by block, on several threads.
-fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C]) + Sync) {
+/// Makes a row-major output block by block, on several threads, each with room for the words of a block.
+fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C], &mut [u32; BLOCK]) + Sync) {
     struct Start(*mut u8);
     // SAFETY: threads write disjoint elements.
     unsafe impl Sync for Start {}
@@ -162,11 +159,11 @@ fn blocks<C: Lane>(y: &mut HostMut<'_>, make: impl Fn(usize, &mut [C]) + Sync) {
     let streamed = count * dtype.size() >= STREAMED;
     par::ranges(count.div_ceil(BLOCK), par::GRAIN / BLOCK, |range| {
         let start = &start;
-        let mut lane = [C::ZERO; BLOCK];
+        let (mut lane, mut words) = ([C::ZERO; BLOCK], [0; BLOCK]);
         for block in range {
             let first = block * BLOCK;
             let lane = &mut lane[..BLOCK.min(count - first)];
-            make(first, lane);
+            make(first, lane, &mut words);
             let to = start.0.wrapping_add(first * dtype.size());
             // SAFETY: the block lies within the row-major output, and `C` serves its dtype.
             unsafe {

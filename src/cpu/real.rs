@@ -39,10 +39,15 @@ pub(crate) trait Real: Float {
     fn is_negative(self) -> bool;
     fn is_infinite(self) -> bool;
 
-    /// `1 / (1 + e^-x)`.
+    /// The share of the normal distribution beyond `|self|`, and `e^(-self^2 / 2)`.
+    fn normal_tail(self) -> (Self, Self);
+
+    /// `1 / (1 + e^-x)`, as `e^x / (1 + e^x)` on the left.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        Self::ONE.over(Self::ONE.plus(Float::exp(self.negate())))
+        let e = self.absolute().negate().exp_term();
+        let above = if self < Self::ZERO { e } else { Self::ONE };
+        above.over(Self::ONE.plus(e))
     }
 
     /// `x * y` where `x` is a constant of the formula.
@@ -65,10 +70,11 @@ pub(crate) trait Real: Float {
 }
 
 macro_rules! real {
-    ($type:ident; $($name:ident = $call:path),*; $($pair:ident = $call2:path),*) => {
+    ($type:ident, $tail:path; $($name:ident = $call:path),*; $($pair:ident = $call2:path),*) => {
         impl Real for $type {
             $(#[inline(always)] fn $name(self) -> Self { $call(self) })*
             $(#[inline(always)] fn $pair(self, other: Self) -> Self { $call2(self, other) })*
+            #[inline(always)] fn normal_tail(self) -> (Self, Self) { $tail(self) }
             #[inline(always)] fn fmod(self, divisor: Self) -> Self { self % divisor }
             #[inline(always)] fn is_negative(self) -> bool { self.is_sign_negative() }
             #[inline(always)] fn is_infinite(self) -> bool { self.abs() == $type::INFINITY }
@@ -77,7 +83,7 @@ macro_rules! real {
 }
 
 real! {
-    f32;
+    f32, function::normal_tail;
     exp_m1 = f32::exp_m1, exp2 = f32::exp2, ln_1p = f32::ln_1p, log2 = f32::log2, log10 = f32::log10,
     sin = f32::sin, cos = f32::cos, tan = f32::tan, asin = f32::asin, acos = f32::acos, atan = f32::atan,
     sinh = f32::sinh, cosh = f32::cosh, asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,
@@ -87,13 +93,19 @@ real! {
 }
 
 real! {
-    f64;
+    f64, normal_tail;
     exp_m1 = f64::exp_m1, exp2 = f64::exp2, ln_1p = f64::ln_1p, log2 = f64::log2, log10 = f64::log10,
     sin = f64::sin, cos = f64::cos, tan = f64::tan, asin = f64::asin, acos = f64::acos, atan = f64::atan,
     sinh = f64::sinh, cosh = f64::cosh, asinh = libm::asinh, acosh = libm::acosh, atanh = libm::atanh,
     erf = libm::erf, erfc = libm::erfc, erfinv = erfinv,
     ceil = f64::ceil, trunc = f64::trunc, round_even = f64::round_ties_even;
     power = f64::powf, atan2 = f64::atan2, hypot = f64::hypot, copysign = f64::copysign
+}
+
+/// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`.
+fn normal_tail(x: f64) -> (f64, f64) {
+    let tail = 0.5 * libm::erfc(x.abs() * std::f64::consts::FRAC_1_SQRT_2);
+    (tail, (-0.5 * x * x).exp())
 }
 
 fn erfinv_single(y: f32) -> f32 {

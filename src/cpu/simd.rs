@@ -131,9 +131,11 @@ pub(crate) struct Avx2(());
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
-    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller, and `compiled` must be a function of
+    /// the unit that the body is in, which `#[inline]` makes it.
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[inline]
         #[target_feature(
             enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
         )]
@@ -146,10 +148,12 @@ impl Avx512 {
 }
 
 impl Avx2 {
-    /// Runs a body compiled for the set, if it is inlined: it must have no other caller.
+    /// Runs a body compiled for the set, if it is inlined: it must have no other caller, and `compiled` must be a function of
+    /// the unit that the body is in, which `#[inline]` makes it.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        #[inline]
         #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
         fn compiled<R>(body: impl FnOnce() -> R) -> R {
             body()
@@ -186,20 +190,6 @@ impl Simd {
             CHOSEN.store(level as u8 + 1, Ordering::Relaxed);
             Simd(level)
         })
-    }
-
-    /// Runs `body` compiled for the set, if it is small enough that the compiler inlines it three times; `vectorised!` always
-    /// inlines.
-    #[allow(dead_code, reason = "for kernels of few lines")]
-    #[inline(always)]
-    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
-        match self.set() {
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512(set) => set.run(body),
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2(set) => set.run(body),
-            Set::Plain => body(),
-        }
     }
 
     /// Which set it is.
@@ -267,7 +257,15 @@ pub(crate) fn prefetch(from: *const u8, count: usize) {
         // SAFETY: every x86-64 CPU has SSE, and a prefetch of any address does no harm.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    for line in (0..count).step_by(64) {
+        let line = from.wrapping_add(line);
+        // SAFETY: a prefetch of any address does no harm, and writes nothing.
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = (from, count);
 }
 
@@ -283,16 +281,16 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         let head = to.align_offset(LINE).min(count);
         let lines = (count - head) / LINE;
-        // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line.
+        // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line. The
+        // level says which registers there are.
         unsafe {
             std::ptr::copy_nonoverlapping(from, to, head);
-            for line in 0..lines {
-                let from = from.add(head + line * LINE).cast::<__m128i>();
-                let to = to.add(head + line * LINE).cast::<__m128i>();
-                let parts: [__m128i; 4] =
-                    std::array::from_fn(|part| _mm_loadu_si128(from.add(part)));
-                for (part, value) in parts.into_iter().enumerate() {
-                    _mm_stream_si128(to.add(part), value);
+            if level() >= Level::Avx512 {
+                stream_lines(from.add(head), to.add(head), lines);
+            } else {
+                for part in (head..head + lines * LINE).step_by(size_of::<__m128i>()) {
+                    let value = _mm_loadu_si128(from.add(part).cast());
+                    _mm_stream_si128(to.add(part).cast(), value);
                 }
             }
             let done = head + lines * LINE;
@@ -303,6 +301,19 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     // SAFETY: promised by the caller.
     unsafe {
         std::ptr::copy_nonoverlapping(from, to, count);
+    }
+}
+
+/// # Safety
+/// As `stream`, for lines of the cache; `to` is where one begins, and the CPU has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn stream_lines(from: *const u8, to: *mut u8, lines: usize) {
+    use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_stream_si512};
+    let (from, to) = (from.cast::<__m512i>(), to.cast::<__m512i>());
+    for line in 0..lines {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_stream_si512(to.add(line), _mm512_loadu_si512(from.add(line))) };
     }
 }
 

@@ -8,11 +8,28 @@ use crate::dtype::{DType, Element};
 use crate::layout::Layout;
 use crate::shape::Shape;
 
+/// The layout of a view: a tensor's own, or one made for a kernel. A layout is large beside the work of a small kernel.
+#[derive(Debug, Clone, Copy)]
+enum Lent<'a> {
+    Of(&'a Layout),
+    Own(Layout),
+}
+
+impl Lent<'_> {
+    #[inline(always)]
+    fn get(&self) -> &Layout {
+        match self {
+            Lent::Of(layout) => layout,
+            Lent::Own(layout) => layout,
+        }
+    }
+}
+
 /// An input of a host kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Host<'a> {
     start: *const u8,
-    layout: Layout,
+    layout: Lent<'a>,
     dtype: DType,
     life: PhantomData<&'a u8>,
 }
@@ -21,7 +38,7 @@ pub struct Host<'a> {
 #[derive(Debug)]
 pub struct HostMut<'a> {
     start: *mut u8,
-    layout: Layout,
+    layout: Lent<'a>,
     dtype: DType,
     life: PhantomData<&'a mut u8>,
 }
@@ -44,7 +61,21 @@ impl<'a> Host<'a> {
     pub(crate) unsafe fn new(start: *const u8, layout: Layout, dtype: DType) -> Self {
         Host {
             start,
-            layout,
+            layout: Lent::Own(layout),
+            dtype,
+            life: PhantomData,
+        }
+    }
+
+    /// As `new`, with a layout that somebody else holds.
+    ///
+    /// # Safety
+    /// As `new`.
+    #[inline]
+    pub(crate) unsafe fn lent(start: *const u8, layout: &'a Layout, dtype: DType) -> Self {
+        Host {
+            start,
+            layout: Lent::Of(layout),
             dtype,
             life: PhantomData,
         }
@@ -54,7 +85,7 @@ impl<'a> Host<'a> {
     pub(crate) fn empty(dtype: DType) -> Self {
         Host {
             start: std::ptr::dangling(),
-            layout: Layout::contiguous([0]),
+            layout: Lent::Own(Layout::contiguous([0])),
             dtype,
             life: PhantomData,
         }
@@ -67,7 +98,7 @@ impl<'a> Host<'a> {
             .unwrap_or_else(|_| Layout::contiguous(()));
         Host {
             start: std::ptr::from_ref(value).cast(),
-            layout,
+            layout: Lent::Own(layout),
             dtype: T::DTYPE,
             life: PhantomData,
         }
@@ -77,7 +108,7 @@ impl<'a> Host<'a> {
     pub(crate) fn from_slice<T: Element>(values: &'a [T], shape: &Shape) -> Option<Self> {
         (values.len() >= shape.elements()).then(|| Host {
             start: values.as_ptr().cast(),
-            layout: Layout::contiguous(*shape),
+            layout: Lent::Own(Layout::contiguous(*shape)),
             dtype: T::DTYPE,
             life: PhantomData,
         })
@@ -89,30 +120,31 @@ impl<'a> Host<'a> {
     }
 
     /// The layout.
+    #[inline]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.layout.get()
     }
 
     /// The shape.
     pub fn shape(&self) -> &Shape {
-        self.layout.shape()
+        self.layout().shape()
     }
 
     /// The number of elements.
     pub fn elements(&self) -> usize {
-        self.layout.elements()
+        self.layout().elements()
     }
 
     /// The elements as a slice, if they lie row-major without gaps and `T` is the dtype's type.
     pub fn as_slice<T: Element>(&self) -> Option<&'a [T]> {
-        if T::DTYPE != self.dtype || !self.layout.is_contiguous() {
+        if T::DTYPE != self.dtype || !self.layout().is_contiguous() {
             return None;
         }
         // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on.
         Some(unsafe {
             std::slice::from_raw_parts(
-                self.start.cast::<T>().add(self.layout.offset()),
-                self.layout.elements(),
+                self.start.cast::<T>().add(self.layout().offset()),
+                self.layout().elements(),
             )
         })
     }
@@ -135,9 +167,12 @@ impl<'a> Host<'a> {
     /// The same memory under another layout whose elements all lie within this one's storage.
     pub(crate) fn with_layout(&self, layout: Layout) -> Self {
         debug_assert!(
-            layout.shape().is_empty() || layout.end() <= self.layout.end().max(layout.end())
+            layout.shape().is_empty() || layout.end() <= self.layout().end().max(layout.end())
         );
-        Host { layout, ..*self }
+        Host {
+            layout: Lent::Own(layout),
+            ..*self
+        }
     }
 
     /// The elements as 16-bit integers, if they are of this 16-bit dtype.
@@ -151,11 +186,14 @@ impl<'a> Host<'a> {
 
     /// The same memory broadcast to a shape (unchanged where it does not broadcast; shape rules have checked before).
     pub(crate) fn broadcast(&self, shape: &Shape) -> Self {
-        if self.layout.shape() == shape {
+        if self.layout().shape() == shape {
             return *self;
         }
-        match self.layout.expand("broadcast", shape) {
-            Ok(layout) => Host { layout, ..*self },
+        match self.layout().expand("broadcast", shape) {
+            Ok(layout) => Host {
+                layout: Lent::Own(layout),
+                ..*self
+            },
             Err(_) => *self,
         }
     }
@@ -176,7 +214,21 @@ impl<'a> HostMut<'a> {
     pub(crate) unsafe fn new(start: *mut u8, layout: Layout, dtype: DType) -> Self {
         HostMut {
             start,
-            layout,
+            layout: Lent::Own(layout),
+            dtype,
+            life: PhantomData,
+        }
+    }
+
+    /// As `new`, with a layout that somebody else holds.
+    ///
+    /// # Safety
+    /// As `new`.
+    #[inline]
+    pub(crate) unsafe fn lent(start: *mut u8, layout: &'a Layout, dtype: DType) -> Self {
+        HostMut {
+            start,
+            layout: Lent::Of(layout),
             dtype,
             life: PhantomData,
         }
@@ -186,7 +238,7 @@ impl<'a> HostMut<'a> {
     pub(crate) fn from_slice<T: Element>(values: &'a mut [T], shape: &Shape) -> Option<Self> {
         (values.len() >= shape.elements()).then(|| HostMut {
             start: values.as_mut_ptr().cast(),
-            layout: Layout::contiguous(*shape),
+            layout: Lent::Own(Layout::contiguous(*shape)),
             dtype: T::DTYPE,
             life: PhantomData,
         })
@@ -198,32 +250,33 @@ impl<'a> HostMut<'a> {
     }
 
     /// The layout.
+    #[inline]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.layout.get()
     }
 
     /// The shape.
     pub fn shape(&self) -> &Shape {
-        self.layout.shape()
+        self.layout().shape()
     }
 
     /// The number of elements.
     pub fn elements(&self) -> usize {
-        self.layout.elements()
+        self.layout().elements()
     }
 
     /// The elements as a slice to write, if they lie row-major without gaps and `T` is the dtype's type.
     ///
     /// The memory of a fresh output holds unspecified values.
     pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
-        if T::DTYPE != self.dtype || !self.layout.is_contiguous() {
+        if T::DTYPE != self.dtype || !self.layout().is_contiguous() {
             return None;
         }
         // SAFETY: `new` promised the layout's elements; they lie contiguously from the offset on, and `self` is borrowed mutably.
         Some(unsafe {
             std::slice::from_raw_parts_mut(
-                self.start.cast::<T>().add(self.layout.offset()),
-                self.layout.elements(),
+                self.start.cast::<T>().add(self.layout().offset()),
+                self.layout().elements(),
             )
         })
     }
@@ -253,7 +306,7 @@ impl<'a> HostMut<'a> {
     pub(crate) fn with_layout(&mut self, layout: Layout) -> HostMut<'_> {
         HostMut {
             start: self.start,
-            layout,
+            layout: Lent::Own(layout),
             dtype: self.dtype,
             life: PhantomData,
         }

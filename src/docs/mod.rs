@@ -43,3 +43,8 @@ pub mod coming_from {}
 ///
 #[doc = include_str!("kernels.md")]
 pub mod kernels {}
+
+/// The memory that CPU ops take.
+///
+#[doc = include_str!("memory.md")]
+pub mod memory {}

@@ -212,7 +212,7 @@ struct Cache {
 pub struct CpuMemory {
     /// Bytes of blocks that tensors hold.
     pub in_use: usize,
-    /// The most bytes that tensors held at one time.
+    /// The most bytes that tensors held at one time since [`reset_cpu_memory_peak`].
     pub peak: usize,
     /// Bytes of freed blocks that are kept for new tensors.
     pub cached: usize,
@@ -300,13 +300,23 @@ fn take_large(len: usize) -> Result<Mapping, usize> {
             return Err(free);
         }
     }
-    let mapping = Mapping::new(size).or_else(|| {
+    let mapping = with_reserve(size).or_else(|| {
         trim_cpu_memory();
-        Mapping::new(size)
+        with_reserve(size)
     });
     let mapping = mapping.ok_or_else(refuse)?;
     cache().used(size);
     Ok(mapping)
+}
+
+/// Address space that a large chunk leaves free: small allocations of the program, which cannot fail as errors, find room there.
+const RESERVE: usize = 4 << 20;
+
+/// A mapping after which the reserve is still free.
+fn with_reserve(size: usize) -> Option<Mapping> {
+    let mapping = Mapping::new(size)?;
+    MmapOptions::new().len(RESERVE).map_anon().ok()?;
+    Some(mapping)
 }
 
 fn put_large(mapping: Mapping) {
@@ -373,6 +383,23 @@ pub fn cpu_memory() -> CpuMemory {
     let mut cache = cache();
     cache.memory.limit = cache.limit();
     cache.memory
+}
+
+/// Lets [`CpuMemory::peak`] begin anew with what tensors hold now.
+///
+/// ```
+/// use ascend_tensor::{DType, Device, Tensor, cpu_memory, reset_cpu_memory_peak};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// reset_cpu_memory_peak();
+/// let before = cpu_memory().in_use;
+/// drop(Tensor::zeros([1024, 1024], DType::F32, Device::Cpu)?);
+/// assert!(cpu_memory().peak >= before + (4 << 20));
+/// # Ok(())
+/// # }
+/// ```
+pub fn reset_cpu_memory_peak() {
+    let mut cache = cache();
+    cache.memory.peak = cache.memory.in_use;
 }
 
 /// Gives all kept memory of CPU tensors back to the system: the large blocks, and the calling thread's small ones.

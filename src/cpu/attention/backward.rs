@@ -10,6 +10,7 @@ use super::{KEYS, Operand, Problem, ROWS, Sink, carve, tasks};
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Float;
 use crate::cpu::simd::Simd;
+use crate::cpu::total::total;
 use crate::cpu::view::HostMut;
 use crate::error::Result;
 
@@ -365,7 +366,7 @@ impl<T: Lane + Float> Run<'_, T> {
             self.problem.hide(head, row, first, weights);
             let log = space.logs[index];
             for weight in weights.iter_mut() {
-                *weight = Float::exp(weight.minus(log));
+                *weight = weight.minus(log).exp_term();
             }
             // Where the block has all keys of the row, the sum is of the very products that it is subtracted from.
             let seen = self.problem.visible(row..row + 1);
@@ -399,14 +400,7 @@ impl<T: Lane + Float> Run<'_, T> {
 /// Weights over their sum: logarithms of large scores are coarse. A row that sees no key stays 0.
 #[inline(always)]
 fn scale_to_one<T: Float>(weights: &mut [T]) {
-    let (chunks, rest) = weights.as_chunks::<16>();
-    let mut sums = [T::ZERO; 16];
-    for chunk in chunks {
-        for lane in 0..16 {
-            sums[lane] = sums[lane].plus(chunk[lane]);
-        }
-    }
-    let sum = sums.iter().chain(rest).fold(T::ZERO, |a, b| a.plus(*b));
+    let sum = total(weights, |x| x);
     if sum > T::ZERO {
         let inverse = T::ONE.over(sum);
         for weight in weights {

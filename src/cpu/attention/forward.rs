@@ -7,11 +7,14 @@ use super::{HELD, KEYS, Problem, ROWS, Sink, carve, tasks};
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Float;
 use crate::cpu::simd::Simd;
+use crate::cpu::total::{largest, replaced};
 use crate::cpu::view::HostMut;
 use crate::error::Result;
 
 /// With this many rows or fewer, keys and values are read once and straight from memory.
 const FEW: usize = 4;
+/// Keys that few rows take at once: lines that are not of the lane's dtype stay in the first cache when they are.
+const HAND: usize = 16;
 
 /// What the backward pass starts from.
 #[derive(Debug)]
@@ -302,66 +305,62 @@ impl<T: Lane + Float> Run<'_, T> {
         let (head, _) = problem.place(self.head, self.rows.start);
         let rows = self.rows.len();
         let space = &mut self.space;
-        let direct = problem
-            .key
-            .direct::<T>(head, first, [keys, sizes.width])
-            .map(|lines| (lines, problem.key.row));
-        let (lines, stride) = match direct {
-            Some(direct) => direct,
-            None => {
-                let lines = space.lines.chunks_exact_mut(width).take(keys);
-                for (key, line) in lines.enumerate() {
-                    problem
-                        .key
-                        .read([head, first + key, 0], &mut line[..sizes.width]);
+        let direct = problem.key.direct::<T>(head, first, [keys, sizes.width]);
+        for start in (0..keys).step_by(HAND) {
+            let count = HAND.min(keys - start);
+            let (lines, stride) = match direct {
+                Some(lines) => (&lines[start * problem.key.row..], problem.key.row),
+                None => {
+                    let lines = space.lines.chunks_exact_mut(width).take(count);
+                    for (key, line) in lines.enumerate() {
+                        let place = [head, first + start + key, 0];
+                        problem.key.read(place, &mut line[..sizes.width]);
+                    }
+                    (&*space.lines, width)
                 }
-                (&*space.lines, width)
-            }
-        };
-        for key in 0..keys {
-            let line = &lines[key * stride..key * stride + sizes.width];
-            for row in 0..rows {
-                let query = &space.queries[row * width..row * width + sizes.width];
-                space.scores[row * KEYS + key] = dot(simd, query, line);
-            }
-        }
-        let direct = (sizes.value_width == value_width)
-            .then(|| {
-                problem
-                    .value
-                    .direct::<T>(head, first, [keys, sizes.value_width])
-            })
-            .flatten()
-            .map(|lines| (lines, problem.value.row));
-        if direct.is_none() {
-            let lines = space.values.chunks_exact_mut(value_width).take(keys);
-            for (key, line) in lines.enumerate() {
-                problem
-                    .value
-                    .read([head, first + key, 0], &mut line[..sizes.value_width]);
+            };
+            for key in 0..count {
+                let line = &lines[key * stride..key * stride + sizes.width];
+                for row in 0..rows {
+                    let query = &space.queries[row * width..row * width + sizes.width];
+                    space.scores[row * KEYS + start + key] = dot(simd, query, line);
+                }
             }
         }
         self.weigh(0, [first, keys]);
         let space = &mut self.space;
-        let values = direct.unwrap_or((&*space.values, value_width));
-        let weights = Left {
-            values: &*space.scores,
-            row: KEYS,
-            inner: 1,
-        };
-        let extent = Extent {
-            rows,
-            inner: keys,
-            columns: sizes.value_width,
-        };
-        product(
-            simd,
-            weights,
-            values,
-            (space.results, value_width),
-            extent,
-            Target::Add,
-        );
+        let direct = (sizes.value_width == value_width)
+            .then(|| {
+                let size = [keys, sizes.value_width];
+                problem.value.direct::<T>(head, first, size)
+            })
+            .flatten();
+        for start in (0..keys).step_by(HAND) {
+            let count = HAND.min(keys - start);
+            let values = match direct {
+                Some(lines) => (&lines[start * problem.value.row..], problem.value.row),
+                None => {
+                    let lines = space.values.chunks_exact_mut(value_width).take(count);
+                    for (key, line) in lines.enumerate() {
+                        let place = [head, first + start + key, 0];
+                        problem.value.read(place, &mut line[..sizes.value_width]);
+                    }
+                    (&*space.values, value_width)
+                }
+            };
+            let weights = Left {
+                values: &space.scores[start..],
+                row: KEYS,
+                inner: 1,
+            };
+            let extent = Extent {
+                rows,
+                inner: count,
+                columns: sizes.value_width,
+            };
+            let results = (&mut *space.results, value_width);
+            product(simd, weights, values, results, extent, Target::Add);
+        }
     }
 
     /// Results over sums, and the logarithms.
@@ -403,15 +402,8 @@ fn base<T: Float>(top: T) -> T {
 /// Exponentials of a line of scores relative to the row's maximum so far, and what earlier results of the row shrink by.
 #[inline(always)]
 fn soften<T: Float>(line: &mut [T], top: &mut T, sum: &mut T) -> T {
-    let pick = |a: T, b: T| if b > a { b } else { a };
-    let (chunks, rest) = line.as_chunks::<32>();
-    let mut tops = [T::LOWEST; 32];
-    for chunk in chunks {
-        for lane in 0..32 {
-            tops[lane] = pick(tops[lane], chunk[lane]);
-        }
-    }
-    let high = rest.iter().chain(&tops).fold(*top, |a, b| pick(a, *b));
+    let high = largest(line);
+    let high = if high > *top { high } else { *top };
     let zero = base(high);
     let factor = if high == *top {
         T::ONE
@@ -419,19 +411,7 @@ fn soften<T: Float>(line: &mut [T], top: &mut T, sum: &mut T) -> T {
         Float::exp(top.minus(zero))
     };
     *top = high;
-    let (chunks, rest) = line.as_chunks_mut::<32>();
-    let mut sums = [T::ZERO; 32];
-    for chunk in chunks {
-        for lane in 0..32 {
-            chunk[lane] = Float::exp(chunk[lane].minus(zero));
-            sums[lane] = sums[lane].plus(chunk[lane]);
-        }
-    }
-    let mut whole = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    for x in rest {
-        *x = Float::exp(x.minus(zero));
-        whole = whole.plus(*x);
-    }
+    let whole = replaced(line, |x| x.minus(zero).exp_term());
     *sum = sum.times(factor).plus(whole);
     factor
 }

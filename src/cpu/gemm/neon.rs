@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use super::kernel::{Finish, Kernels, Lanes, Units, tile, tiles};
 use super::vector::{Streams, Widen, dots, rows};
+use crate::cpu::half_neon::widen_four;
 
 /// Implements [`Lanes`] for registers of `$number`.
 macro_rules! lanes {
@@ -72,63 +73,33 @@ macro_rules! lanes {
 
 lanes!(F32x4: f32, float32x4_t, 4, vdupq_n_f32 vfmaq_f32 vmulq_f32 vaddq_f32 vld1q_f32 vst1q_f32);
 
-/// Implements [`Widen`] for elements of a type that `$convert` turns into numbers.
+/// Implements [`Widen`] for elements of a type.
 macro_rules! widen {
-    ($name:ident, $element:ty, $number:ty, $register:ty, $count:literal, $load:ident, $fma:ident, $convert:expr) => {
-        impl Widen<$element> for $name {
+    ($element:ty, $from:ident => $widen:expr, $single:expr) => {
+        impl Widen<$element> for F32x4 {
             #[inline(always)]
-            unsafe fn widen(from: *const $element) -> $register {
+            unsafe fn widen($from: *const $element) -> float32x4_t {
                 // SAFETY: the caller promised the elements.
-                unsafe {
-                    let narrow = *from.cast::<[$element; $count]>();
-                    let wide: [$number; $count] = narrow.map($convert);
-                    $load(wide.as_ptr())
-                }
+                unsafe { $widen }
             }
             #[inline(always)]
-            unsafe fn single(from: *const $element) -> $number {
+            unsafe fn single($from: *const $element) -> f32 {
                 // SAFETY: the caller promised the element.
-                $convert(unsafe { *from })
+                unsafe { $single }
             }
             #[inline(always)]
-            unsafe fn fused(x: $register, y: $register, sum: $register) -> $register {
+            unsafe fn fused(x: float32x4_t, y: float32x4_t, sum: float32x4_t) -> float32x4_t {
                 // SAFETY: every 64-bit ARM CPU has NEON.
-                unsafe { $fma(sum, x, y) }
+                unsafe { vfmaq_f32(sum, x, y) }
             }
         }
     };
 }
 
-widen!(
-    F32x4,
-    f32,
-    f32,
-    float32x4_t,
-    4,
-    vld1q_f32,
-    vfmaq_f32,
-    std::convert::identity
-);
-widen!(
-    F32x4,
-    f16,
-    f32,
-    float32x4_t,
-    4,
-    vld1q_f32,
-    vfmaq_f32,
-    f16::to_f32
-);
-widen!(
-    F32x4,
-    bf16,
-    f32,
-    float32x4_t,
-    4,
-    vld1q_f32,
-    vfmaq_f32,
-    bf16::to_f32
-);
+widen!(f32, from => vld1q_f32(from), *from);
+widen!(f16, from => widen_four(from), (*from).to_f32());
+widen!(bf16, from => vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))), (*from).to_f32());
+
 /// # Safety
 /// As `tile`.
 unsafe fn run<L: Lanes, const ROWS: usize, const VECTORS: usize, const STEP: usize>(

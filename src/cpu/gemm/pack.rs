@@ -63,7 +63,7 @@ impl<'a> Matrix<'a> {
 
     /// Asks for the cache lines of `count` lanes at one depth, if they lie side by side.
     #[inline(always)]
-    fn ask(&self, lane: usize, depth: usize, count: usize) {
+    pub(super) fn ask(&self, lane: usize, depth: usize, count: usize) {
         if self.lane == 1 {
             for offset in (0..count * self.dtype.size()).step_by(64) {
                 prefetch(self.at(lane, depth).wrapping_add(offset));
@@ -71,7 +71,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn at(&self, lane: usize, depth: usize) -> *const u8 {
+    pub(super) fn at(&self, lane: usize, depth: usize) -> *const u8 {
         let elements = lane * self.lane + depth * self.depth;
         self.start.wrapping_add(elements * self.dtype.size())
     }
@@ -81,7 +81,7 @@ impl<'a> Matrix<'a> {
 const BUFFER: usize = 64;
 
 /// How units are read from a matrix.
-trait Read<U: Copy>: Sync {
+pub(super) trait Read<U: Copy>: Sync {
     const ZERO: U;
 
     /// The units of one lane, as many as `to` holds.
@@ -234,7 +234,7 @@ impl Read<u32> for Pairs<'_> {
 
 /// # Safety
 /// As [`Source::pack`].
-unsafe fn pack<U: Copy>(
+pub(super) unsafe fn pack<U: Copy>(
     from: &impl Read<U>,
     depth: Range<usize>,
     lanes: Range<usize>,

@@ -7,6 +7,13 @@ use crate::cpu::number::Number;
 use crate::cpu::simd::{Simd, SimdLevel};
 use crate::dtype::Element;
 
+const LEVELS: [SimdLevel; 4] = [
+    SimdLevel::Off,
+    SimdLevel::Neon,
+    SimdLevel::Avx2,
+    SimdLevel::Avx512,
+];
+
 /// Whole numbers in -4..=4, whose products and sums are exact in every dtype here but for the last rounding.
 fn numbers<E: Element>(count: usize, seed: usize, make: impl Fn(f64) -> E) -> Vec<E> {
     (0..count)
@@ -86,12 +93,7 @@ fn products_are_exact_where_numbers_are() {
         [16, 1100, 70],
         [5, 0, 4],
     ];
-    for level in [
-        SimdLevel::Off,
-        SimdLevel::Neon,
-        SimdLevel::Avx2,
-        SimdLevel::Avx512,
-    ] {
+    for level in LEVELS {
         if Simd::choose(level).is_none() {
             continue;
         }
@@ -104,6 +106,85 @@ fn products_are_exact_where_numbers_are() {
             }
         }
     }
+    Simd::choose(SimdLevel::detect());
+}
+
+/// All bytes, the least and the greatest among them, from a generator of its own.
+fn byte_values(count: usize, mut seed: u32) -> Vec<i8> {
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        match seed >> 28 {
+            0..3 => i8::MIN,
+            3..6 => i8::MAX,
+            _ => (seed >> 20) as u8 as i8,
+        }
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn products_of_bytes_are_exact_with_every_instruction_set() {
+    let sizes = [
+        [1, 1, 1],
+        [3, 5, 7],
+        [1, 700, 70],
+        [70, 37, 1],
+        [15, 64, 47],
+        [33, 131, 96],
+        [14, 3003, 9],
+        [140, 8, 34],
+        [5, 0, 4],
+    ];
+    let mut seen = 0;
+    for level in LEVELS {
+        if Simd::choose(level).is_none() {
+            continue;
+        }
+        seen += 1;
+        for [rows, inner, columns] in sizes {
+            for (flip, batch) in [(0, 1), (1, 2), (2, 3), (3, 1)] {
+                let matrix = |rows: usize, columns: usize, flip: bool| {
+                    if flip {
+                        Layout::contiguous([batch, columns, rows]).transpose(1, 2)
+                    } else {
+                        Layout::contiguous([batch, rows, columns])
+                    }
+                };
+                let a = matrix(rows, inner, flip & 1 == 1);
+                let b = matrix(inner, columns, flip & 2 == 2);
+                let x = byte_values(a.elements(), 1);
+                let y = byte_values(b.elements(), 2);
+                let (Some(left), Some(right)) = (host(&x, a), host(&y, b)) else {
+                    panic!("too few values");
+                };
+                let shape = Shape::from([batch, rows, columns]);
+                let mut z = vec![7i32; shape.elements()];
+                let mut out = HostMut::from_slice(&mut z, &shape).expect("enough room");
+                bytes::products("test", &left, &right, &mut out).expect("memory");
+                for (index, got) in z.iter().enumerate() {
+                    let place = (
+                        index / (rows * columns),
+                        index / columns % rows,
+                        index % columns,
+                    );
+                    let at = |layout: &Layout, row: usize, column: usize| {
+                        let strides = layout.strides();
+                        place.0 * strides[0] + row * strides[1] + column * strides[2]
+                    };
+                    let pair = |depth| {
+                        let (x, y) = (x[at(&a, place.1, depth)], y[at(&b, depth, place.2)]);
+                        i32::from(x) * i32::from(y)
+                    };
+                    let want: i32 = (0..inner).map(pair).sum();
+                    assert_eq!(
+                        *got, want,
+                        "{level} {rows}x{inner}x{columns} {flip} {place:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(seen > 0);
     Simd::choose(SimdLevel::detect());
 }
 

@@ -12,6 +12,7 @@ use crate::cpu::alloc::Block;
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Number;
 use crate::cpu::par;
+use crate::cpu::simd::prefetch;
 use crate::dtype::DType;
 use crate::error::Result;
 
@@ -53,7 +54,7 @@ pub(crate) struct Streams<T> {
 }
 
 /// Lines that [`rows`] reads at the same time.
-const TOGETHER: usize = 4;
+const TOGETHER: usize = 8;
 
 /// The body of [`Dots`] for up to `LINES` lines at the same time.
 ///
@@ -121,18 +122,19 @@ pub(super) unsafe fn rows<L: Widen<E>, E>(
     unsafe {
         let line = |index: usize| lines.start.add(index * lines.step).cast::<E>();
         while first + TOGETHER <= lines.count {
-            let at = [
-                line(first),
-                line(first + 1),
-                line(first + 2),
-                line(first + 3),
-            ];
-            let factors = [0, 1, 2, 3].map(|index| *x.add(first + index));
+            let at: [*const E; TOGETHER] = std::array::from_fn(|index| line(first + index));
+            let factors: [L::Number; TOGETHER] = std::array::from_fn(|index| *x.add(first + index));
             let wide = factors.map(|factor| L::fill(factor));
+            let ahead = TOGETHER * lines.step;
             for start in (0..whole).step_by(L::COUNT) {
                 let mut sum = L::read(sums.add(start));
-                for (line, factor) in at.into_iter().zip(wide) {
-                    sum = L::fused(L::widen(line.add(start)), factor, sum);
+                let fresh = (start * size_of::<E>()).is_multiple_of(64);
+                for index in 0..TOGETHER {
+                    let from = at[index].add(start);
+                    if fresh {
+                        prefetch(from.cast::<u8>().wrapping_add(ahead), 1);
+                    }
+                    sum = L::fused(L::widen(from), wide[index], sum);
                 }
                 L::store(sum, sums.add(start));
             }

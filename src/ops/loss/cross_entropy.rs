@@ -4,8 +4,8 @@ use super::Reduction;
 use super::nll_loss::{Labelled, NllLossOptions, check_labels, check_weight, class_dim, label};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
+use crate::cpu::total::exponentials;
 use crate::ops::elementwise::unary::may_fuse;
-use crate::ops::norm::{largest, total};
 use crate::ops::prelude::*;
 use crate::ops::reduce::widened;
 
@@ -290,16 +290,6 @@ impl Op for CrossEntropy {
     }
 }
 
-/// `e^(x - top)` summed over a line, in parts of their own so that no sum grows long.
-#[inline(always)]
-fn sum_of_exponentials<T: Float>(line: &[T], top: T) -> T {
-    let mut sum = T::ZERO;
-    for part in line.chunks(1024) {
-        sum = sum.plus(total(part, |x| x.minus(top).exp_term()));
-    }
-    sum
-}
-
 impl CrossEntropy {
     /// Whether one kernel computes the form: labels along the last dim, without weights or smoothing.
     fn is_fused(&self, x: &[Meta]) -> bool {
@@ -346,8 +336,8 @@ impl CrossEntropy {
                 &rows::one(dim),
                 |row, [x], [loss, out]| {
                     let logarithm = vectorised!(simd, {
-                        let top = largest(x);
-                        Float::ln(sum_of_exponentials(x, top)).plus(top)
+                        let (top, sum) = exponentials(x);
+                        Float::ln(sum).plus(top)
                     });
                     out.fill(logarithm);
                     let picked = labels[row].and_then(|label| x.get(label));

@@ -3,9 +3,9 @@
 //! Knows the formulas, the kernels and the statistics kept for the gradient. Must not know the public methods.
 
 use super::line_kernel::{NextIf, norm_lines};
-use super::softmax::{total, total2};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
+use crate::cpu::total::{total, total2};
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
 use crate::ops::reduce::{ReduceOptions, VarOptions, widened};

@@ -3,9 +3,9 @@
 //! Knows the loops over a line. Must not know shape rules, gradients or the NPU.
 
 use super::line::{Form, LineNorm};
-use super::softmax::{moments, total};
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
+use crate::cpu::total::{moments, total};
 use crate::ops::prelude::*;
 
 /// Writes a normalised line; returns the mean and the inverse scale. `wide` and `narrow` bring elements to the numbers that it

@@ -1,8 +1,9 @@
 //! `log_softmax`: the logarithm of the softmax along a dim.
 
 use super::SoftmaxOptions;
-use super::softmax::{gradient, largest, total};
+use super::softmax::gradient;
 use crate::cpu::rows;
+use crate::cpu::total::exponentials;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +51,7 @@ impl Op for LogSoftmax {
         let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
         let simd = Simd::best();
         with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
-            let top = largest(x);
-            let sum = total(x, |x| x.minus(top).exp_term());
+            let (top, sum) = exponentials(x);
             let logarithm = Float::ln(sum);
             for (y, x) in y.iter_mut().zip(x) {
                 *y = x.minus(top).minus(logarithm);

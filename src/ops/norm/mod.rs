@@ -17,8 +17,6 @@ rooms! {
 mod line;
 mod line_kernel;
 
-pub(crate) use softmax::{largest, moments, total};
-
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Meta, Plan, SampleInput};

@@ -2,6 +2,7 @@
 
 use super::SoftmaxOptions;
 use crate::cpu::rows;
+use crate::cpu::total::{largest, mapped, total, total2};
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
 
@@ -37,118 +38,6 @@ impl Tensor {
     }
 }
 
-/// The largest value, with NaN left out of account (it comes back through the exponentials).
-#[inline(always)]
-pub(crate) fn largest<T: Float>(line: &[T]) -> T {
-    let (chunks, rest) = line.as_chunks::<16>();
-    let pick = |a: T, b: T| if b > a { b } else { a };
-    let mut tops = [T::LOWEST; 16];
-    for chunk in chunks {
-        for lane in 0..16 {
-            tops[lane] = pick(tops[lane], chunk[lane]);
-        }
-    }
-    rest.iter().chain(&tops).fold(T::LOWEST, |a, b| pick(a, *b))
-}
-
-/// Independent parts of a sum: as many as several vectors have lanes, for one addition waits for the one before.
-const PARTS: usize = 64;
-
-/// The sum of the parts of a sum, in pairs.
-#[inline(always)]
-fn joined<T: Float>(mut parts: [T; PARTS]) -> T {
-    let mut width = PARTS / 2;
-    while width > 0 {
-        for lane in 0..width {
-            parts[lane] = parts[lane].plus(parts[lane + width]);
-        }
-        width /= 2;
-    }
-    parts[0]
-}
-
-/// The sum of `f` over a line, in independent parts so that it runs in vectors.
-#[inline(always)]
-pub(crate) fn total<E: Copy, T: Float>(line: &[E], f: impl Fn(E) -> T) -> T {
-    let (chunks, rest) = line.as_chunks::<PARTS>();
-    let mut sums = [T::ZERO; PARTS];
-    for chunk in chunks {
-        for lane in 0..PARTS {
-            sums[lane] = sums[lane].plus(f(chunk[lane]));
-        }
-    }
-    let (chunks, rest) = rest.as_chunks::<16>();
-    for chunk in chunks {
-        for lane in 0..16 {
-            sums[lane] = sums[lane].plus(f(chunk[lane]));
-        }
-    }
-    rest.iter().fold(joined(sums), |sum, x| sum.plus(f(*x)))
-}
-
-/// The sums of `f` and of its square over a line in one pass, each as `total` gives it.
-#[inline(always)]
-pub(crate) fn moments<E: Copy, T: Float>(line: &[E], f: impl Fn(E) -> T) -> (T, T) {
-    let (chunks, rest) = line.as_chunks::<PARTS>();
-    let (mut sums, mut squares) = ([T::ZERO; PARTS], [T::ZERO; PARTS]);
-    let mut add = |chunk: &[E]| {
-        for (lane, x) in chunk.iter().enumerate() {
-            let value = f(*x);
-            sums[lane] = sums[lane].plus(value);
-            squares[lane] = squares[lane].plus(value.times(value));
-        }
-    };
-    for chunk in chunks {
-        add(chunk);
-    }
-    let (chunks, rest) = rest.as_chunks::<16>();
-    for chunk in chunks {
-        add(chunk);
-    }
-    rest.iter()
-        .fold((joined(sums), joined(squares)), |(sum, square), x| {
-            let value = f(*x);
-            (sum.plus(value), square.plus(value.times(value)))
-        })
-}
-
-/// Writes `e^(x - top)` of a line; returns their sum.
-#[inline(always)]
-fn exponentials<T: Float>(x: &[T], top: T, y: &mut [T]) -> T {
-    let (xs, x_rest) = x.as_chunks::<16>();
-    let (ys, y_rest) = y.as_chunks_mut::<16>();
-    let mut sums = [T::ZERO; 16];
-    for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..16 {
-            y[lane] = Float::exp(x[lane].minus(top));
-            sums[lane] = sums[lane].plus(y[lane]);
-        }
-    }
-    let mut sum = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    for (x, y) in x_rest.iter().zip(y_rest) {
-        *y = Float::exp(x.minus(top));
-        sum = sum.plus(*y);
-    }
-    sum
-}
-
-/// As `total`, over pairs.
-#[inline(always)]
-pub(crate) fn total2<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
-    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut sums = [T::ZERO; 16];
-    for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..16 {
-            sums[lane] = sums[lane].plus(f(x[lane], y[lane]));
-        }
-    }
-    let start = sums.iter().fold(T::ZERO, |a, b| a.plus(*b));
-    x_rest
-        .iter()
-        .zip(y_rest)
-        .fold(start, |sum, (x, y)| sum.plus(f(*x, *y)))
-}
-
 impl Op for Softmax {
     fn name(&self) -> &'static str {
         "softmax"
@@ -163,9 +52,9 @@ impl Op for Softmax {
         let simd = Simd::best();
         with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
             let top = largest(x);
-            let sum = exponentials(x, top, y);
+            let share = T::ONE.over(mapped(x, y, |x| x.minus(top).exp_term()));
             for y in y {
-                *y = y.over(sum);
+                *y = y.times(share);
             }
         })));
         Ok(Counts::EXACT)

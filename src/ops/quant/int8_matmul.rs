@@ -1,5 +1,6 @@
 //! `int8_matmul`: exact products of integers, scaled by row and column.
 
+use crate::cpu::gemm::{Scales, scaled};
 use crate::ops::prelude::*;
 
 /// Settings of [`Tensor::int8_matmul`]. Made from `()`, from the result's dtype, or built up.
@@ -258,6 +259,20 @@ impl Op for Int8Matmul {
         Ok(())
     }
 
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        let rows = match x[2].shape().rank() {
+            0 => x[2],
+            rank => x[2].with_layout(x[2].layout().unsqueeze(rank)),
+        };
+        let scales = Scales {
+            rows,
+            columns: x[3],
+            bias: x.get(4).copied(),
+        };
+        scaled(NAME, &x[0], &x[1], scales, &mut y[0])?;
+        Ok(Counts::EXACT)
+    }
+
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
         let [rows, inner, columns] = flat_sizes(x);
         if inner == 0 {
@@ -286,10 +301,6 @@ impl Op for Int8Matmul {
             y = y.add(bias)?;
         }
         Ok(smallvec![y.to_dtype(self.dtype)?])
-    }
-
-    fn is_composed(&self, _x: &[Meta], device: Device) -> bool {
-        device.is_cpu()
     }
 
     fn gradient(&self) -> Gradient {

@@ -193,11 +193,8 @@ impl Random {
             options.dtype.unwrap_or(usual),
             options.device.unwrap_or(Device::Cpu),
         );
-        let words = if distribution == Distribution::Uniform && dtype != DType::F64 {
-            1
-        } else {
-            2
-        };
+        let wide = matches!(distribution, Distribution::Integers { .. }) || dtype == DType::F64;
+        let words = if wide { 2 } else { 1 };
         shape.check("rand")?;
         let source = options.reserve(counters(shape.elements().saturating_mul(words)));
         run_one(

@@ -1,6 +1,6 @@
 //! `cumsum`: the running sum along a dim.
 
-use crate::cpu::rows;
+use crate::cpu::{rows, scan};
 use crate::ops::prelude::*;
 
 /// The dim of a running sum or product, and the dtype to compute in. Made from the dim alone, or built up.
@@ -89,12 +89,11 @@ impl Tensor {
     }
 }
 
-/// The running sum of a line.
 /// Neighbours that are summed among themselves first, so that the running sum is touched once for all of them.
 const CHUNK: usize = 8;
 
 /// Running sums of singles in double precision, which their sums cannot leave: so the order of additions is free.
-fn scan_single<T: Number>(x: &[T], y: &mut [T]) {
+fn singles<T: Number>(x: &[T], y: &mut [T]) {
     let mut total = 0.0f64;
     let (chunks, rest) = x.as_chunks::<CHUNK>();
     let (sums, tail) = y.split_at_mut(chunks.len() * CHUNK);
@@ -112,9 +111,10 @@ fn scan_single<T: Number>(x: &[T], y: &mut [T]) {
     }
 }
 
-fn scan<T: Number>(x: &[T], y: &mut [T], reverse: bool) {
+/// The running sum of a line.
+fn line<T: Number>(x: &[T], y: &mut [T], reverse: bool) {
     if T::DTYPE == DType::F32 && !reverse {
-        return scan_single(x, y);
+        return singles(x, y);
     }
     let mut wide = 0.0f64;
     let mut exact = T::ZERO;
@@ -148,9 +148,13 @@ impl Op for Cumsum {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let mask = rows::one(x[0].shape().axis_or_scalar("cumsum", self.options.dim)?);
-        let reverse = self.reverse;
-        with_lane!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| scan(x, y, reverse)));
+        let dim = x[0].shape().axis_or_scalar("cumsum", self.options.dim)?;
+        let (mask, reverse) = (rows::one(dim), self.reverse);
+        let last = dim + 1 == x[0].shape().rank();
+        if last && !reverse && scan::running_sums(&x[0], &mut y[0]) {
+            return Ok(Counts::EXACT);
+        }
+        with_lane!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| line(x, y, reverse)));
         Ok(Counts::EXACT)
     }
 

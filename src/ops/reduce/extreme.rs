@@ -6,6 +6,7 @@ use super::{LineOptions, ReduceOptions, picked};
 use crate::cpu::lane::Lane;
 use crate::cpu::reduce::{Fold, fold};
 use crate::cpu::rows;
+use crate::cpu::total::best;
 use crate::ops::prelude::*;
 
 /// Which end of the order is sought.
@@ -84,14 +85,7 @@ fn best_of<T: Number>(end: End, line: &[T]) -> T {
     let Some(first) = line.first() else {
         return T::ZERO;
     };
-    let (chunks, rest) = line.as_chunks::<16>();
-    let mut lanes = [*first; 16];
-    for chunk in chunks {
-        for lane in 0..16 {
-            lanes[lane] = better(lanes[lane], chunk[lane]);
-        }
-    }
-    rest.iter().chain(&lanes).fold(*first, |a, b| better(a, *b))
+    best(line, *first, better)
 }
 
 /// `amax` and `amin`.

@@ -2,7 +2,7 @@
 
 use super::{ReduceOptions, widened};
 use crate::cpu::rows;
-use crate::ops::norm::{largest, total};
+use crate::cpu::total::{largest, total};
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone)]

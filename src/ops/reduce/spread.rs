@@ -5,8 +5,7 @@
 use super::ReduceOptions;
 use crate::cpu::lane::Lane;
 use crate::cpu::reduce::{Fold, fold};
-use crate::cpu::rows;
-use crate::ops::norm;
+use crate::cpu::{rows, total};
 use crate::ops::prelude::*;
 use crate::shape::MAX_RANK;
 
@@ -106,20 +105,6 @@ impl<T: Lane> Fold for Squares<T> {
         let variance = state / self.divisor;
         T::from_f64(if self.root { variance.sqrt() } else { variance })
     }
-}
-
-/// The sum in double precision of `f` over a line, in independent parts so that it runs in vectors.
-#[inline(always)]
-fn wide<T: Number>(line: &[T], f: impl Fn(f64) -> f64) -> f64 {
-    let (chunks, rest) = line.as_chunks::<16>();
-    let mut sums = [0.0f64; 16];
-    for chunk in chunks {
-        for lane in 0..16 {
-            sums[lane] += f(chunk[lane].to_f64());
-        }
-    }
-    rest.iter()
-        .fold(sums.iter().sum(), |sum, x| sum + f(x.to_f64()))
 }
 
 impl Spread {
@@ -231,21 +216,21 @@ fn spread<T: Lane>(line: &[T]) -> (f64, f64) {
         && let Some(first) = line.first()
     {
         let (first, count) = (first.to_f64(), line.len() as f64);
-        let (sum, square) = norm::moments(line, |x| x.to_f64() - first);
+        let (sum, square) = total::moments(line, |x| x.to_f64() - first);
         if square < PLAIN {
             return (first + sum / count, (square - sum * sum / count).max(0.0));
         }
     }
     let mean = mean_of(line);
-    (mean, wide(line, |x| (x - mean) * (x - mean)))
+    (mean, total::total(line, |x: T| (x.to_f64() - mean).powi(2)))
 }
 
 /// The mean of a line, exact where all elements are equal. One infinity among others makes it NaN: the difference of two.
 #[inline(always)]
 fn mean_of<T: Number>(line: &[T]) -> f64 {
     let count = line.len() as f64;
-    let rough = wide(line, |x| x) / count;
-    let mean = rough + wide(line, |x| x - rough) / count;
+    let rough = total::total(line, |x: T| x.to_f64()) / count;
+    let mean = rough + total::total(line, |x: T| x.to_f64() - rough) / count;
     if mean.is_finite() || line.is_empty() {
         return mean;
     }

@@ -461,8 +461,7 @@ impl Op for AdamStep {
                 )?;
             }
         }
-        let own = mixed.as_ref().map(|mixed| mixed.dev());
-        let gradient = own.unwrap_or(x[1]);
+        let gradient = mixed.as_ref().map_or(x[1], |mixed| mixed.dev());
         if let Some(excess) = self.excess() {
             let less = AclScalar::of(Scalar::Float(-excess), dtype);
             aclnn::inplace_addcmul(cx, &y[2], &gradient, &gradient, less)?;

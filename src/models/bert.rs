@@ -163,6 +163,22 @@ struct Layer {
 /// A BERT encoder.
 ///
 /// State: `embeddings` and `encoder` as in Hugging Face's `BertModel`, without its pooler.
+///
+/// ```
+/// use ascend_tensor::models::bert::{Bert, Config};
+/// use ascend_tensor::nn::Place;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let config = Config::parse(r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+///     "intermediate_size": 16, "max_position_embeddings": 6}"#)?;
+/// let bert = Bert::new(&config, &Place::default())?;
+/// let (tokens, mask) = (Tensor::new([[1i64, 2, 0]]), Tensor::new([[true, true, false]]));
+/// let vector = bert.embed(&tokens, &mask)?;
+/// assert_eq!(vector.dims(), [1, 8]);
+/// assert!((vector.square()?.sum(())?.item::<f32>()? - 1.0).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Bert {
     config: Config,

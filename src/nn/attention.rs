@@ -23,6 +23,20 @@ pub enum AttentionMask<'a> {
 
 /// `softmax(q k^T scale + mask) v` for `[batch, heads, length, dims]`.
 ///
+/// ```
+/// use ascend_tensor::nn::{AttentionMask, attend};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// // Queries of zeros look at all keys alike: each result is the mean of the values.
+/// let (query, value) = (Tensor::new([[[[0.0f32], [0.0]]]]), Tensor::new([[[[1.0f32], [3.0]]]]));
+/// let all = attend([&query, &value, &value], AttentionMask::None, 1.0)?;
+/// assert_eq!(all.to_vec::<f32>()?, [2.0, 2.0]);
+/// let before = attend([&query, &value, &value], AttentionMask::Causal, 1.0)?;
+/// assert_eq!(before.to_vec::<f32>()?, [1.0, 2.0]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// `Shape` and `Broadcast` for shapes that do not fit.
 pub fn attend(
@@ -110,6 +124,19 @@ impl MultiHeadOptions {
 /// `batch_first=True`.
 ///
 /// State: `in_proj_weight` `[3 width, width]`, `in_proj_bias`, `out_proj.weight`, `out_proj.bias`.
+///
+/// ```
+/// use ascend_tensor::nn::{AttentionMask, Module, MultiHeadAttention, MultiHeadOptions, Phase, Place};
+/// use ascend_tensor::{DType, Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let layer = MultiHeadAttention::new(MultiHeadOptions::new(8).heads(2), &Place::default())?;
+/// let x = Tensor::ones([1, 3, 8], DType::F32, Device::Cpu)?;
+/// let y = layer.forward(&x, AttentionMask::Causal, Phase::Training)?;
+/// assert_eq!(y.dims(), [1, 3, 8]);
+/// assert_eq!(layer.parameter_count(), 4 * 8 * 8 + 4 * 8);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MultiHeadAttention {
     weight: Parameter,

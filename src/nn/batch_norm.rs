@@ -12,6 +12,21 @@ use crate::tensor::Tensor;
 /// Each channel (dim 1) brought to mean 0 and variance 1. PyTorch: `torch.nn.BatchNorm1d`, `2d` and `3d`.
 ///
 /// State: `weight`, `bias` and the buffers `running_mean`, `running_var` `[channels]`, `num_batches_tracked` `[]`.
+///
+/// ```
+/// use ascend_tensor::nn::{BatchNorm, Module, Phase, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let norm = BatchNorm::new(1, &Place::default())?;
+/// let x = Tensor::new([[1.0f32], [3.0]]);
+/// let y = norm.forward(&x, Phase::Training)?.to_vec::<f32>()?;
+/// assert!((y[0] + 1.0).abs() < 1e-4 && (y[1] - 1.0).abs() < 1e-4);
+/// // A tenth of the way to the batch's mean 2.
+/// let mean = norm.state_dict()["running_mean"].to_vec::<f32>()?[0];
+/// assert!((mean - 0.2).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     weight: Parameter,

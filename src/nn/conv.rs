@@ -117,6 +117,18 @@ impl<const N: usize> Conv<N> {
 /// A convolution over one dim. PyTorch: `torch.nn.Conv1d`.
 ///
 /// State: `weight` `[outputs, inputs / groups, kernel]`, `bias` `[outputs]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Conv1d, ConvLayerOptions, Module, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let conv = Conv1d::new([1, 1, 2], ConvLayerOptions::new().without_bias(), &Place::default())?;
+/// conv.load_state_dict(&[("weight".to_string(), Tensor::new([[[1.0f32, -1.0]]]))].into())?;
+/// let y = conv.forward(&Tensor::new([[[1.0f32, 4.0, 9.0]]]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [-3.0, -5.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Conv1d(Conv<1>);
 
@@ -157,6 +169,18 @@ impl Layer for Conv1d {
 /// A convolution over two dims. PyTorch: `torch.nn.Conv2d`.
 ///
 /// State: `weight` `[outputs, inputs / groups, height, width]`, `bias` `[outputs]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Conv2d, ConvLayerOptions, Module, Place};
+/// use ascend_tensor::{DType, Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let conv = Conv2d::new([8, 3, 3, 3], ConvLayerOptions::new().stride(2).padding(1), &Place::default())?;
+/// let y = conv.forward(&Tensor::ones([1, 3, 6, 6], DType::F32, Device::Cpu)?)?;
+/// assert_eq!(y.dims(), [1, 8, 3, 3]);
+/// assert_eq!(conv.parameter_count(), 8 * 3 * 3 * 3 + 8);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Conv2d(Conv<2>);
 
@@ -195,6 +219,16 @@ impl Layer for Conv2d {
 }
 
 /// The largest element of each window over two dims. PyTorch: `torch.nn.MaxPool2d`.
+///
+/// ```
+/// use ascend_tensor::nn::{Layer, MaxPool2d, Phase};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let x = Tensor::new([[[[1.0f32, 2.0], [4.0, 3.0]]]]);
+/// assert_eq!(MaxPool2d::new(2).forward(&x, Phase::Training)?.to_vec::<f32>()?, [4.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct MaxPool2d(MaxPoolOptions<2>);
 

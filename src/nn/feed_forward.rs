@@ -10,6 +10,18 @@ use crate::tensor::Tensor;
 /// `down(silu(gate(x)) * up(x))`, without biases.
 ///
 /// State: `gate_proj.weight`, `up_proj.weight` `[hidden, width]`, `down_proj.weight` `[width, hidden]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Init, Place, SwiGlu, SwiGluSize};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let block = SwiGlu::new(SwiGluSize { width: 2, hidden: 3 }, Init::Ones, &Place::default())?;
+/// // Gate and up are 2 everywhere: 3 silu(2) 2 = 10.5696.
+/// let y = block.forward(&Tensor::new([1.0f32, 1.0]))?.to_vec::<f32>()?;
+/// assert!(y.iter().all(|y| (y - 10.5696).abs() < 1e-3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SwiGlu {
     gate: Linear,

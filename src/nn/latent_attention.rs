@@ -102,6 +102,29 @@ enum Queries {
 ///
 /// State, with Hugging Face's names: `q_proj` or `q_a_proj`, `q_a_layernorm`, `q_b_proj`; `kv_a_proj_with_mqa`,
 /// `kv_a_layernorm`, `kv_b_proj`, `o_proj`.
+///
+/// ```
+/// use ascend_tensor::nn::{LatentAttention, LatentAttentionOptions, Phase, Place, Rotary, RotaryOptions};
+/// use ascend_tensor::{DType, Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let mut options = LatentAttentionOptions::new(8);
+/// (options.heads, options.kv_lora_rank, options.v_head_dim) = (2, 4, 3);
+/// (options.qk_nope_head_dim, options.qk_rope_head_dim) = (4, 2);
+/// let (layer, rotary) = (LatentAttention::new(options, &Place::default())?, Rotary::new(RotaryOptions::new(2))?);
+/// let x = Tensor::ones([1, 3, 8], DType::F32, Device::Cpu)?;
+/// let whole = layer.forward(&x, &rotary.rotation(3, 0, Device::Cpu)?, Phase::Evaluation)?;
+/// // Token by token with a cache of 6 numbers per token, the same.
+/// let mut cache = layer.cache([1, 3])?;
+/// assert_eq!(cache.bytes(), 3 * (4 + 2) * 4);
+/// for place in 0..3 {
+///     let rotation = rotary.rotation(1, place as usize, Device::Cpu)?;
+///     let y = layer.decode(&x.narrow(1, place, 1)?, &rotation, &mut cache)?;
+///     let off = y.sub(&whole.narrow(1, place, 1)?)?.abs()?.amax(())?.item::<f32>()?;
+///     assert!(off < 1e-6);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct LatentAttention {
     options: LatentAttentionOptions,

@@ -28,6 +28,17 @@ pub trait Layer: Module + Send + Sync {
 }
 
 /// Layers one after the other, named `0`, `1`, ... PyTorch: `torch.nn.Sequential`.
+///
+/// ```
+/// use ascend_tensor::nn::{Activation, Flatten, Layer, Phase, Sequential};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let chain = Sequential::new().then(Activation::Relu).then(Flatten);
+/// let y = chain.forward(&Tensor::new([[[1.0f32], [-2.0]]]), Phase::Evaluation)?;
+/// assert_eq!((y.dims(), y.to_vec::<f32>()?), (&[1, 2][..], vec![1.0, 0.0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Sequential(Vec<Box<dyn Layer>>);
 
@@ -70,6 +81,18 @@ impl Layer for Sequential {
 }
 
 /// An elementwise function between layers.
+///
+/// ```
+/// use ascend_tensor::nn::Activation;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let silu: Activation = "silu".parse()?;
+/// let y = silu.apply(&Tensor::new([0.0f32, 1.0]))?.to_vec::<f32>()?;
+/// assert!(y[0] == 0.0 && (y[1] - 0.731_058_6).abs() < 1e-6);
+/// assert!("swishy".parse::<Activation>().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Activation {
@@ -149,6 +172,19 @@ impl Layer for Activation {
 }
 
 /// Sets elements to zero at random in training and scales up the others. PyTorch: `torch.nn.Dropout`.
+///
+/// ```
+/// use ascend_tensor::nn::{Dropout, Phase};
+/// use ascend_tensor::{Generator, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let dropout = Dropout::new(0.5).with_generator(&Generator::new(1));
+/// let x = Tensor::new([3.0f32, 3.0, 3.0, 3.0]);
+/// assert_eq!(dropout.forward(&x, Phase::Evaluation)?.to_vec::<f32>()?, [3.0; 4]);
+/// let y = dropout.forward(&x, Phase::Training)?.to_vec::<f32>()?;
+/// assert!(y.iter().all(|y| *y == 0.0 || *y == 6.0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Dropout {
     probability: f64,

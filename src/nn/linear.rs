@@ -54,6 +54,19 @@ impl From<()> for LinearOptions {
 /// `y = x w^T + b` over the last dim. PyTorch: `torch.nn.Linear`.
 ///
 /// State: `weight` `[outputs, inputs]`, `bias` `[outputs]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Linear, Parameter, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([[1.0f32, 2.0], [3.0, 4.0]]))?;
+/// let bias = Parameter::new(&Tensor::new([10.0f32, 20.0]))?;
+/// let y = Linear::from_parameters(&weight, Some(&bias)).forward(&Tensor::new([1.0f32, 1.0]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [13.0, 27.0]);
+/// assert_eq!(Linear::new([3, 2], (), &Place::default())?.weight().tensor().dims(), [3, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Parameter,
@@ -126,6 +139,17 @@ impl Layer for Linear {
 /// Rows of a table by their numbers. PyTorch: `torch.nn.Embedding`.
 ///
 /// State: `weight` `[rows, width]`. The row at the padding index starts at zero and has no gradient.
+///
+/// ```
+/// use ascend_tensor::nn::{Embedding, Init, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let table = Embedding::new([3, 2], Init::Constant(0.5), &Place::default())?.with_padding(0)?;
+/// let rows = table.forward(&Tensor::new([2i64, 0]))?;
+/// assert_eq!(rows.to_vec::<f32>()?, [0.5, 0.5, 0.0, 0.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Embedding {
     weight: Parameter,

@@ -107,6 +107,22 @@ impl Module for Experts {
 /// A router, its experts and, where there are, the shared expert that sees every token. DeepSeek-V2 and V3.
 ///
 /// State: `gate`, `experts`, `shared_experts`.
+///
+/// ```
+/// use ascend_tensor::nn::{Experts, ExpertsSize, Init, Mixture, Place, Router, RouterOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let place = Place::default();
+/// let mut options = RouterOptions::new(2);
+/// (options.experts, options.top_k) = (2, 1);
+/// let size = ExpertsSize { experts: 2, width: 2, hidden: 3 };
+/// let mixture = Mixture::new(Router::new(options, &place)?, Experts::new(size, Init::Ones, &place)?, None);
+/// // Whichever expert a token goes to: 3 silu(2) 2 = 10.5696.
+/// let y = mixture.forward(&Tensor::new([[1.0f32, 1.0], [0.0, 2.0]]))?.to_vec::<f32>()?;
+/// assert!(y.iter().all(|y| (y - 10.5696).abs() < 1e-3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Mixture {
     router: Router,

@@ -11,6 +11,17 @@ use crate::tensor::Tensor;
 /// The last dim brought to mean 0 and variance 1. PyTorch: `torch.nn.LayerNorm`.
 ///
 /// State: `weight`, `bias`, both `[width]`.
+///
+/// ```
+/// use ascend_tensor::nn::{LayerNorm, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let norm = LayerNorm::new(2, 0.0, &Place::default())?;
+/// let y = norm.forward(&Tensor::new([[1.0f32, 3.0], [10.0, 2.0]]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, 1.0, -1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     weight: Parameter,
@@ -59,6 +70,17 @@ impl Layer for LayerNorm {
 /// The last dim brought to a root mean square of 1. PyTorch: `torch.nn.RMSNorm`.
 ///
 /// State: `weight` `[width]`.
+///
+/// ```
+/// use ascend_tensor::nn::{Place, RmsNorm};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// // The root of the mean square of 1 and 7 is 5.
+/// let y = RmsNorm::new(2, 0.0, &Place::default())?.forward(&Tensor::new([1.0f32, 7.0]))?.to_vec::<f32>()?;
+/// assert!((y[0] - 0.2).abs() < 1e-6 && (y[1] - 1.4).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Parameter,
@@ -104,6 +126,17 @@ impl Layer for RmsNorm {
 /// Groups of channels of each sample brought to mean 0 and variance 1. PyTorch: `torch.nn.GroupNorm`.
 ///
 /// State: `weight`, `bias`, both `[channels]`.
+///
+/// ```
+/// use ascend_tensor::nn::{GroupNorm, Groups, Place};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let norm = GroupNorm::new(Groups { channels: 2, groups: 2 }, 0.0, &Place::default())?;
+/// let y = norm.forward(&Tensor::new([[[1.0f32, 3.0], [2.0, 6.0]]]))?;
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, -1.0, 1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     weight: Parameter,

@@ -173,6 +173,19 @@ impl Rotation {
 type Key = (usize, usize, Device);
 
 /// Rotary position embedding over the dims of a head. RoFormer (Su et al. 2021).
+///
+/// ```
+/// use ascend_tensor::nn::{Rotary, RotaryOptions};
+/// use ascend_tensor::{Device, Tensor};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let rotary = Rotary::new(RotaryOptions::new(2))?;
+/// let turned = rotary.rotation(2, 0, Device::Cpu)?.apply(&Tensor::new([[[1.0f32, 0.0], [1.0, 0.0]]]))?;
+/// // Position 0 stays, position 1 turns by an angle of 1.
+/// let want = [1.0, 0.0, 1f32.cos(), 1f32.sin()];
+/// assert!(turned.to_vec::<f32>()?.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rotary {
     options: RotaryOptions,

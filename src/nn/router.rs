@@ -167,6 +167,21 @@ impl Routing {
 ///
 /// State: `weight` `[experts, hidden]` and the buffer `e_score_correction_bias` `[experts]`, which takes part in the choice of
 /// experts but not in their weights.
+///
+/// ```
+/// use ascend_tensor::nn::{Place, Router, RouterOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let mut options = RouterOptions::new(4);
+/// (options.experts, options.top_k) = (3, 2);
+/// let router = Router::new(options, &Place::default())?;
+/// let routing = router.forward(&Tensor::new([[1.0f32, 0.0, -1.0, 2.0]]))?;
+/// assert_eq!((routing.experts.dims(), routing.scores.dims()), (&[1, 2][..], &[1, 3][..]));
+/// let weights = routing.weights.to_vec::<f32>()?;
+/// assert!((weights[0] + weights[1] - 1.0).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Router {
     options: RouterOptions,

@@ -7,6 +7,24 @@ use crate::error::Result;
 use crate::nn::Parameter;
 
 /// Sums gradients over several backward passes, and gives their mean.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::Accumulator;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut sum = Accumulator::new();
+/// for factor in [1.0, 3.0] {
+///     sum.add(weight.tensor().mul(factor)?.sum(())?.backward()?)?;
+/// }
+/// let mean = sum.mean(&all)?;
+/// let mean = mean.as_ref().and_then(|mean| mean.get(&weight.tensor()));
+/// assert_eq!(mean.map(|mean| mean.to_vec::<f32>()).transpose()?, Some(vec![2.0, 2.0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Accumulator {
     sum: Option<Gradients>,

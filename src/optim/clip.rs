@@ -35,6 +35,22 @@ pub fn grad_norm(gradients: &Gradients, parameters: &[(String, Parameter)]) -> R
 /// Scales all gradients down so that their norm together is at most `max_norm`; the answer is the norm before, as a tensor
 /// without dims. PyTorch: `torch.nn.utils.clip_grad_norm_`.
 ///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::clip_grad_norm;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut gradients = weight.tensor().mul(&Tensor::new([3.0f32, 4.0]))?.sum(())?.backward()?;
+/// let before = clip_grad_norm(&mut gradients, &all, 1.0)?;
+/// assert_eq!(before.item::<f32>()?, 5.0);
+/// let clipped = gradients.get(&weight.tensor()).map(|own| own.to_vec::<f32>()).transpose()?.unwrap_or_default();
+/// assert!((clipped[0] - 0.6).abs() < 1e-5 && (clipped[1] - 0.8).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// `Option` for a limit that is negative or NaN; memory and device errors.
 pub fn clip_grad_norm(
@@ -54,6 +70,21 @@ pub fn clip_grad_norm(
 }
 
 /// Limits each element of each gradient to `[-limit, limit]`. PyTorch: `torch.nn.utils.clip_grad_value_`.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::clip_grad_value;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut gradients = weight.tensor().mul(&Tensor::new([3.0f32, -0.5]))?.sum(())?.backward()?;
+/// clip_grad_value(&mut gradients, &all, 1.0)?;
+/// let clipped = gradients.get(&weight.tensor()).map(|own| own.to_vec::<f32>()).transpose()?;
+/// assert_eq!(clipped, Some(vec![1.0, -0.5]));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// `Option` for a limit that is negative or NaN; memory and device errors.

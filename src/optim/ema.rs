@@ -8,6 +8,23 @@ use crate::mode::no_grad;
 use crate::nn::{Parameter, StateDict};
 
 /// `average = decay average + (1 - decay) parameter`, after each step.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::Ema;
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut averages = Ema::new(all, 0.75)?;
+/// weight.set(&Tensor::new([5.0f32, 2.0]))?;
+/// averages.update()?;
+/// assert_eq!(averages.state_dict()["weight"].to_vec::<f32>()?, [2.0, 2.0]);
+/// let inside = averages.with_averages(|| weight.tensor().to_vec::<f32>())?;
+/// assert_eq!((inside, weight.tensor().to_vec::<f32>()?), (vec![2.0, 2.0], vec![5.0, 2.0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ema {
     parameters: Vec<(String, Parameter)>,

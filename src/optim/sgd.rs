@@ -14,6 +14,21 @@ use crate::tensor::Tensor;
 pub(super) type Running = Option<Tensor>;
 
 /// Gradient descent over groups of parameters. PyTorch: `torch.optim.SGD`.
+///
+/// ```
+/// use ascend_tensor::nn::Parameter;
+/// use ascend_tensor::optim::{Optimizer, Sgd};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let weight = Parameter::new(&Tensor::new([1.0f32, 2.0]))?;
+/// let all = vec![("weight".to_string(), weight.clone())];
+/// let mut sgd = Sgd::new(all, 0.1);
+/// sgd.step(&weight.tensor().square()?.sum(())?.backward()?)?;
+/// let moved = weight.tensor().to_vec::<f32>()?;
+/// assert!((moved[0] - 0.8).abs() < 1e-6 && (moved[1] - 1.6).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Sgd {
     groups: Groups<SgdOptions, Running>,

@@ -25,6 +25,25 @@ const STATE: &str = "state.json";
 /// `state.json` (which has the files' sizes and checksums).
 ///
 /// A checkpoint is written to a hidden folder, synced, and renamed at the end: one that has its name is whole.
+///
+/// ```
+/// use ascend_tensor::nn::{Linear, Module, Place};
+/// use ascend_tensor::optim::{Adam, AdamOptions};
+/// use ascend_tensor::train::{Checkpoints, Snapshot};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let (model, folder) = (Linear::new([2, 2], (), &Place::default())?, std::env::temp_dir().join("ascend-tensor-doc"));
+/// let mut adamw = Adam::w(model.parameters(), AdamOptions::new());
+/// let checkpoints = Checkpoints::new(&folder)?.keep(1);
+/// checkpoints.save(&Snapshot::take(50, &model, &adamw)?)?;
+/// let latest = checkpoints.latest()?;
+/// assert_eq!(latest.as_ref().map(|own| own.step), Some(50));
+/// if let Some(snapshot) = latest {
+///     snapshot.restore(&model, &mut adamw)?;
+/// }
+/// # std::fs::remove_dir_all(folder).map_err(|_| ascend_tensor::Error::NoGradient { op: "doc" })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     folder: PathBuf,

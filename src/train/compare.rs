@@ -21,6 +21,19 @@ pub struct Recording {
 /// Runs `body` and keeps what each op made. An op that is made of others on one device, but not on another, counts as one, so
 /// that recordings of two devices can be compared; backward passes are to be recorded by themselves.
 ///
+/// ```
+/// use ascend_tensor::Tensor;
+/// use ascend_tensor::train::{Difference, record};
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let x = Tensor::new([1.0f32, 4.0]);
+/// let (_, first) = record(|| x.sqrt()?.sum(()))?;
+/// let (_, second) = record(|| x.sqrt()?.mul(2.0)?.sum(()))?;
+/// let found = first.compare(&second, None)?;
+/// assert!(matches!(found, Some(Difference::Order { call: 1, first: "sum", second: "mul" })));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Those of `body`, and of reading results back.
 pub fn record<R>(body: impl FnOnce() -> Result<R>) -> Result<(R, Recording)> {

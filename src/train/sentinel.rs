@@ -36,6 +36,17 @@ fn watch_for<R>(mode: OverflowMode, body: impl FnOnce() -> Result<R>) -> Result<
 
 /// Replays a pass and tells which op first made a number that is not finite; `None` if none did.
 ///
+/// ```
+/// use ascend_tensor::Tensor;
+/// use ascend_tensor::train::find_not_finite;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let x = Tensor::new([1.0f32, 0.0]);
+/// let found = find_not_finite(|| x.mul(3.0)?.log()?.sum(()))?;
+/// assert_eq!(found.map(|found| found.op), Some("log"));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Those of `body`, but for the one that is looked for.
 pub fn find_not_finite<R>(body: impl FnOnce() -> Result<R>) -> Result<Option<NotFinite>> {

@@ -5,10 +5,9 @@
 use std::time::Instant;
 
 use super::sentinel::{find_overflow, overflow_flag, refuse_not_finite};
-use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, classify};
+use super::{Fault, GradScaler, OverflowMode, Report, Snapshot, TrainerOptions, classify};
 use crate::ascend;
 use crate::autograd::Gradients;
-use crate::check;
 use crate::cpu::cpu_memory;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -17,7 +16,7 @@ use crate::mode::{anomaly, autocast};
 use crate::nn::{Module, Parameter};
 use crate::ops::random::{GeneratorState, default_generator};
 use crate::ops::update::ClipOptions;
-use crate::optim::{Accumulator, Optimizer, Schedule, grad_norm};
+use crate::optim::{Accumulator, Optimizer, grad_norm};
 use crate::tensor::Tensor;
 
 /// What errors of settings name.
@@ -68,107 +67,33 @@ impl<'a> StepLoss<'a> {
     }
 }
 
-/// The settings of a [`Trainer`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct TrainerOptions {
-    schedule: Schedule,
-    clip: Option<f64>,
-    precision: Option<DType>,
-    scaler: Option<GradScaler>,
-    snapshot_every: u64,
-    retries: u32,
-    anomaly: bool,
-}
-
-impl Default for TrainerOptions {
-    fn default() -> Self {
-        TrainerOptions {
-            schedule: Schedule::Constant,
-            clip: None,
-            precision: None,
-            scaler: None,
-            snapshot_every: 50,
-            retries: 8,
-            anomaly: false,
-        }
-    }
-}
-
-impl TrainerOptions {
-    /// A constant rate, no clipping, the tensors' own precision, a snapshot each 50 steps on an NPU, 8 repetitions.
-    pub fn new() -> Self {
-        TrainerOptions::default()
-    }
-
-    /// The schedule of the learning rate.
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.schedule = schedule;
-        self
-    }
-
-    /// The largest norm of the gradients.
-    pub fn clip(mut self, norm: f64) -> Self {
-        self.clip = Some(norm);
-        self
-    }
-
-    /// Autocast to this dtype; `f16` gets a loss scaler unless one is given.
-    pub fn precision(mut self, dtype: DType) -> Self {
-        self.precision = (dtype != DType::F32).then_some(dtype);
-        if dtype == DType::F16 && self.scaler.is_none() {
-            self.scaler = Some(GradScaler::default());
-        }
-        self
-    }
-
-    /// The loss scaler.
-    pub fn scaler(mut self, scaler: GradScaler) -> Self {
-        self.scaler = Some(scaler);
-        self
-    }
-
-    /// After how many steps on an NPU the state is copied to the host, to be restored after a fault. Batches since then are
-    /// kept, too. 0 for never: then a lost device ends the run.
-    pub fn snapshot_every(mut self, steps: u64) -> Self {
-        self.snapshot_every = steps;
-        self
-    }
-
-    /// How often in a row a step is repeated before its error is given up to the caller.
-    pub fn retries(mut self, count: u32) -> Self {
-        self.retries = count;
-        self
-    }
-
-    /// Refuses what no step could do.
-    fn check(&self) -> Result<()> {
-        self.schedule.check()?;
-        if let Some(most) = self.clip {
-            check::not_negative(OP, "clip", most)?;
-        }
-        if let Some(dtype) = self.precision
-            && !dtype.is_half()
-        {
-            let why = format!("got {dtype}, wanted f32, bf16 or f16");
-            return Err(Error::option(OP, "precision", why));
-        }
-        self.scaler.map_or(Ok(()), |scaler| scaler.check())
-    }
-
-    /// Checks the gradients of every op, and names the op of the first that is not finite. Slow.
-    pub fn anomaly(mut self) -> Self {
-        self.anomaly = true;
-        self
-    }
-}
-
 /// Trains a model step by step. PyTorch has no counterpart; the loop is the one that everybody writes.
 ///
 /// A step computes losses and gradients, reads loss and norm back once, and moves the parameters. Where a call of the device
 /// fails in the middle, the state is brought back to that before the step and the step is done again: after an emptied pool
 /// where memory ran out, after a reset and the last snapshot where the device was lost. The losses are those of an undisturbed
 /// run. Without a scaler, a loss or norm that is not finite ends the run with an error that names the op it came from.
+///
+/// ```
+/// use ascend_tensor::nn::{Linear, Module, Place};
+/// use ascend_tensor::optim::{Adam, AdamOptions};
+/// use ascend_tensor::train::{StepLoss, Trainer, TrainerOptions};
+/// use ascend_tensor::Tensor;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let model = Linear::new([2, 1], (), &Place::default())?;
+/// let adamw = Adam::w(model.parameters(), AdamOptions::new().lr(0.1));
+/// let mut trainer = Trainer::new(&model, adamw, TrainerOptions::new().clip(1.0))?;
+/// let batch = Tensor::new([[1.0f32], [2.0]]);
+/// let loss = |x: &Tensor| Ok(StepLoss::new(model.forward(x)?.cross_entropy(&Tensor::new([0i64, 1]), ())?, 2));
+/// let first = trainer.step(&[batch.clone()], &loss)?;
+/// for _ in 0..30 {
+///     trainer.step(&[batch.clone()], &loss)?;
+/// }
+/// assert!(trainer.step(&[batch], &loss)?.loss < first.loss);
+/// assert_eq!(trainer.steps(), 32);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Trainer<'m> {
     model: &'m dyn Module,

@@ -126,6 +126,7 @@ fn list(root: &Path) -> io::Result<Vec<String>> {
     for folder in [
         "acl",
         "acl/error_codes",
+        "acl/ops",
         "aclnn",
         "aclnn/opdev",
         "aclnnop",

@@ -41,6 +41,18 @@ impl Cache {
 }
 
 /// How the next token is picked.
+///
+/// ```
+/// use ascend_tensor::Generator;
+/// use ascend_tensor::models::deepseek::Sampling;
+/// # fn main() -> ascend_tensor::Result<()> {
+/// let (logits, generator) = ([0.1f32, 3.0, 2.9, -5.0], Generator::new(1));
+/// assert_eq!(Sampling::greedy().pick(&logits, &generator)?, 1);
+/// let two = Sampling::greedy().temperature(1.0).top_k(2);
+/// assert!((0..20).all(|_| matches!(two.pick(&logits, &generator), Ok(1 | 2))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use]
 pub struct Sampling {

@@ -24,7 +24,7 @@ thread_local! {
 }
 
 impl Callback {
-    fn run(self) {
+    pub fn run(self) {
         let argument = std::ptr::with_exposed_provenance_mut(self.argument);
         DEPTH.set(DEPTH.get() + 1);
         // SAFETY: the caller of the launch function handed over a function for exactly this argument.

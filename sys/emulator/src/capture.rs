@@ -2,6 +2,7 @@
 //!
 //! Knows nodes in the order of their submission (which is an order that respects all dependencies); it must not know what they compute.
 
+use crate::callback::Callback;
 use crate::failure::{Failure, code};
 use crate::ledger::Site;
 use crate::memory::{Block, Hold};
@@ -81,6 +82,8 @@ pub(crate) struct Graph {
     pub running: AtomicUsize,
     pub number: u32,
     pub name: Mutex<String>,
+    /// Functions that are called when the graph is destroyed.
+    pub farewells: Mutex<Vec<Callback>>,
 }
 
 /// A group of nodes for later update.
@@ -207,6 +210,7 @@ impl Capture {
             running: AtomicUsize::new(0),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             name: Mutex::default(),
+            farewells: Mutex::default(),
         })
     }
 

@@ -42,6 +42,7 @@ pub(crate) struct Executor {
     tensors: Vec<Bound>,
     workspace: u64,
     run: Arc<Mutex<Run>>,
+    waits: bool,
     pub repeatable: AtomicBool,
 }
 
@@ -111,7 +112,6 @@ unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executo
         code::RT_CONTEXT_NULL => Failure::new(361_001, format!("{}: {}", op.name, failure.text)),
         _ => failure,
     })?;
-    let world = world()?;
     let prepare = kernel(index).ok_or_else(|| {
         Refusal::unsupported(format!(
             "{}: the emulator has no kernel for this op",
@@ -127,10 +127,21 @@ unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executo
         })?;
         args.push(arg);
     }
-    rules::check(op.name, world.family, &args)?;
-    let tensors = bind(op, &args)?;
-    let ordered = !world.settings.disorder || deterministic(&context);
-    let call = Call::new(op.name, world.family, ordered, &args);
+    assemble(op, prepare, &context, &args)
+}
+
+/// An executor from arguments that are converted already.
+fn assemble(
+    op: &'static Op,
+    prepare: Prepare,
+    context: &Context,
+    args: &[Arg],
+) -> Result<Executor, Failure> {
+    let world = world()?;
+    rules::check(op.name, world.family, args)?;
+    let tensors = bind(op, args)?;
+    let ordered = !world.settings.disorder || deterministic(context);
+    let call = Call::new(op.name, world.family, ordered, args);
     let work = prepare(&call)?;
     let empty = tensors
         .iter()
@@ -146,8 +157,28 @@ unsafe fn prepare(op: &'static Op, index: usize, raws: &[Raw]) -> Result<Executo
         tensors,
         workspace: work.workspace.max(extra),
         run: Arc::new(Mutex::new(work.run)),
+        waits: work.waits,
         repeatable: AtomicBool::new(false),
     })
+}
+
+/// The kernel of an aclnn function by name.
+pub(crate) fn emulated(name: &str) -> Option<(&'static Op, Prepare)> {
+    let index = OPS.binary_search_by(|op| op.name.cmp(name)).ok()?;
+    Some((OPS.get(index)?, kernel(index)?))
+}
+
+/// Runs an op from its arguments at once: a single operator, whose workspace the runtime owns.
+pub(crate) fn run_single(
+    op: &'static Op,
+    prepare: Prepare,
+    args: &[Arg],
+    stream: sys::aclrtStream,
+) -> Result<(), Failure> {
+    let context = state::context()?;
+    let executor = assemble(op, prepare, &context, args)?;
+    let stream = crate::exports::stream::resolve(&context, stream)?;
+    launch(&executor, &context, &stream, None)
 }
 
 fn deterministic(context: &Context) -> bool {
@@ -315,7 +346,8 @@ pub(crate) fn phase2(
             ));
         }
         let stream = crate::exports::stream::resolve(&context, stream)?;
-        launch(&found, &context, &stream, workspace.addr(), size)
+        let workspace = check_workspace(&found, workspace.addr(), size)?;
+        launch(&found, &context, &stream, workspace)
     });
     let repeatable = |found: Arc<Executor>| found.repeatable.load(Ordering::Acquire);
     if status != code::SUCCESS && !EXECUTORS.peek(executor).is_some_and(repeatable) {
@@ -329,14 +361,11 @@ fn launch(
     executor: &Executor,
     context: &Context,
     stream: &Arc<Stream>,
-    workspace: usize,
-    size: u64,
+    workspace: Option<Arc<Block>>,
 ) -> Result<(), Failure> {
     let op = executor.op;
     let mut blocks = Vec::with_capacity(executor.tensors.len() + 1);
-    check_workspace(executor, workspace, size)?
-        .into_iter()
-        .for_each(|block| blocks.push(block));
+    blocks.extend(workspace);
     let mut addresses = Vec::with_capacity(executor.tensors.len());
     let mut spans = Vec::with_capacity(executor.tensors.len());
     for bound in &executor.tensors {
@@ -383,7 +412,9 @@ fn launch(
             })
         }
     };
-    stream.submit(task.holding(&blocks))
+    let mut task = task.holding(&blocks);
+    task.steal = !executor.waits;
+    stream.submit(task)
 }
 
 fn check_workspace(

@@ -27,6 +27,8 @@ pub struct Work {
     pub workspace: u64,
     /// Phase 2.
     pub run: Run,
+    /// Whether it waits for other ranks: then only the stream's own thread may run it.
+    pub waits: bool,
 }
 
 impl Work {
@@ -35,6 +37,15 @@ impl Work {
         Work {
             workspace: 0,
             run: Box::new(run),
+            waits: false,
+        }
+    }
+
+    /// Work that waits for other ranks.
+    pub fn waiting(run: impl FnMut() -> Result<(), Fault> + Send + 'static) -> Work {
+        Work {
+            waits: true,
+            ..Work::new(run)
         }
     }
 

@@ -41,6 +41,7 @@ mod rules;
 mod settings;
 mod shared;
 mod shims;
+mod single;
 mod state;
 mod stream;
 mod tensor;

@@ -38,9 +38,11 @@ pub(crate) enum Kind {
     StreamOptions,
     Pool,
     Allocator,
+    Operator,
+    Dataset,
 }
 
-const KINDS: [(Kind, &str); 23] = [
+const KINDS: [(Kind, &str); 25] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -64,6 +66,8 @@ const KINDS: [(Kind, &str); 23] = [
     (Kind::StreamOptions, "stream configuration"),
     (Kind::Pool, "memory pool"),
     (Kind::Allocator, "allocator description"),
+    (Kind::Operator, "operator"),
+    (Kind::Dataset, "dataset"),
 ];
 
 impl Kind {

@@ -222,3 +222,49 @@ fn task_groups_are_updated() {
         "no launch instead of one"
     );
 }
+
+#[test]
+fn graphs_say_farewell() {
+    static CALLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    unsafe extern "C" fn count(argument: *mut std::ffi::c_void) {
+        CALLS.fetch_add(argument.addr(), std::sync::atomic::Ordering::Relaxed);
+    }
+    unsafe extern "C" fn never(_: *mut std::ffi::c_void) {
+        CALLS.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
+    }
+    let _guard = fresh(Settings::default());
+    let (x, out, own) = (upload(&[1.0]), malloc(4), stream());
+    let (status, graph) = capture(own, || assert_eq!(add(x, x, out, 1, own), 0));
+    assert_eq!(status, 0);
+    let argument = ptr::without_provenance_mut(7);
+    assert_eq!(
+        acl!(aclmdlRIDestroyRegisterCallback(
+            graph,
+            Some(count),
+            argument
+        )),
+        0
+    );
+    assert_eq!(
+        acl!(aclmdlRIDestroyRegisterCallback(
+            graph,
+            Some(never),
+            argument
+        )),
+        0
+    );
+    assert_eq!(
+        acl!(aclmdlRIDestroyUnregisterCallback(graph, Some(never))),
+        0
+    );
+    assert_eq!(
+        acl!(aclmdlRIDestroyUnregisterCallback(graph, Some(never))),
+        100000
+    );
+    assert_eq!(
+        acl!(aclmdlRIDestroyRegisterCallback(graph, None, argument)),
+        100000
+    );
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+    assert_eq!(CALLS.load(std::sync::atomic::Ordering::Relaxed), 7);
+}

@@ -1,4 +1,4 @@
-//! HCCL between processes: parts of a communicator, rank tables, and messages between two ranks.
+//! HCCL between processes: parts of a communicator, rank tables, messages between two ranks, products fused with exchanges.
 #![allow(missing_docs, clippy::macro_metavars_in_unsafe)]
 
 mod common;
@@ -23,6 +23,7 @@ fn a_rank() {
         "table" => table(&rank),
         "messages" => messages(&rank),
         "group" => group(&rank),
+        "products" => products(&rank),
         other => panic!("no scenario {other}"),
     }
 }
@@ -224,4 +225,155 @@ fn group(own: &Rank) {
 #[test]
 fn a_group_sends_and_receives_at_once() {
     run("group", 2, &[("ASCEND_EMULATOR_HCCL_EXEC_TIMEOUT", "5")]);
+}
+
+/// Numbers as bf16, whose bits are the upper half of f32's: exact for these.
+fn halves(values: &[f32]) -> Vec<u16> {
+    values
+        .iter()
+        .map(|value| (value.to_bits() >> 16) as u16)
+        .collect()
+}
+
+/// Runs the second phase of what a first phase made, with the workspace that it asked for.
+fn finish(
+    stream: sys::aclrtStream,
+    size: u64,
+    executor: *mut sys::aclOpExecutor,
+    second: unsafe extern "C" fn(
+        *mut std::ffi::c_void,
+        u64,
+        *mut sys::aclOpExecutor,
+        sys::aclrtStream,
+    ) -> i32,
+) {
+    let workspace = match size {
+        0 => ptr::null_mut(),
+        size => malloc(size as usize),
+    };
+    // SAFETY: the executor was made for this function, the workspace has the size that was asked for.
+    assert_eq!(
+        unsafe { second(workspace, size, executor, stream) },
+        0,
+        "{}",
+        recent()
+    );
+    synchronized(stream);
+}
+
+/// Rank r has rows [1 + r, 2] and [3, 4] and the matrix [[1, r], [0, 2]].
+fn products(own: &Rank) {
+    const BF16: i32 = 27;
+    let (comm, stream) = (own.init(), stream());
+    let rank = own.rank as f32;
+    let name = std::ffi::CString::new(name_of(comm)).expect("a name");
+    let x = device(&halves(&[1.0 + rank, 2.0, 3.0, 4.0]));
+    let weight = device(&halves(&[1.0, rank, 0.0, 2.0]));
+    let (x, weight) = (typed(&[2, 2], BF16, x), typed(&[2, 2], BF16, weight));
+    let (mut size, mut executor) = (0, ptr::null_mut());
+    let sum = c"sum".as_ptr();
+
+    // Rank 0: [[1, 4], [3, 8]]; rank 1: [[2, 6], [3, 11]].
+    let y = malloc(8);
+    let status = acl!(aclnnMatmulAllReduceGetWorkspaceSize(
+        x,
+        weight,
+        ptr::null(),
+        name.as_ptr(),
+        sum,
+        0,
+        1,
+        typed(&[2, 2], BF16, y),
+        &mut size,
+        &mut executor
+    ));
+    assert_eq!(status, 0, "{}", recent());
+    finish(
+        stream,
+        size,
+        executor,
+        function(sys::f::aclnnMatmulAllReduce),
+    );
+    assert_eq!(host::<u16>(y, 4), halves(&[3.0, 10.0, 6.0, 19.0]));
+
+    let y = malloc(4);
+    let status = acl!(aclnnMatmulReduceScatterGetWorkspaceSize(
+        x,
+        weight,
+        ptr::null(),
+        name.as_ptr(),
+        sum,
+        0,
+        1,
+        typed(&[1, 2], BF16, y),
+        &mut size,
+        &mut executor
+    ));
+    assert_eq!(status, 0, "{}", recent());
+    finish(
+        stream,
+        size,
+        executor,
+        function(sys::f::aclnnMatmulReduceScatter),
+    );
+    let wanted = if own.rank == 0 {
+        [3.0, 10.0]
+    } else {
+        [6.0, 19.0]
+    };
+    assert_eq!(host::<u16>(y, 2), halves(&wanted));
+
+    let (y, all) = (malloc(16), malloc(16));
+    let (y_out, all_out) = (typed(&[4, 2], BF16, y), typed(&[4, 2], BF16, all));
+    let status = acl!(aclnnAllGatherMatmulGetWorkspaceSize(
+        x,
+        weight,
+        ptr::null(),
+        name.as_ptr(),
+        0,
+        0,
+        1,
+        y_out,
+        all_out,
+        &mut size,
+        &mut executor
+    ));
+    assert_eq!(status, 0, "{}", recent());
+    finish(
+        stream,
+        size,
+        executor,
+        function(sys::f::aclnnAllGatherMatmul),
+    );
+    let rows = [1.0, 2.0, 3.0, 4.0, 2.0, 2.0, 3.0, 4.0];
+    assert_eq!(host::<u16>(all, 8), halves(&rows));
+    let wanted: Vec<f32> = rows
+        .chunks(2)
+        .flat_map(|row| [row[0], rank * row[0] + 2.0 * row[1]])
+        .collect();
+    assert_eq!(host::<u16>(y, 8), halves(&wanted));
+
+    let status = acl!(aclnnMatmulAllReduceGetWorkspaceSize(
+        x,
+        weight,
+        ptr::null(),
+        c"nobody".as_ptr(),
+        sum,
+        0,
+        1,
+        y_out,
+        &mut size,
+        &mut executor
+    ));
+    assert_eq!(status, 161_002);
+    check(acl!(HcclCommDestroy(comm)));
+}
+
+#[test]
+fn products_are_summed_over_ranks() {
+    run(
+        "products",
+        2,
+        &[("ASCEND_EMULATOR_HCCL_EXEC_TIMEOUT", "20")],
+    );
 }

@@ -77,6 +77,14 @@ fn a_c_program_runs_the_classic_sequence() {
 }
 
 #[test]
+fn a_c_program_runs_single_operators() {
+    let root = install("single");
+    let libraries = ["-lascendcl", "-lacl_op_compiler", "-lacl_cblas", "-lm"];
+    let mut run = compiled(&root, "gcc", "single.c", &libraries);
+    assert_eq!(succeed(&mut run), "single: right\n");
+}
+
+#[test]
 fn a_cpp_program_runs_a_layer() {
     let root = install("cpp");
     let libraries = ["-std=c++17", "-lascendcl", "-lnnopbase", "-lopapi"];

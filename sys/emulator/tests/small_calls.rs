@@ -370,3 +370,113 @@ fn pinned_memory_is_mapped_for_kernels() {
     assert_eq!(acl!(aclrtHostUnregister(host)), 507_911);
     ok(acl!(aclrtFreeHost(host)));
 }
+
+#[test]
+fn copies_find_their_addresses_in_memory() {
+    const INNER: u32 = sys::ACL_MEMCPY_INNER_DEVICE_TO_DEVICE;
+    let _turn = fresh(Default::default());
+    let stream = stream();
+    let (source, target) = (upload(&[1., 2., 3., 4.]), upload(&[0.; 4]));
+    let mut size = 0;
+    ok(acl!(aclrtGetMemcpyDescSize(INNER, &mut size)));
+    let desc = malloc(size);
+    let code = acl!(aclrtMemcpyAsyncWithDesc(desc, INNER, stream));
+    assert_eq!(code, 107_000, "nothing was set");
+    ok(acl!(aclrtSetMemcpyDesc(
+        desc,
+        INNER,
+        source,
+        target,
+        8,
+        ptr::null_mut()
+    )));
+    ok(acl!(aclrtMemcpyAsyncWithDesc(desc, INNER, stream)));
+    ok(acl!(aclrtSynchronizeStream(stream)));
+    assert_eq!(download(target, 4), [1., 2., 0., 0.]);
+    assert_eq!(acl!(aclrtGetMemcpyDescSize(1, &mut size)), 207_000);
+
+    let (mut to, mut from) = (target, source.cast_const());
+    let offset = |to: &mut *mut c_void, from: &mut *const c_void, room, at, count| {
+        acl!(aclrtMemcpyAsyncWithOffset(
+            to, room, at, from, count, 8, INNER, stream
+        ))
+    };
+    ok(offset(&mut to, &mut from, 16, 4, 8));
+    ok(acl!(aclrtSynchronizeStream(stream)));
+    assert_eq!(download(target, 4), [1., 3., 4., 0.]);
+    assert_eq!(
+        offset(&mut to, &mut from, 16, 12, 8),
+        107_000,
+        "too little room"
+    );
+    assert_eq!(
+        offset(&mut to, &mut from, 16, 20, 8),
+        107_000,
+        "an offset beyond it"
+    );
+}
+
+#[test]
+fn devices_have_one_number() {
+    let mut settings = ascend_emulator::Settings::default();
+    settings.devices = 2;
+    let _turn = fresh(settings);
+    let mut found = -1;
+    ok(acl!(aclrtGetLogicDevIdByUserDevId(1, &mut found)));
+    assert_eq!(found, 1);
+    ok(acl!(aclrtGetPhyDevIdByLogicDevId(0, &mut found)));
+    assert_eq!(found, 0);
+    assert_eq!(acl!(aclrtGetUserDevIdByPhyDevId(2, &mut found)), 107_001);
+    assert_eq!(acl!(aclrtGetUserDevIdByPhyDevId(-1, &mut found)), 107_001);
+    let mut timeout = 0;
+    ok(acl!(aclrtGetOpExecuteTimeout(&mut timeout)));
+    assert_eq!(timeout, u32::MAX);
+    let mut value = 1;
+    ok(acl!(aclrtDeviceSetLimit(
+        sys::ACL_RT_DEV_LIMIT_SIMD_STACK_SIZE,
+        4096
+    )));
+    ok(acl!(aclrtDeviceGetLimit(
+        sys::ACL_RT_DEV_LIMIT_SIMD_STACK_SIZE,
+        &mut value
+    )));
+    assert_eq!(value, 4096);
+    let simt = sys::ACL_RT_DEV_LIMIT_SIMT_STACK_SIZE;
+    assert_eq!(acl!(aclrtDeviceGetLimit(simt, &mut value)), 207_000);
+    assert_eq!(acl!(aclrtDeviceGetLimit(9, &mut value)), 107_000);
+}
+
+#[test]
+fn ranges_of_tensor_information_are_paired() {
+    let _turn = fresh(Default::default());
+    assert_eq!(acl!(aclprofRangePop()), 100_000);
+    // SAFETY: a plain structure of numbers and null pointers.
+    let mut attributes: sys::aclprofEventAttributes = unsafe { std::mem::zeroed() };
+    ok(acl!(aclprofRangePushEx(&mut attributes)));
+    ok(acl!(aclprofRangePop()));
+    let number = |text: &CStr| acl!(aclprofStr2Id(text.as_ptr()));
+    assert_eq!(number(c"Add"), number(c"Add"));
+    assert_ne!(number(c"Add"), number(c"Sub"));
+    assert_eq!(acl!(aclprofStr2Id(ptr::null())), u64::MAX);
+}
+
+#[test]
+fn datasets_hold_buffers() {
+    let _turn = fresh(Default::default());
+    let data = malloc(8);
+    let buffer = acl!(aclCreateDataBuffer(data, 8));
+    let dataset = acl!(aclmdlCreateDataset());
+    ok(acl!(aclmdlAddDatasetBuffer(dataset, buffer)));
+    assert_eq!(acl!(aclmdlGetDatasetNumBuffers(dataset)), 1);
+    assert_eq!(acl!(aclmdlGetDatasetBuffer(dataset, 0)), buffer);
+    assert!(acl!(aclmdlGetDatasetBuffer(dataset, 1)).is_null());
+    ok(acl!(aclmdlDestroyDataset(dataset)));
+    assert_eq!(acl!(aclmdlDestroyDataset(dataset)), 100_000);
+    ok(acl!(aclDestroyDataBuffer(buffer)));
+    let mut model = 0;
+    assert_eq!(
+        acl!(aclmdlLoadFromFile(c"model.om".as_ptr(), &mut model)),
+        200_001
+    );
+    assert!(recent().contains("aclmdlLoadFromFile"), "{}", recent());
+}

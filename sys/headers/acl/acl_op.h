@@ -37,6 +37,20 @@ aclError aclopSetAttrListListInt(aclopAttr *attr, const char *attrName, int numL
 aclError aclopSetAttrString(aclopAttr *attr, const char *attrName, const char *attrValue);
 aclError aclopStartDumpArgs(uint32_t dumpType, const char *path);
 aclError aclopStopDumpArgs(uint32_t dumpType);
+aclError aclopSetModelDir(const char *modelDir);
+aclError aclopLoad(const void *model, size_t modelSize);
+aclError aclopSetAttrListDataType(aclopAttr *attr, const char *attrName, int numValues, const aclDataType *values);
+aclError aclopSetAttrListString(aclopAttr *attr, const char *attrName, int numValues, const char **values);
+aclError aclopExecute(const char *opType, int numInputs, const aclTensorDesc *const *inputDesc, const aclDataBuffer *const *inputs, int numOutputs, const aclTensorDesc *const *outputDesc, aclDataBuffer *const *outputs, const aclopAttr *attr, aclrtStream stream);
+aclError aclopExecuteV2(const char *opType, int numInputs, aclTensorDesc **inputDesc, aclDataBuffer **inputs, int numOutputs, aclTensorDesc **outputDesc, aclDataBuffer **outputs, aclopAttr *attr, aclrtStream stream);
+aclError aclopCreateHandle(const char *opType, int numInputs, const aclTensorDesc *const *inputDesc, int numOutputs, const aclTensorDesc *const *outputDesc, const aclopAttr *opAttr, aclopHandle **handle);
+void aclopDestroyHandle(aclopHandle *handle);
+aclError aclopExecWithHandle(aclopHandle *handle, int numInputs, const aclDataBuffer *const *inputs, int numOutputs, aclDataBuffer *const *outputs, aclrtStream stream);
+aclError aclopCast(const aclTensorDesc *srcDesc, const aclDataBuffer *srcBuffer, const aclTensorDesc *dstDesc, aclDataBuffer *dstBuffer, uint8_t truncate, aclrtStream stream);
+aclError aclopCreateHandleForCast(aclTensorDesc *srcDesc, aclTensorDesc *dstDesc, uint8_t truncate, aclopHandle **handle);
+aclError aclopUpdateParams(const char *opType, int numInputs, const aclTensorDesc *const *inputDesc, int numOutputs, const aclTensorDesc *const *outputDesc, const aclopAttr *attr);
+aclError aclopSetMaxOpQueueNum(uint64_t maxOpNum);
+aclError aclopInferShape(const char *opType, int numInputs, aclTensorDesc **inputDesc, aclDataBuffer **inputs, int numOutputs, aclTensorDesc **outputDesc, aclopAttr *attr);
 
 #ifdef __cplusplus
 }

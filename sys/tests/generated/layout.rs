@@ -647,6 +647,8 @@ fn members() {
     member!(aclCompileOpt, 4, ACL_OP_DEBUG_OPTION, 16);
     member!(aclCompileType, 4, ACL_COMPILE_SYS, 0);
     member!(aclCompileType, 4, ACL_COMPILE_UNREGISTERED, 1);
+    member!(aclComputeType, 4, ACL_COMPUTE_HIGH_PRECISION, 0);
+    member!(aclComputeType, 4, ACL_COMPUTE_LOW_PRECISION, 1);
     member!(aclDataType, 4, ACL_DT_UNDEFINED, -1);
     member!(aclDataType, 4, ACL_FLOAT, 0);
     member!(aclDataType, 4, ACL_FLOAT16, 1);
@@ -722,6 +724,10 @@ fn members() {
     member!(aclSysParamOpt, 4, ACL_OPT_ENABLE_DEBUG_KERNEL, 1);
     member!(aclSysParamOpt, 4, ACL_OPT_STRONG_CONSISTENCY, 2);
     member!(aclSysParamOpt, 4, ACL_OPT_ENABLE_KERNEL_EARLY_START, 3);
+    member!(aclTransType, 4, ACL_TRANS_N, 0);
+    member!(aclTransType, 4, ACL_TRANS_T, 1);
+    member!(aclTransType, 4, ACL_TRANS_NZ, 2);
+    member!(aclTransType, 4, ACL_TRANS_NZ_T, 3);
     member!(acldumpTensorAddressType, 4, ACL_DUMP_ADDR_PTR, 0);
     member!(acldumpTensorAddressType, 4, ACL_DUMP_ADDR_PTR_PTR, 1);
     member!(acldumpTensorAddressType, 4, ACL_DUMP_ADDR_RAW, 2);

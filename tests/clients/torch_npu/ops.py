@@ -283,6 +283,23 @@ def recurrent():
 
 
 @check
+def the_older_interface():
+    """What the client has no aclnn path for: the single operators of `aclopCompileAndExecute`."""
+    for options in [{}, {"batch_first": True}, {"bidirectional": True, "num_layers": 2}, {"bias": False}]:
+        host = torch.nn.GRU(5, 6, **options)
+        device = copy.deepcopy(host).npu()
+        run = lambda module, x: torch.cat([part.flatten() for part in module(x)])
+        compare("gru", lambda x: run(device if x.is_npu else host, x), data(4, 3, 5), gradients=True)
+        for one, other in zip(device.parameters(), host.parameters()):
+            assert_close(one.grad, other.grad, "gradient of a parameter", 4)
+    x = data(3, 4)
+    for order in [0.5, 1.5, 3, -1, 2.5]:
+        compare(f"norm {order}", lambda x, order=order: torch.linalg.vector_norm(x, order, dim=1), x)
+        compare(f"norm of all {order}", lambda x, order=order: torch.linalg.vector_norm(x, order), x)
+    compare("dist", lambda x: torch.dist(x, 2 * x, 3), x)
+
+
+@check
 def lists_of_tensors():
     many = [data(3), data(2, 2, seed=1)]
     compare("add", lambda *a: torch._foreach_add(list(a), 1.5), *many)

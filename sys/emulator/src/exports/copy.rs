@@ -12,12 +12,11 @@ use ascend_sys::*;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// One side of a copy: where the bytes lie on the host, and the block that owns them, if one is known.
-struct Side {
+pub(super) struct Side {
     data: usize,
-    block: Option<Arc<Block>>,
+    pub(super) block: Option<Arc<Block>>,
 }
 
 impl Side {
@@ -42,7 +41,7 @@ impl Side {
         }
     }
 
-    fn device(&self) -> Option<u32> {
+    pub(super) fn device(&self) -> Option<u32> {
         match self.block.as_ref()?.place {
             Place::Device(id) => Some(id),
             _ => None,
@@ -421,7 +420,11 @@ pub unsafe extern "C" fn aclrtMemcpy2dAsync(
 }
 
 /// A checked fill.
-fn fill(pointer: *mut c_void, room: usize, count: usize) -> Result<Option<Side>, Failure> {
+pub(super) fn fill(
+    pointer: *mut c_void,
+    room: usize,
+    count: usize,
+) -> Result<Option<Side>, Failure> {
     not_null(pointer, "devPtr")?;
     if count > room {
         return Err(Failure::new(
@@ -442,7 +445,7 @@ fn fill(pointer: *mut c_void, room: usize, count: usize) -> Result<Option<Side>,
     Ok(Some(side))
 }
 
-fn set_bytes(side: &Side, value: i32, count: usize) {
+pub(super) fn set_bytes(side: &Side, value: i32, count: usize) {
     // SAFETY: the side was found to hold `count` bytes.
     unsafe {
         ptr::write_bytes(
@@ -489,60 +492,5 @@ pub unsafe extern "C" fn aclrtMemsetAsync(
             Ok(())
         };
         stream.submit(Task::new(run).holding(&blocks))
-    })
-}
-
-/// The overflow words that `aclrtGetOverflowStatus` writes: all zero unless something overflowed since the reset.
-fn overflow_status(output: *mut c_void, size: usize, stream: aclrtStream) -> Result<(), Failure> {
-    let context = context()?;
-    let stream = resolve(&context, stream)?;
-    if size < 64 {
-        return Err(Failure::new(
-            code::RT_PARAM_INVALID,
-            format!("size is {size}, wanted at least 64"),
-        ));
-    }
-    let Some(side) = fill(output, size, 64)? else {
-        return Ok(());
-    };
-    if side.device().is_none() {
-        return Err(violation(
-            code::RT_PARAM_INVALID,
-            "the status goes to device memory, got host memory",
-        ));
-    }
-    let device = Arc::clone(&context.device);
-    let blocks: Vec<_> = side.block.iter().cloned().collect();
-    let run = move || {
-        set_bytes(&side, 0, 64);
-        if device.overflow.load(Ordering::Acquire) {
-            set_bytes(&side, 1, 1);
-        }
-        Ok(())
-    };
-    stream.submit(Task::new(run).holding(&blocks))
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetOverflowStatus(
-    outputAddr: *mut c_void,
-    outputSize: usize,
-    stream: aclrtStream,
-) -> aclError {
-    call("aclrtGetOverflowStatus", || {
-        overflow_status(outputAddr, outputSize, stream)
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtResetOverflowStatus(stream: aclrtStream) -> aclError {
-    call("aclrtResetOverflowStatus", || {
-        let context = context()?;
-        let stream = resolve(&context, stream)?;
-        let device = Arc::clone(&context.device);
-        stream.submit(Task::new(move || {
-            device.overflow.store(false, Ordering::Release);
-            Ok(())
-        }))
     })
 }

@@ -18,6 +18,22 @@ struct Batch {
 }
 
 impl Batch {
+    fn new(
+        targets: *mut *mut c_void,
+        rooms: *mut usize,
+        sources: *mut *mut c_void,
+        sizes: *mut usize,
+        count: usize,
+    ) -> Batch {
+        Batch {
+            targets,
+            rooms,
+            sources,
+            sizes,
+            count,
+        }
+    }
+
     /// Runs the copies one by one; the number of the one that fails is told.
     ///
     /// # Safety
@@ -69,6 +85,32 @@ impl Batch {
     }
 }
 
+/// All copies of one C call, at once or on a stream.
+///
+/// # Safety
+/// As [`Batch::run`].
+unsafe fn copies(
+    name: &'static str,
+    batch: Batch,
+    attributes: *const aclrtMemcpyBatchAttr,
+    kinds: usize,
+    failed: *mut usize,
+    stream: Option<aclrtStream>,
+) -> aclError {
+    // SAFETY: this function's contract is that of `run`.
+    call(name, || unsafe {
+        batch.run(
+            attributes,
+            kinds,
+            failed,
+            |dst, room, src, size| match stream {
+                Some(stream) => copy_async(dst, room, src, size, ACL_MEMCPY_DEFAULT, stream),
+                None => copy_now(dst, room, src, size),
+            },
+        )
+    })
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyBatch(
     dsts: *mut *mut c_void,
@@ -81,19 +123,9 @@ pub unsafe extern "C" fn aclrtMemcpyBatch(
     numAttrs: usize,
     failIndex: *mut usize,
 ) -> aclError {
-    let batch = Batch {
-        targets: dsts,
-        rooms: destMaxs,
-        sources: srcs,
-        sizes,
-        count: numBatches,
-    };
+    let batch = Batch::new(dsts, destMaxs, srcs, sizes, numBatches);
     // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
-    call("aclrtMemcpyBatch", || unsafe {
-        batch.run(attrs, numAttrs, failIndex, |dst, room, src, size| {
-            copy_now(dst, room, src, size)
-        })
-    })
+    unsafe { copies("aclrtMemcpyBatch", batch, attrs, numAttrs, failIndex, None) }
 }
 
 #[unsafe(no_mangle)]
@@ -109,19 +141,18 @@ pub unsafe extern "C" fn aclrtMemcpyBatchAsync(
     failIndex: *mut usize,
     stream: aclrtStream,
 ) -> aclError {
-    let batch = Batch {
-        targets: dsts,
-        rooms: destMaxs,
-        sources: srcs,
-        sizes,
-        count: numBatches,
-    };
+    let batch = Batch::new(dsts, destMaxs, srcs, sizes, numBatches);
     // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
-    call("aclrtMemcpyBatchAsync", || unsafe {
-        batch.run(attrs, numAttrs, failIndex, |dst, room, src, size| {
-            copy_async(dst, room, src, size, ACL_MEMCPY_DEFAULT, stream)
-        })
-    })
+    unsafe {
+        copies(
+            "aclrtMemcpyBatchAsync",
+            batch,
+            attrs,
+            numAttrs,
+            failIndex,
+            Some(stream),
+        )
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -135,22 +166,18 @@ pub unsafe extern "C" fn aclrtMemcpyBatchV2(
     _attrsIndexes: *mut usize,
     numAttrs: usize,
 ) -> aclError {
-    let batch = Batch {
-        targets: dsts,
-        rooms: destMaxs,
-        sources: srcs,
-        sizes,
-        count: numBatches,
-    };
+    let batch = Batch::new(dsts, destMaxs, srcs, sizes, numBatches);
     // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
-    call("aclrtMemcpyBatchV2", || unsafe {
-        batch.run(
+    unsafe {
+        copies(
+            "aclrtMemcpyBatchV2",
+            batch,
             attrs,
             numAttrs,
             std::ptr::null_mut(),
-            |dst, room, src, size| copy_now(dst, room, src, size),
+            None,
         )
-    })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -165,20 +192,16 @@ pub unsafe extern "C" fn aclrtMemcpyBatchAsyncV2(
     numAttrs: usize,
     stream: aclrtStream,
 ) -> aclError {
-    let batch = Batch {
-        targets: dsts,
-        rooms: destMaxs,
-        sources: srcs,
-        sizes,
-        count: numBatches,
-    };
+    let batch = Batch::new(dsts, destMaxs, srcs, sizes, numBatches);
     // SAFETY: the arrays are null or as long as `numBatches` by the contract of the C function.
-    call("aclrtMemcpyBatchAsyncV2", || unsafe {
-        batch.run(
+    unsafe {
+        copies(
+            "aclrtMemcpyBatchAsyncV2",
+            batch,
             attrs,
             numAttrs,
             std::ptr::null_mut(),
-            |dst, room, src, size| copy_async(dst, room, src, size, ACL_MEMCPY_DEFAULT, stream),
+            Some(stream),
         )
-    })
+    }
 }

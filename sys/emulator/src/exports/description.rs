@@ -5,8 +5,10 @@
 use crate::dtype::DType;
 use crate::failure::{Failure, code};
 use crate::guard::{call, not_null, value};
-use crate::meta::{MOST_DIMS, copied};
+use crate::meta::{self, MOST_DIMS, copied};
 use crate::registry::{Kind, Registry};
+use crate::single::Operand;
+use crate::tensor;
 use ascend_sys::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -19,6 +21,12 @@ struct Description {
     dims: Vec<i64>,
     ranges: Vec<[i64; 2]>,
     name: CString,
+    /// The layout in memory, where it is not that of `format`.
+    storage_format: Option<aclFormat>,
+    /// Data that the host knows.
+    constant: Option<Vec<u8>>,
+    /// Whether the buffer lies in host memory.
+    on_host: bool,
 }
 
 struct Buffer {
@@ -30,12 +38,60 @@ static DESCRIPTIONS: Registry<Mutex<Description>> =
     Registry::new(Kind::Description, code::INVALID_PARAM);
 static BUFFERS: Registry<Mutex<Buffer>> = Registry::new(Kind::Buffer, code::INVALID_PARAM);
 
+/// The greatest operand in host memory.
+const MOST_HOST_BYTES: u64 = 1 << 20;
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn invalid(text: String) -> Failure {
     Failure::new(code::INVALID_PARAM, text)
+}
+
+/// What a description says, in the form of aclnn's tensors.
+pub(crate) fn describe(desc: *const aclTensorDesc) -> Result<tensor::Description, Failure> {
+    let found = DESCRIPTIONS.get(desc)?;
+    let said = locked(&found);
+    Ok(meta::describe(
+        said.dims.clone(),
+        said.dtype,
+        None,
+        0,
+        said.storage_format.unwrap_or(said.format),
+        said.dims.clone(),
+    ))
+}
+
+/// An input or output of a single operator; `None` for one that is left out: null, or without a data type.
+pub(crate) fn operand(
+    desc: *const aclTensorDesc,
+    buffer: *const aclDataBuffer,
+) -> Result<Option<Operand>, Failure> {
+    if desc.is_null() {
+        return Ok(None);
+    }
+    let description = describe(desc)?;
+    if description.dtype < 0 {
+        return Ok(None);
+    }
+    let found = BUFFERS.get(buffer)?;
+    let Buffer { address, size } = *locked(&found);
+    let said = DESCRIPTIONS.get(desc)?;
+    let said = locked(&said);
+    let mut constant = said.constant.clone();
+    if constant.is_none() && said.on_host && address != 0 {
+        let bytes = ptr::with_exposed_provenance::<u8>(address);
+        // SAFETY: the caller said that its buffer of this size lies in host memory.
+        let bytes = unsafe { copied(bytes, size as u64, MOST_HOST_BYTES) };
+        constant = Some(bytes.map_err(|failure| invalid(failure.text.into_owned()))?);
+    }
+    Ok(Some(Operand {
+        description,
+        address,
+        size,
+        constant,
+    }))
 }
 
 /// # Safety
@@ -265,7 +321,7 @@ pub unsafe extern "C" fn aclGetTensorDescDimRange(
     })
 }
 
-/// Settings of single operators, which the emulator does not compile: checked and without effect.
+/// Settings for the compiler of single operators, which the emulator does not need: checked and without effect.
 fn ignored(name: &'static str, desc: *mut aclTensorDesc) -> i32 {
     change(name, desc, |_| Ok(()))
 }
@@ -281,9 +337,12 @@ pub unsafe extern "C" fn aclSetTensorOriginFormat(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclSetTensorStorageFormat(
     desc: *mut aclTensorDesc,
-    _format: aclFormat,
+    format: aclFormat,
 ) -> aclError {
-    ignored("aclSetTensorStorageFormat", desc)
+    change("aclSetTensorStorageFormat", desc, |said| {
+        said.storage_format = Some(format);
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -307,9 +366,13 @@ pub unsafe extern "C" fn aclSetTensorStorageShape(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclSetTensorPlaceMent(
     desc: *mut aclTensorDesc,
-    _memType: aclMemType,
+    memType: aclMemType,
 ) -> aclError {
-    ignored("aclSetTensorPlaceMent", desc)
+    change("aclSetTensorPlaceMent", desc, |said| {
+        // 1 and 2 are host memory; with 2 the operator is compiled once for all values.
+        said.on_host = matches!(memType, 1 | 2);
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -318,10 +381,15 @@ pub unsafe extern "C" fn aclSetTensorConst(
     dataBuffer: *mut c_void,
     length: usize,
 ) -> aclError {
-    change("aclSetTensorConst", desc, |_| {
-        if length > 0 {
-            not_null(dataBuffer, "dataBuffer")?;
+    change("aclSetTensorConst", desc, |said| {
+        not_null(dataBuffer, "dataBuffer")?;
+        if length == 0 {
+            return Err(invalid(String::from("length is 0")));
         }
+        let bytes = dataBuffer.cast_const().cast::<u8>();
+        // SAFETY: not null, and valid for `length` reads by the contract of the C function.
+        let bytes = unsafe { copied(bytes, length as u64, MOST_HOST_BYTES) };
+        said.constant = Some(bytes.map_err(|failure| invalid(failure.text.into_owned()))?);
         Ok(())
     })
 }

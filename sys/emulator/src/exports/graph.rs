@@ -3,6 +3,7 @@
 //! Knows the calls' rules; it must not know what a graph does.
 
 use super::stream::resolve;
+use crate::callback::Callback;
 use crate::capture::{Capture, GRAPHS, GROUPS, Group};
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null};
@@ -12,7 +13,7 @@ use crate::stream::Stream;
 use ascend_sys::*;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,7 +186,61 @@ pub unsafe extern "C" fn aclmdlRIDestroy(modelRI: aclmdlRI) -> aclError {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
-        GRAPHS.remove(modelRI).map(drop)
+        GRAPHS.remove(modelRI)?;
+        let farewells = std::mem::take(
+            &mut *graph
+                .farewells
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        farewells.into_iter().for_each(Callback::run);
+        Ok(())
+    })
+}
+
+/// Registers a function that the graph's destruction calls.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlRIDestroyRegisterCallback(
+    modelRI: aclmdlRI,
+    func: aclrtCallback,
+    userData: *mut c_void,
+) -> aclError {
+    call("aclmdlRIDestroyRegisterCallback", || {
+        not_null(modelRI, "modelRI")?;
+        let graph = GRAPHS.get(modelRI)?;
+        let function = func.ok_or_else(|| Failure::new(code::INVALID_PARAM, "func is null"))?;
+        let argument = userData.expose_provenance();
+        let mut farewells = graph
+            .farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        farewells.push(Callback { function, argument });
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlRIDestroyUnregisterCallback(
+    modelRI: aclmdlRI,
+    func: aclrtCallback,
+) -> aclError {
+    call("aclmdlRIDestroyUnregisterCallback", || {
+        not_null(modelRI, "modelRI")?;
+        let graph = GRAPHS.get(modelRI)?;
+        let function = func.ok_or_else(|| Failure::new(code::INVALID_PARAM, "func is null"))?;
+        let mut farewells = graph
+            .farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = farewells.len();
+        farewells.retain(|farewell| !std::ptr::fn_addr_eq(farewell.function, function));
+        match farewells.len() == before {
+            true => Err(Failure::new(
+                code::INVALID_PARAM,
+                "func is not registered with this graph",
+            )),
+            false => Ok(()),
+        }
     })
 }
 

@@ -209,6 +209,48 @@ pub unsafe extern "C" fn aclprofPop() -> aclError {
     })
 }
 
+thread_local! {
+    /// Ranges of tensor information that are open on this thread.
+    static TENSOR_DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofRangePushEx(attr: *mut aclprofEventAttributes) -> aclError {
+    call("aclprofRangePushEx", || {
+        not_null(attr, "attr")?;
+        TENSOR_DEPTH.with(|depth| depth.set(depth.get().saturating_add(1)));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofRangePop() -> aclError {
+    call("aclprofRangePop", || {
+        let depth = TENSOR_DEPTH.with(Cell::get);
+        if depth == 0 {
+            return Err(Failure::new(
+                code::INVALID_PARAM,
+                "no range is open on this thread: call aclprofRangePushEx first",
+            ));
+        }
+        TENSOR_DEPTH.with(|cell| cell.set(depth - 1));
+        Ok(())
+    })
+}
+
+/// A number that stands for a text: the same for the same text, and never the number that means a failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclprofStr2Id(message: *const c_char) -> u64 {
+    value("aclprofStr2Id", u64::MAX, || {
+        not_null(message, "message")?;
+        // SAFETY: not null, and ends in a zero byte by the contract of the C function.
+        let text = unsafe { std::ffi::CStr::from_ptr(message) };
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(text, &mut hasher);
+        Ok(std::hash::Hasher::finish(&hasher) >> 1)
+    })
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclprofRangeStart(stamp: *mut c_void, rangeId: *mut u32) -> aclError {
     call("aclprofRangeStart", || {

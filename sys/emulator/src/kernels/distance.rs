@@ -2,7 +2,9 @@
 //!
 //! Knows the kernel interface; it must not know streams, handles or device memory.
 
-use super::common::{Lanes, broadcast_positions, checked_index, load_broadcast, same_dtype};
+use super::common::{
+    Lanes, broadcast_positions, checked_index, expect_broadcast, load_broadcast, same_dtype,
+};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
 use crate::number::Number;
@@ -11,6 +13,7 @@ use crate::tensor::Tensor;
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnCdist", cdist as Prepare),
+    ("aclnnCdistBackward", cdist_backward as Prepare),
     ("aclnnPdist", pdist as Prepare),
     ("aclnnLinalgCross", cross as Prepare),
     ("aclnnRenorm", renorm as Prepare),
@@ -71,6 +74,59 @@ fn cdist(call: &Call) -> Result<Work, Refusal> {
             }
         }
         out.store_slice(&distances)
+    }))
+}
+
+/// The gradient of such a distance by one coordinate of its first row, `d = a - b`; 0 where the distance is 0.
+fn slope(d: f64, distance: f64, p: f64) -> f64 {
+    let sign = if d == 0.0 { 0.0 } else { d.signum() };
+    match p {
+        _ if p == 0.0 || distance == 0.0 => 0.0,
+        _ if p == 1.0 => sign,
+        f64::INFINITY => sign * f64::from(u8::from(d.abs() == distance)),
+        _ if d == 0.0 => 0.0,
+        _ => sign * (d.abs() / distance).powf(p - 1.0),
+    }
+}
+
+/// The gradient of the first operand.
+fn cdist_backward(call: &Call) -> Result<Work, Refusal> {
+    let (grad, x1, x2) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let (distance, out) = (call.tensor(3)?, call.tensor(5)?);
+    let p = order(call, call.float(4)?)?;
+    let (lead1, &[rows1, width]) = split_last_two(call, "x1", &x1)?;
+    let (lead2, &[rows2, other]) = split_last_two(call, "x2", &x2)?;
+    if width != other {
+        return Err(call.invalid(format!("rows have {width} and {other} elements")));
+    }
+    let lead = call.broadcast(&[lead1, lead2])?;
+    let (first, second) = (
+        broadcast_positions(lead1, &lead),
+        broadcast_positions(lead2, &lead),
+    );
+    let pairs = [&lead[..], &[rows1, rows2]].concat();
+    expect_broadcast(call, "grad", &grad, &pairs)?;
+    call.expect_shape("cdist", &distance, &pairs)?;
+    call.expect_shape("out", &out, &[&lead[..], &[rows1, width]].concat())?;
+    Ok(Work::new(move || {
+        let (a, b) = (x1.load_vec::<f64>(), x2.load_vec::<f64>());
+        let grads = load_broadcast::<f64>(&grad, &pairs);
+        let distances = distance.load_vec::<f64>();
+        let mut result = vec![0f64; first.len() * rows1 * width];
+        for (batch, (&batch1, &batch2)) in first.iter().zip(&second).enumerate() {
+            for i in 0..rows1 {
+                let one = &a[(batch1 * rows1 + i) * width..][..width];
+                let target = &mut result[(batch * rows1 + i) * width..][..width];
+                for j in 0..rows2 {
+                    let two = &b[(batch2 * rows2 + j) * width..][..width];
+                    let at = (batch * rows1 + i) * rows2 + j;
+                    for (column, slot) in target.iter_mut().enumerate() {
+                        *slot += grads[at] * slope(one[column] - two[column], distances[at], p);
+                    }
+                }
+            }
+        }
+        out.store_slice(&result)
     }))
 }
 

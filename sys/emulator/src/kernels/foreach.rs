@@ -50,6 +50,8 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnForeachSqrt", |call| unary(call, f32::sqrt, None)),
     ("aclnnForeachTan", |call| unary(call, f32::tan, None)),
     ("aclnnForeachTanh", |call| unary(call, f32::tanh, None)),
+    ("aclnnForeachRoundOffNumber", round_off),
+    ("aclnnForeachRoundOffNumberV2", round_off),
     ("aclnnForeachAddList", add_lists),
     ("aclnnForeachAddListInplace", add_lists),
     ("aclnnForeachAddListV2", add_lists),
@@ -526,5 +528,52 @@ fn unscale(call: &Call) -> Result<Work, Refusal> {
         } else {
             found.fill(1f32)
         }
+    }))
+}
+
+/// Rounding by a mode: to the nearest (ties to even, or away from 0), down, up, towards 0. Integers stay. The first form reads its
+/// mode from a tensor when it runs.
+fn round_off(call: &Call) -> Result<Work, Refusal> {
+    let (inputs, out) = (call.tensors(0)?, call.tensors(2)?);
+    if inputs.len() != out.len() {
+        return Err(call.invalid(format!(
+            "lists of {} and {} tensors",
+            inputs.len(),
+            out.len()
+        )));
+    }
+    for (tensor, target) in inputs.iter().zip(&out) {
+        call.expect_shape("a tensor", tensor, target.shape())?;
+    }
+    let (fixed, read) = match call.arg(1) {
+        Some(Arg::Scalar(Some(mode))) => (Some(mode.i64()), None),
+        _ => (None, Some(call.tensor(1)?)),
+    };
+    let op = call.name();
+    Ok(Work::new(move || {
+        let mode = fixed.or_else(|| read.as_ref().map(|mode| mode.load_one::<i64>()));
+        let round: fn(f32) -> f32 = match mode {
+            Some(1) => f32::round_ties_even,
+            Some(2) => f32::floor,
+            Some(3) => f32::ceil,
+            Some(4) => f32::round,
+            Some(5) => f32::trunc,
+            other => {
+                return Err(Fault::exception(format!(
+                    "{op}: roundMode is {other:?}, the emulator has 1 to 5"
+                )));
+            }
+        };
+        for (tensor, target) in inputs.iter().zip(&out) {
+            match tensor.dtype().class() == Class::Integer {
+                true => target.store_slice(&tensor.load_vec::<i64>())?,
+                false => {
+                    let values: Vec<f32> =
+                        tensor.load_vec::<f32>().into_iter().map(round).collect();
+                    target.store_slice(&values)?;
+                }
+            }
+        }
+        Ok(())
     }))
 }

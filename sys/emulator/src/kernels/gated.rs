@@ -21,6 +21,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnGeGluV3Backward", geglu_gradient),
     ("aclnnGeluMul", gelu_mul),
     ("aclnnFatreluMul", fatrelu_mul),
+    ("aclnnClippedSwiglu", clipped),
 ];
 
 /// An activation, its derivative, and whether it acts on the first half.
@@ -214,6 +215,44 @@ fn fatrelu_mul(call: &Call) -> Result<Work, Refusal> {
             let (gate, other) = line.split_at(width / 2);
             let pairs = gate.iter().zip(other);
             result.extend(pairs.map(|(&a, &b)| if a < threshold { 0.0 } else { a } * b));
+        }
+        out.store_slice(&result)
+    }))
+}
+
+/// `a σ(alpha a) (b + bias)` with `a` at most the limit and `b` within it; the halves, or the even and odd columns, of the
+/// dims from `dim` on. Rows beyond the sum of the groups are left as they are.
+fn clipped(call: &Call) -> Result<Work, Refusal> {
+    let (x, groups, out) = (call.tensor(0)?, call.optional_tensor(1), call.tensor(7)?);
+    let axis = call.axis(call.int(2)?, x.rank())?;
+    let (alpha, limit, bias) = (call.float(3)?, call.float(4)?, call.float(5)?);
+    if limit < 0.0 || limit.is_nan() {
+        return Err(call.invalid(format!("limit is {limit}, wanted at least 0")));
+    }
+    let interleaved = call.bool(6)?;
+    call.expect_shape("out", &out, &half_shape(&x, halves(call, &x, axis as i64)?))?;
+    let width: usize = x.shape().iter().skip(axis).product();
+    if x.is_empty() {
+        return Ok(Work::nothing());
+    }
+    Ok(Work::new(move || {
+        let (values, mut result) = (x.load_vec::<f64>(), out.load_vec::<f64>());
+        let rows = groups.as_ref().map_or(usize::MAX, |groups| {
+            usize::try_from(groups.load_vec::<i64>().iter().sum::<i64>()).unwrap_or(0)
+        });
+        let half = width / 2;
+        let lines = values
+            .chunks_exact(width)
+            .zip(result.chunks_exact_mut(half));
+        for (line, target) in lines.take(rows) {
+            for (at, slot) in target.iter_mut().enumerate() {
+                let (a, b) = match interleaved {
+                    true => (line[2 * at], line[2 * at + 1]),
+                    false => (line[at], line[half + at]),
+                };
+                let (a, b) = (a.min(limit), b.clamp(-limit, limit));
+                *slot = a * sigmoid(alpha * a) * (b + bias);
+            }
         }
         out.store_slice(&result)
     }))

@@ -15,6 +15,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnGroupedMatmulV3", third as Prepare),
     ("aclnnGroupedMatmulV4", |call| fourth(call, 16)),
     ("aclnnGroupedMatmulV5", |call| fourth(call, 17)),
+    ("aclnnGroupedMatmulAdd", gradients as Prepare),
 ];
 
 /// Where the groups end.
@@ -372,4 +373,57 @@ fn product(left: ArrayView2<f32>, right: ArrayView2<f32>, bias: Option<&[f32]>) 
         }
     }
     values
+}
+
+/// `y[g] += x[rows of g]^T weight[rows of g]`: the gradient of the weights of a grouped product.
+fn gradients(call: &Call) -> Result<Work, Refusal> {
+    let (x, weight, ends, y) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(3)?,
+    );
+    let modes = (call.bool(4)?, call.bool(5)?, call.int(6)?);
+    if modes != (true, false, 2) {
+        return Err(call.invalid(format!(
+            "transposeX, transposeWeight and groupType are {modes:?}, wanted true, false and 2"
+        )));
+    }
+    let (&[rows, m], &[other, n]) = (x.shape(), weight.shape()) else {
+        return Err(call.invalid(format!(
+            "x has shape {:?}, weight {:?}",
+            x.shape(),
+            weight.shape()
+        )));
+    };
+    if rows != other || y.count() != ends.count() * m * n || y.shape().last() != Some(&n) {
+        return Err(call.invalid(format!(
+            "x has shape {:?}, weight {:?}, y {:?} for {} groups",
+            x.shape(),
+            weight.shape(),
+            y.shape(),
+            ends.count()
+        )));
+    }
+    call.expect_dtype("weight", &weight, &[x.dtype()])?;
+    let (bounds, op) = (Bounds::Device(ends, false), call.name());
+    Ok(Work::new(move || {
+        let failed = |error: ndarray::ShapeError| Fault::exception(error.to_string());
+        let left = x
+            .load::<f32>()
+            .into_dimensionality::<Ix2>()
+            .map_err(failed)?;
+        let right = weight
+            .load::<f32>()
+            .into_dimensionality::<Ix2>()
+            .map_err(failed)?;
+        let mut sums = y.load_vec::<f32>();
+        for (group, (start, end)) in bounds.spans(op, rows)?.into_iter().enumerate() {
+            let part = ndarray::s![start..end, ..];
+            let product = left.slice(part).t().dot(&right.slice(part));
+            let target = sums[group * m * n..].iter_mut();
+            target.zip(&product).for_each(|(sum, value)| *sum += value);
+        }
+        y.store_slice(&sums)
+    }))
 }

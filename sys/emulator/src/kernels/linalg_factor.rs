@@ -8,7 +8,8 @@ use ndarray::Array2;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnLinalgQr", qr as Prepare),
+    ("aclnnLinalgQr", linalg_qr as Prepare),
+    ("aclnnQr", plain_qr as Prepare),
     ("aclnnSlogdet", slogdet as Prepare),
     ("aclnnLogdet", logdet as Prepare),
 ];
@@ -57,15 +58,23 @@ fn reflect(matrix: &mut Array2<f64>) -> Array2<f64> {
     q
 }
 
+fn linalg_qr(call: &Call) -> Result<Work, Refusal> {
+    qr(call, call.int(1)?)
+}
+
+/// The older form: the reduced factors where `some`, else all of Q.
+fn plain_qr(call: &Call) -> Result<Work, Refusal> {
+    qr(call, i64::from(!call.bool(1)?))
+}
+
 /// Mode 0 gives Q with as many columns as the smaller extent, 1 all of Q, 2 only R.
-fn qr(call: &Call) -> Result<Work, Refusal> {
+fn qr(call: &Call, mode: i64) -> Result<Work, Refusal> {
     let (x, q_out, r_out) = (call.tensor(0)?, call.tensor(2)?, call.tensor(3)?);
     if x.dtype().is_complex() {
         return Err(call.unsupported("complex matrices"));
     }
     let (batch, rows, columns) = matrices(call, x.shape())?;
     let inner = rows.min(columns);
-    let mode = call.int(1)?;
     let (q_width, r_height) = match mode {
         0 | 2 => (inner, inner),
         1 => (rows, rows),

@@ -13,7 +13,7 @@ mod attention_varlen;
 #[cfg(test)]
 mod checks;
 mod chunks;
-mod common;
+pub(crate) mod common;
 mod comparison;
 mod convolution;
 mod copying;
@@ -24,12 +24,16 @@ mod einsum;
 mod element;
 mod embedding_bag;
 mod foreach;
+mod fourier;
 mod functions;
+mod fused_collective;
 mod gated;
+mod gated_quant;
 mod gather;
 mod grid;
 mod grouped_matmul;
 mod inference_attention;
+mod latent_attention;
 mod linalg;
 mod linalg_factor;
 mod linalg_svd;
@@ -37,6 +41,7 @@ mod loss;
 mod loss_class;
 mod loss_sequence;
 mod matmul;
+mod matmul_permuted;
 mod moe;
 mod norm;
 mod norm_channel;
@@ -56,7 +61,10 @@ mod reduction;
 mod repetition;
 mod resize;
 mod rotary;
+mod routing;
+mod routing_map;
 mod rows;
+mod sampling;
 mod scan;
 mod scatter;
 mod selection;
@@ -124,4 +132,12 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     chunks::KERNELS,
     weight_format::KERNELS,
     weight_product::KERNELS,
+    fourier::KERNELS,
+    latent_attention::KERNELS,
+    fused_collective::KERNELS,
+    sampling::KERNELS,
+    routing::KERNELS,
+    routing_map::KERNELS,
+    matmul_permuted::KERNELS,
+    gated_quant::KERNELS,
 ];

@@ -16,7 +16,9 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnGroupNorm", group_norm as Prepare),
     ("aclnnGroupNormSilu", group_norm_silu as Prepare),
     ("aclnnGroupNormSiluV2", group_norm_silu as Prepare),
+    ("aclnnGroupNormSwish", group_norm_swish as Prepare),
     ("aclnnGroupNormBackward", group_norm_backward as Prepare),
+    ("aclnnGroupNormSwishGrad", group_norm_swish_grad as Prepare),
 ];
 
 /// The channel axis: 1, or the last where the format says so (NHWC, NDHWC).
@@ -322,12 +324,44 @@ impl Groups {
     fn channel(self, at: usize) -> usize {
         at / self.inner.max(1) % self.channels
     }
+
+    /// Gradients of the input, the weight and the bias.
+    fn gradients(
+        self,
+        dy: &[f32],
+        x: &[f32],
+        [mean, rstd]: [&[f32]; 2],
+        weight: &[f32],
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let width = self.width();
+        let mut dx = vec![0f32; x.len()];
+        let (mut dw, mut db) = (vec![0f64; self.channels], vec![0f64; self.channels]);
+        for row in 0..x.len() / width {
+            let (mean, rstd) = (mean[row], rstd[row]);
+            let (mut sum, mut product) = (0f64, 0f64);
+            for at in row * width..(row + 1) * width {
+                let (channel, normal) = (self.channel(at), (x[at] - mean) * rstd);
+                let g = dy[at] * weight[channel];
+                sum += f64::from(g);
+                product += f64::from(g * normal);
+                dw[channel] += f64::from(dy[at] * normal);
+                db[channel] += f64::from(dy[at]);
+            }
+            let (sum, product) = ((sum / width as f64) as f32, (product / width as f64) as f32);
+            for at in row * width..(row + 1) * width {
+                let g = dy[at] * weight[self.channel(at)];
+                dx[at] = rstd * (g - sum - (x[at] - mean) * rstd * product);
+            }
+        }
+        let narrow = |sums: Vec<f64>| sums.iter().map(|&sum| sum as f32).collect();
+        (dx, narrow(dw), narrow(db))
+    }
 }
 
 fn group_norm(call: &Call) -> Result<Work, Refusal> {
     let x = call.tensor(0)?;
     let sizes = Groups::stated(call, &x, 3)?;
-    grouped(call, x, sizes, 7, false)
+    grouped(call, x, sizes, 7, None)
 }
 
 /// As group norm, then `y σ(y)`; V2 may leave that out.
@@ -336,10 +370,28 @@ fn group_norm_silu(call: &Call) -> Result<Work, Refusal> {
     let groups = size_of(call, "group", call.int(3)?, 1)?;
     let sizes = Groups::new(call, &x, groups)?;
     if call.name() != "aclnnGroupNormSiluV2" {
-        return grouped(call, x, sizes, 4, true);
+        return grouped(call, x, sizes, 4, Some(1.0));
     }
-    let silu = call.bool(5)?;
-    grouped(call, x, sizes, 4, silu)
+    let swish = call.bool(5)?.then_some(1.0);
+    grouped(call, x, sizes, 4, swish)
+}
+
+fn expect_channels_first(call: &Call, index: usize) -> Result<(), Refusal> {
+    match call.text(index).unwrap_or("NCHW") {
+        "NCHW" => Ok(()),
+        other => Err(call.invalid(format!("dataFormat is {other}, wanted NCHW"))),
+    }
+}
+
+/// As group norm, then `y σ(scale y)` where that is asked for.
+fn group_norm_swish(call: &Call) -> Result<Work, Refusal> {
+    let x = call.tensor(0)?;
+    let groups = size_of(call, "numGroups", call.int(3)?, 1)?;
+    let sizes = Groups::new(call, &x, groups)?;
+    expect_channels_first(call, 4)?;
+    let scale = call.float(7)? as f32;
+    let swish = call.bool(6)?.then_some(scale);
+    grouped(call, x, sizes, 5, swish)
 }
 
 /// `index` is the position of eps; the outputs are the last three parameters.
@@ -348,7 +400,7 @@ fn grouped(
     x: Tensor,
     sizes: Groups,
     index: usize,
-    silu: bool,
+    swish: Option<f32>,
 ) -> Result<Work, Refusal> {
     let lanes = Lanes::new(x.shape(), 1);
     let gamma = per_channel(call, "gamma", 1, lanes)?;
@@ -378,7 +430,7 @@ fn grouped(
             for (index, value) in group.iter_mut().enumerate() {
                 let channel = sizes.channel(start + index);
                 let y = (*value - mean) * scale * weight[channel] + bias[channel];
-                *value = if silu { y / (1.0 + (-y).exp()) } else { y };
+                *value = swish.map_or(y, |scale| y / (1.0 + (-scale * y).exp()));
             }
             means.push(mean);
             rstds.push(scale);
@@ -411,27 +463,50 @@ fn group_norm_backward(call: &Call) -> Result<Work, Refusal> {
         let (dy, x) = (dy.load_vec::<f32>(), x.load_vec::<f32>());
         let (mean, rstd) = (mean.load_vec::<f32>(), rstd.load_vec::<f32>());
         let weight = values_or(&gamma, sizes.channels, 1.0);
-        let width = sizes.width();
-        let mut dx = vec![0f32; x.len()];
-        let (mut dw, mut db) = (vec![0f64; sizes.channels], vec![0f64; sizes.channels]);
-        for row in 0..x.len() / width {
-            let (mean, rstd) = (mean[row], rstd[row]);
-            let (mut sum, mut product) = (0f64, 0f64);
-            for at in row * width..(row + 1) * width {
-                let (channel, normal) = (sizes.channel(at), (x[at] - mean) * rstd);
-                let g = dy[at] * weight[channel];
-                sum += f64::from(g);
-                product += f64::from(g * normal);
-                dw[channel] += f64::from(dy[at] * normal);
-                db[channel] += f64::from(dy[at]);
-            }
-            let (sum, product) = ((sum / width as f64) as f32, (product / width as f64) as f32);
-            for at in row * width..(row + 1) * width {
-                let g = dy[at] * weight[sizes.channel(at)];
-                dx[at] = rstd * (g - sum - (x[at] - mean) * rstd * product);
-            }
+        let (dx, dw, db) = sizes.gradients(&dy, &x, [&mean, &rstd], &weight);
+        outputs.store(&dx, &dw, &db)
+    }))
+}
+
+/// The gradient of such a norm with its activation.
+fn group_norm_swish_grad(call: &Call) -> Result<Work, Refusal> {
+    let (dy, mean, rstd, x) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(3)?,
+    );
+    let groups = size_of(call, "numGroups", call.int(6)?, 1)?;
+    let sizes = Groups::new(call, &x, groups)?;
+    expect_channels_first(call, 7)?;
+    let scale = call.float(8)? as f32;
+    let lanes = Lanes::new(x.shape(), 1);
+    let gamma = per_channel(call, "gamma", 4, lanes)?;
+    let beta = per_channel(call, "beta", 5, lanes)?;
+    call.expect_shape("dy", &dy, x.shape())?;
+    call.expect_shape("mean", &mean, &sizes.statistics())?;
+    call.expect_shape("rstd", &rstd, &sizes.statistics())?;
+    let mask = [true, call.bool(9)?, call.bool(10)?];
+    let outputs = Outputs {
+        dx: masked_output(call, &mask, 0, 11, x.shape())?,
+        dw: masked_output(call, &mask, 1, 12, &[sizes.channels])?,
+        db: masked_output(call, &mask, 2, 13, &[sizes.channels])?,
+    };
+    if x.is_empty() {
+        return Err(call.invalid("x is empty"));
+    }
+    Ok(Work::new(move || {
+        let (mut dy, x) = (dy.load_vec::<f32>(), x.load_vec::<f32>());
+        let (mean, rstd) = (mean.load_vec::<f32>(), rstd.load_vec::<f32>());
+        let weight = values_or(&gamma, sizes.channels, 1.0);
+        let bias = values_or(&beta, sizes.channels, 0.0);
+        for (at, slot) in dy.iter_mut().enumerate() {
+            let (row, channel) = (at / sizes.width(), sizes.channel(at));
+            let y = (x[at] - mean[row]) * rstd[row] * weight[channel] + bias[channel];
+            let gate = 1.0 / (1.0 + (-scale * y).exp());
+            *slot *= gate * (1.0 + scale * y * (1.0 - gate));
         }
-        let narrow = |sums: Vec<f64>| -> Vec<f32> { sums.iter().map(|&sum| sum as f32).collect() };
-        outputs.store(&dx, &narrow(dw), &narrow(db))
+        let (dx, dw, db) = sizes.gradients(&dy, &x, [&mean, &rstd], &weight);
+        outputs.store(&dx, &dw, &db)
     }))
 }

@@ -19,6 +19,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
         by_rows(call, Some(5))
     }),
     ("aclnnDynamicQuantV2", dynamic),
+    ("aclnnRmsNormQuant", plain),
 ];
 
 /// The norm of `x1 + x2` and what it reads.
@@ -324,4 +325,50 @@ fn codes(values: &[f32], range: (f32, f32), asymmetric: bool) -> (f32, f32) {
     let lowest = values.iter().copied().fold(f32::INFINITY, f32::min);
     let scale = (highest - lowest) / (range.1 - range.0);
     (scale, range.1 - highest / scale)
+}
+
+/// The norm of one tensor, divided by a scale and shifted.
+fn plain(call: &Call) -> Result<Work, Refusal> {
+    let (x, gamma, beta) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let (scale, offset, eps) = (
+        call.tensor(3)?,
+        call.optional_tensor(4),
+        call.float(5)? as f32,
+    );
+    let out = call.tensor(6)?;
+    let width = x.shape().last().copied().unwrap_or(0);
+    for (what, tensor) in [("gamma", &gamma), ("beta", &beta)] {
+        if width == 0 || !(tensor.shape() == [width] || tensor.shape() == [1, width]) {
+            return Err(call.invalid(format!(
+                "{what} has shape {:?}, wanted [{width}]",
+                tensor.shape()
+            )));
+        }
+    }
+    for tensor in [Some(&scale), offset.as_ref()].into_iter().flatten() {
+        if tensor.count() != 1 {
+            return Err(call.invalid(format!(
+                "a scale has shape {:?}, wanted [1]",
+                tensor.shape()
+            )));
+        }
+    }
+    let (lowest, highest) = limits(call, out.dtype())?;
+    if small_shape(&out) != x.shape() {
+        return Err(call.invalid(format!("y has shape {:?}, x {:?}", out.shape(), x.shape())));
+    }
+    Ok(Work::new(move || {
+        let (y, _) = root_normalize(&x.load_vec::<f32>(), &gamma.load_vec(), eps, false);
+        let (beta, scale) = (beta.load_vec::<f32>(), scale.load_one::<f32>());
+        let shift = offset
+            .as_ref()
+            .map_or(0.0, |offset| offset.load_one::<f32>());
+        let values: Vec<i64> = y
+            .iter()
+            .zip(beta.iter().cycle())
+            .map(|(y, beta)| ((y + beta) / scale + shift).round_ties_even())
+            .map(|value| value.clamp(lowest, highest) as i64)
+            .collect();
+        store_small(&out, &values)
+    }))
 }

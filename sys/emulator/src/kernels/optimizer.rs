@@ -10,6 +10,8 @@ use crate::tensor::Tensor;
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnApplyAdamWV2", adam_w_v2 as Prepare),
     ("aclnnApplyAdamW", adam_w as Prepare),
+    ("aclnnApplyAdam", adam as Prepare),
+    ("aclnnFusedAdamw", fused_adam_w as Prepare),
     ("aclnnFusedSgd", sgd as Prepare),
     ("aclnnAmpUpdateScale", update_scale as Prepare),
 ];
@@ -249,6 +251,117 @@ fn sgd(call: &Call) -> Result<Work, Refusal> {
                 .zip(&g)
                 .for_each(|(value, g)| *value -= lr * g);
             param.store_slice(&values)?;
+        }
+        Ok(())
+    }))
+}
+
+/// Adam with the powers of its rates given; Nesterov's form looks one step ahead.
+fn adam(call: &Call) -> Result<Work, Refusal> {
+    let (var, m, v, grad) = (
+        call.tensor(0)?,
+        call.tensor(1)?,
+        call.tensor(2)?,
+        call.tensor(9)?,
+    );
+    let numbers = (3..9)
+        .map(|index| call.tensor(index))
+        .collect::<Result<Vec<_>, _>>()?;
+    let nesterov = call.bool(11)?;
+    for (what, tensor) in [("m", &m), ("v", &v), ("grad", &grad)] {
+        call.expect_shape(what, tensor, var.shape())?;
+    }
+    for number in &numbers {
+        if number.count() != 1 {
+            return Err(call.invalid(format!("a rate has shape {:?}", number.shape())));
+        }
+    }
+    Ok(Work::new(move || {
+        let rates: Vec<f32> = numbers.iter().map(Tensor::load_one).collect();
+        let [power1, power2, lr, beta1, beta2, eps] = rates[..] else {
+            return Ok(());
+        };
+        let (mut vars, grads) = (var.load_vec::<f32>(), grad.load_vec::<f32>());
+        let (mut ms, mut vs) = (m.load_vec::<f32>(), v.load_vec::<f32>());
+        let rate = lr * (1.0 - power2).sqrt() / (1.0 - power1);
+        for (at, &g) in grads.iter().enumerate() {
+            ms[at] += (g - ms[at]) * (1.0 - beta1);
+            vs[at] += (g * g - vs[at]) * (1.0 - beta2);
+            let ahead = match nesterov {
+                true => ms[at] * beta1 + (1.0 - beta1) * g,
+                false => ms[at],
+            };
+            vars[at] -= rate * ahead / (eps + vs[at].sqrt());
+        }
+        var.store_slice(&vars)?;
+        m.store_slice(&ms)?;
+        v.store_slice(&vs)
+    }))
+}
+
+/// AdamW over lists: gradients divided by a scale, nothing changed where an infinite one was found.
+fn fused_adam_w(call: &Call) -> Result<Work, Refusal> {
+    let (vars, grads) = (call.tensors(0)?, call.tensors(1)?);
+    let (ms, vs, steps) = (call.tensors(2)?, call.tensors(3)?, call.tensors(5)?);
+    let (amsgrad, maximize) = (call.bool(13)?, call.bool(14)?);
+    let highest = if amsgrad {
+        call.tensors(4)?
+    } else {
+        Vec::new()
+    };
+    let (scale, found) = (call.optional_tensor(6), call.optional_tensor(7));
+    let rates = (8..13)
+        .map(|index| call.float(index).map(|rate| rate as f32))
+        .collect::<Result<Vec<_>, _>>()?;
+    let lengths = [grads.len(), ms.len(), vs.len(), steps.len()];
+    if lengths.iter().any(|&length| length != vars.len())
+        || (amsgrad && highest.len() != vars.len())
+    {
+        return Err(call.invalid(format!("lists of {} and {lengths:?} tensors", vars.len())));
+    }
+    let mut states = Vec::with_capacity(vars.len());
+    for (at, var) in vars.into_iter().enumerate() {
+        let state = Adam {
+            var,
+            m: ms[at].clone(),
+            v: vs[at].clone(),
+            highest: highest.get(at).cloned(),
+            grad: grads[at].clone(),
+            maximize,
+        };
+        state.check(call)?;
+        states.push(state);
+    }
+    Ok(Work::new(move || {
+        if found
+            .as_ref()
+            .is_some_and(|found| found.load_one::<f32>() != 0.0)
+        {
+            return Ok(());
+        }
+        let [lr, beta1, beta2, weight_decay, eps] = rates[..] else {
+            return Ok(());
+        };
+        for (state, step) in states.iter().zip(&steps) {
+            if let Some(scale) = &scale {
+                let factor = scale.load_one::<f32>();
+                let scaled: Vec<f32> = state
+                    .grad
+                    .load_vec::<f32>()
+                    .iter()
+                    .map(|g| g / factor)
+                    .collect();
+                state.grad.store_slice(&scaled)?;
+            }
+            let t = step.load_one::<f32>();
+            state.run(Step {
+                lr,
+                beta1,
+                beta2,
+                weight_decay,
+                eps,
+                corrections: (1.0 - beta1.powf(t), 1.0 - beta2.powf(t)),
+            })?;
         }
         Ok(())
     }))

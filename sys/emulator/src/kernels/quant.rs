@@ -17,10 +17,16 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnAscendQuantV3", quantise as Prepare),
     ("aclnnAscendAntiQuant", antiquantise as Prepare),
     ("aclnnDynamicQuant", dynamic as Prepare),
-    ("aclnnTransQuantParamV2", encode_scale as Prepare),
+    ("aclnnTransQuantParamV2", |call| encode_scale(call, false)),
+    ("aclnnTransQuantParamV3", |call| match call.int(2)? {
+        0 => encode_scale(call, false),
+        1 => encode_scale(call, true),
+        mode => Err(call.invalid(format!("roundMode is {mode}, wanted 0 or 1"))),
+    }),
     ("aclnnQuantMatmulV3", quantised_product as Prepare),
     ("aclnnQuantMatmulV4", quantised_product as Prepare),
     ("aclnnWeightQuantBatchMatmulV2", weight_product as Prepare),
+    ("aclnnWeightQuantBatchMatmulV3", weight_product as Prepare),
 ];
 
 /// Lowest and highest value of a quantised type.
@@ -253,8 +259,9 @@ fn dynamic(call: &Call) -> Result<Work, Refusal> {
 }
 
 /// The top 19 bits of an f32 scale in the low word, bit 46 set, and an offset of nine bits from bit 37 on.
-fn encode_scale(call: &Call) -> Result<Work, Refusal> {
-    let (scale, offset, out) = (call.tensor(0)?, call.optional_tensor(1), call.tensor(2)?);
+fn encode_scale(call: &Call, rounds: bool) -> Result<Work, Refusal> {
+    let (scale, offset) = (call.tensor(0)?, call.optional_tensor(1));
+    let out = call.tensor(call.count().saturating_sub(1))?;
     if let Some(offset) = &offset
         && offset.count() != 1
         && offset.count() != scale.count()
@@ -279,7 +286,14 @@ fn encode_scale(call: &Call) -> Result<Work, Refusal> {
             .into_iter()
             .enumerate()
             .map(|(at, scale)| {
-                let mut word = u64::from(scale.to_bits() & 0xffff_e000) | (1 << 46);
+                let bits = scale.to_bits();
+                // To the nearest of 19 bits, ties to even.
+                let tail = if rounds && scale.is_finite() {
+                    0xfff + (bits >> 13 & 1)
+                } else {
+                    0
+                };
+                let mut word = u64::from((bits + tail) & 0xffff_e000) | (1 << 46);
                 if let Some(offset) = offsets.as_ref().and_then(|all| all.get(at).or(all.first())) {
                     let offset = offset.round_ties_even().clamp(-256.0, 255.0) as i64;
                     word |= ((offset & 0x1ff) as u64) << 37;
@@ -507,7 +521,7 @@ fn weight_product(call: &Call) -> Result<Work, Refusal> {
     let (offset, bias, out) = (
         call.optional_tensor(3),
         call.optional_tensor(6),
-        call.tensor(8)?,
+        call.tensor(call.count().saturating_sub(1))?,
     );
     if call.optional_tensor(4).is_some() || call.optional_tensor(5).is_some() {
         return Err(call.unsupported("a quantised output has no kernel here"));

@@ -2,7 +2,7 @@
 //!
 //! Knows the kernel interface; it must not know streams, handles or device memory.
 
-use super::common::{broadcast_positions, expect_broadcast, same_dtype};
+use super::common::{broadcast_positions, checked_index, expect_broadcast, same_dtype, size_of};
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Family, Prepare, Work};
 use crate::tensor::Tensor;
@@ -13,6 +13,7 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnRotaryPositionEmbeddingGrad", rotary_grad as Prepare),
     ("aclnnApplyRotaryPosEmb", apply as Prepare),
     ("aclnnApplyRotaryPosEmbV2", apply as Prepare),
+    ("aclnnRopeWithSinCosCache", by_cache as Prepare),
 ];
 
 /// Which elements of the last dim turn with each other.
@@ -244,5 +245,121 @@ fn apply(call: &Call) -> Result<Work, Refusal> {
                 let positions = broadcast_positions(cos.shape(), x.shape());
                 x.store_slice(&turn(&x.load_vec::<f32>(), &c, &s, &positions, width, mode))
             })
+    }))
+}
+
+/// Where the angles of one operator lie: a table with a line of cosines and sines for each position.
+struct Cache {
+    positions: Tensor,
+    table: Tensor,
+    /// How many angles come from each of the three lines of positions.
+    sections: Vec<usize>,
+    tokens: usize,
+    half: usize,
+}
+
+impl Cache {
+    /// Cosines and sines of each token.
+    fn angles(&self, op: &str) -> Result<(Vec<f32>, Vec<f32>), Fault> {
+        let (positions, table) = (
+            self.positions.load_vec::<i64>(),
+            self.table.load_vec::<f32>(),
+        );
+        let lines = table.len() / (2 * self.half);
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for token in 0..self.tokens {
+            for at in 0..self.half {
+                let mut end = 0;
+                let part = self.sections.iter().position(|length| {
+                    end += length;
+                    at < end
+                });
+                let line = part.unwrap_or(0) * self.tokens + token;
+                let line = checked_index(op, positions[line], lines)? * 2 * self.half;
+                cos.push(table[line + at]);
+                sin.push(table[line + self.half + at]);
+            }
+        }
+        Ok((cos, sin))
+    }
+}
+
+/// Queries and keys turned by angles from a table; what is beyond the table's width stays.
+fn by_cache(call: &Call) -> Result<Work, Refusal> {
+    let (positions, table) = (call.tensor(0)?, call.tensor(3)?);
+    let size = size_of(call, "headSize", call.int(5)?, 1)?;
+    let mode = if call.bool(6)? {
+        Mode::Half
+    } else {
+        Mode::Interleaved
+    };
+    let sections: Vec<usize> = call
+        .optional_ints(4)
+        .unwrap_or(&[])
+        .iter()
+        .map(|&length| usize::try_from(length).unwrap_or(0))
+        .collect();
+    let &[_, width] = table.shape() else {
+        return Err(call.invalid(format!(
+            "cosSinCache has shape {:?}, wanted 2 dims",
+            table.shape()
+        )));
+    };
+    let (tokens, by_section) = match positions.shape() {
+        &[tokens] => (tokens, false),
+        &[3, tokens] => (tokens, true),
+        other => return Err(call.invalid(format!("positions have shape {other:?}"))),
+    };
+    let half = width / 2;
+    if width == 0 || width % 2 != 0 || width > size {
+        return Err(call.invalid(format!("the table has {width} columns, heads have {size}")));
+    }
+    let told = sections.iter().any(|&length| length > 0);
+    if by_section != told
+        || (told && (sections.len() != 3 || sections.iter().sum::<usize>() != half))
+    {
+        return Err(call.invalid(format!("mropeSection is {sections:?} for {half} angles")));
+    }
+    let mut pairs = Vec::new();
+    for (input, output) in [(1, 7), (2, 8)] {
+        let (x, out) = (call.tensor(input)?, call.tensor(output)?);
+        let fits = matches!(x.shape(), &[rows, columns] if rows == tokens && columns % size == 0);
+        if !fits {
+            return Err(call.invalid(format!("queries or keys have shape {:?}", x.shape())));
+        }
+        call.expect_shape("an output", &out, x.shape())?;
+        same_dtype(call, "an output", &out, &x)?;
+        pairs.push((x, out));
+    }
+    let op = call.name();
+    let sections = if told { sections } else { Vec::new() };
+    let cache = Cache {
+        positions,
+        table,
+        sections,
+        tokens,
+        half,
+    };
+    Ok(Work::new(move || {
+        let (cos, sin) = cache.angles(op)?;
+        for (x, out) in &pairs {
+            let mut values = x.load_vec::<f32>();
+            let heads = x.shape().last().copied().unwrap_or(0) / size;
+            for (number, head) in values.chunks_exact_mut(size).enumerate() {
+                let token = number / heads.max(1);
+                for at in 0..half {
+                    let (a, b) = match mode {
+                        Mode::Half => (at, at + half),
+                        Mode::Interleaved => (2 * at, 2 * at + 1),
+                    };
+                    let (c, s) = (cos[token * half + at], sin[token * half + at]);
+                    let (one, two) = (head[a], head[b]);
+                    head[a] = one * c - two * s;
+                    head[b] = two * c + one * s;
+                }
+            }
+            out.store_slice(&values)?;
+        }
+        Ok(())
     }))
 }

@@ -10,6 +10,7 @@ use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
 mod attention;
+mod fused;
 mod index;
 mod loss;
 mod matrix;
@@ -17,6 +18,7 @@ mod moe;
 mod norm;
 mod quant;
 mod random;
+mod routing;
 mod sequence;
 mod spatial;
 mod update;

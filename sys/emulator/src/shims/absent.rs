@@ -128,6 +128,76 @@ pub unsafe extern "C" fn acldumpUnregCallback() {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlCreateDesc() -> *mut aclmdlDesc {
+    absent("aclmdlCreateDesc", 200001);
+    core::ptr::null_mut()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlDestroyDesc(_: *mut aclmdlDesc) -> aclError {
+    absent("aclmdlDestroyDesc", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlExecute(_: u32, _: *const aclmdlDataset, _: *mut aclmdlDataset) -> aclError {
+    absent("aclmdlExecute", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlExecuteAsync(_: u32, _: *const aclmdlDataset, _: *mut aclmdlDataset, _: aclrtStream) -> aclError {
+    absent("aclmdlExecuteAsync", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlGetDesc(_: *mut aclmdlDesc, _: u32) -> aclError {
+    absent("aclmdlGetDesc", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlGetInputSizeByIndex(_: *mut aclmdlDesc, _: usize) -> usize {
+    absent("aclmdlGetInputSizeByIndex", 200001);
+    Default::default()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlGetNumInputs(_: *mut aclmdlDesc) -> usize {
+    absent("aclmdlGetNumInputs", 200001);
+    Default::default()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlGetNumOutputs(_: *mut aclmdlDesc) -> usize {
+    absent("aclmdlGetNumOutputs", 200001);
+    Default::default()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlGetOutputSizeByIndex(_: *mut aclmdlDesc, _: usize) -> usize {
+    absent("aclmdlGetOutputSizeByIndex", 200001);
+    Default::default()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlLoadFromFile(_: *const core::ffi::c_char, _: *mut u32) -> aclError {
+    absent("aclmdlLoadFromFile", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlLoadFromFileWithMem(_: *const core::ffi::c_char, _: *mut u32, _: *mut core::ffi::c_void, _: usize, _: *mut core::ffi::c_void, _: usize) -> aclError {
+    absent("aclmdlLoadFromFileWithMem", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlLoadFromMem(_: *const core::ffi::c_void, _: usize, _: *mut u32) -> aclError {
+    absent("aclmdlLoadFromMem", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlQuerySize(_: *const core::ffi::c_char, _: *mut usize, _: *mut usize) -> aclError {
+    absent("aclmdlQuerySize", 200001)
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIAbort(_: aclmdlRI) -> aclError {
     absent("aclmdlRIAbort", 200001)
 }
@@ -165,16 +235,6 @@ pub unsafe extern "C" fn aclmdlRICondHandleCreate(_: aclmdlRI, _: u32, _: aclmdl
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRICondHandleGetCondPtr(_: aclmdlRICondHandle, _: *mut *mut u64) -> aclError {
     absent("aclmdlRICondHandleGetCondPtr", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIDestroyRegisterCallback(_: aclmdlRI, _: aclrtCallback, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclmdlRIDestroyRegisterCallback", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIDestroyUnregisterCallback(_: aclmdlRI, _: aclrtCallback) -> aclError {
-    absent("aclmdlRIDestroyUnregisterCallback", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -233,18 +293,23 @@ pub unsafe extern "C" fn aclmdlRIUpdate(_: aclmdlRI) -> aclError {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclmdlUnload(_: u32) -> aclError {
+    absent("aclmdlUnload", 200001)
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclnnCalculateConvolutionWeightSize(_: *const aclIntArray, _: bool, _: i64, _: aclDataType, _: *mut u64) -> aclnnStatus {
     absent("aclnnCalculateConvolutionWeightSize", 200001)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnTransQuantParam(_: *const f32, _: u64, _: *const f32, _: u64, _: *mut *mut u64, _: *mut u64) -> aclnnStatus {
-    absent("aclnnTransQuantParam", 200001)
+pub unsafe extern "C" fn aclnnTransSparse4to2Para(_: *const i8, _: *mut aclIntArray, _: *mut *mut i8, _: *mut *mut i64, _: *mut u64, _: *mut *mut u8, _: *mut *mut i64, _: *mut u64) -> aclnnStatus {
+    absent("aclnnTransSparse4to2Para", 200001)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclnnTransSparse4to2Para(_: *const i8, _: *mut aclIntArray, _: *mut *mut i8, _: *mut *mut i64, _: *mut u64, _: *mut *mut u8, _: *mut *mut i64, _: *mut u64) -> aclnnStatus {
-    absent("aclnnTransSparse4to2Para", 200001)
+pub unsafe extern "C" fn aclopInferShape(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *mut *mut aclTensorDesc, _: *mut *mut aclDataBuffer, _: core::ffi::c_int, _: *mut *mut aclTensorDesc, _: *mut aclopAttr) -> aclError {
+    absent("aclopInferShape", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -255,6 +320,11 @@ pub unsafe extern "C" fn aclopStartDumpArgs(_: u32, _: *const core::ffi::c_char)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclopStopDumpArgs(_: u32) -> aclError {
     absent("aclopStopDumpArgs", 200001)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclopUpdateParams(_: *const core::ffi::c_char, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: core::ffi::c_int, _: *const *const aclTensorDesc, _: *const aclopAttr) -> aclError {
+    absent("aclopUpdateParams", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -352,22 +422,6 @@ pub unsafe extern "C" fn aclprofModelSubscribe(_: u32, _: *const aclprofSubscrib
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclprofModelUnSubscribe(_: u32) -> aclError {
     absent("aclprofModelUnSubscribe", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofRangePop() -> aclError {
-    absent("aclprofRangePop", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofRangePushEx(_: *mut aclprofEventAttributes) -> aclError {
-    absent("aclprofRangePushEx", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclprofStr2Id(_: *const core::ffi::c_char) -> u64 {
-    absent("aclprofStr2Id", 200001);
-    Default::default()
 }
 
 #[unsafe(no_mangle)]
@@ -558,11 +612,6 @@ pub unsafe extern "C" fn aclrtDeviceGetHostAtomicCapabilities(_: *mut u32, _: *c
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceGetLimit(_: aclrtDeviceLimit, _: *mut usize) -> aclError {
-    absent("aclrtDeviceGetLimit", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceGetP2PAtomicCapabilities(_: *mut u32, _: *const aclrtAtomicOperation, _: u32, _: i32, _: i32) -> aclError {
     absent("aclrtDeviceGetP2PAtomicCapabilities", 207000)
 }
@@ -570,11 +619,6 @@ pub unsafe extern "C" fn aclrtDeviceGetP2PAtomicCapabilities(_: *mut u32, _: *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtDeviceL2CacheFlush(_: *mut core::ffi::c_void) -> aclError {
     absent("aclrtDeviceL2CacheFlush", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceSetLimit(_: aclrtDeviceLimit, _: usize) -> aclError {
-    absent("aclrtDeviceSetLimit", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -638,11 +682,6 @@ pub unsafe extern "C" fn aclrtGetBufUserData(_: aclrtMbuf, _: *mut core::ffi::c_
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetFloatOverflowStatus(_: *mut core::ffi::c_void, _: u64, _: aclrtStream) -> aclError {
-    absent("aclrtGetFloatOverflowStatus", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetFuncBySymbol(_: *const core::ffi::c_void, _: *mut aclrtFuncHandle) -> aclError {
     absent("aclrtGetFuncBySymbol", 207000)
 }
@@ -688,38 +727,8 @@ pub unsafe extern "C" fn aclrtGetHardwareSyncAddr(_: *mut *mut core::ffi::c_void
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetLogicDevIdByPhyDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetLogicDevIdByPhyDevId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetLogicDevIdByUserDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetLogicDevIdByUserDevId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetMemcpyDescSize(_: aclrtMemcpyKind, _: *mut usize) -> aclError {
-    absent("aclrtGetMemcpyDescSize", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetOpExecuteTimeout(_: *mut u32) -> aclError {
-    absent("aclrtGetOpExecuteTimeout", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetOpTimeOutInterval(_: *mut u64) -> aclError {
     absent("aclrtGetOpTimeOutInterval", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetPhyDevIdByLogicDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetPhyDevIdByLogicDevId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetPhyDevIdByUserDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetPhyDevIdByUserDevId", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -735,16 +744,6 @@ pub unsafe extern "C" fn aclrtGetSymbolSize(_: *const core::ffi::c_void, _: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetThreadLastTaskId(_: *mut u32) -> aclError {
     absent("aclrtGetThreadLastTaskId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetUserDevIdByLogicDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetUserDevIdByLogicDevId", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetUserDevIdByPhyDevId(_: i32, _: *mut i32) -> aclError {
-    absent("aclrtGetUserDevIdByPhyDevId", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -888,16 +887,6 @@ pub unsafe extern "C" fn aclrtMemP2PMap(_: *mut core::ffi::c_void, _: usize, _: 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyAsyncWithDesc(_: *mut core::ffi::c_void, _: aclrtMemcpyKind, _: aclrtStream) -> aclError {
-    absent("aclrtMemcpyAsyncWithDesc", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtMemcpyAsyncWithOffset(_: *mut *mut core::ffi::c_void, _: usize, _: usize, _: *mut *const core::ffi::c_void, _: usize, _: usize, _: aclrtMemcpyKind, _: aclrtStream) -> aclError {
-    absent("aclrtMemcpyAsyncWithOffset", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtMemcpyFromSymbol(_: *mut core::ffi::c_void, _: usize, _: *const core::ffi::c_void, _: usize, _: usize, _: aclrtMemcpyKind) -> aclError {
     absent("aclrtMemcpyFromSymbol", 207000)
 }
@@ -920,16 +909,6 @@ pub unsafe extern "C" fn aclrtMemcpyToSymbolAsync(_: *const core::ffi::c_void, _
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtNotifySetImportPidInterServer(_: aclrtNotify, _: *mut aclrtServerPid, _: usize) -> aclError {
     absent("aclrtNotifySetImportPidInterServer", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNpuClearFloatOverFlowStatus(_: u32, _: aclrtStream) -> aclError {
-    absent("aclrtNpuClearFloatOverFlowStatus", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtNpuGetFloatOverFlowStatus(_: *mut core::ffi::c_void, _: u64, _: u32, _: aclrtStream) -> aclError {
-    absent("aclrtNpuGetFloatOverFlowStatus", 207000)
 }
 
 #[unsafe(no_mangle)]
@@ -963,11 +942,6 @@ pub unsafe extern "C" fn aclrtReserveMemAddressNoUCMemory(_: *mut *mut core::ffi
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtResetFloatOverflowStatus(_: aclrtStream) -> aclError {
-    absent("aclrtResetFloatOverflowStatus", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetBufDataLen(_: aclrtMbuf, _: usize) -> aclError {
     absent("aclrtSetBufDataLen", 207000)
 }
@@ -990,11 +964,6 @@ pub unsafe extern "C" fn aclrtSetGroup(_: i32) -> aclError {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetLabel(_: aclrtLabel, _: aclrtStream) -> aclError {
     absent("aclrtSetLabel", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetMemcpyDesc(_: *mut core::ffi::c_void, _: aclrtMemcpyKind, _: *mut core::ffi::c_void, _: *mut core::ffi::c_void, _: usize, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtSetMemcpyDesc", 207000)
 }
 
 #[unsafe(no_mangle)]

@@ -147,7 +147,18 @@ const _: <f::aclSetTensorShapeRange as Function>::Pointer = e::description::aclS
 const _: <f::aclSetTensorStorageFormat as Function>::Pointer = e::description::aclSetTensorStorageFormat;
 const _: <f::aclSetTensorStorageShape as Function>::Pointer = e::description::aclSetTensorStorageShape;
 const _: <f::aclUpdateDataBuffer as Function>::Pointer = e::description::aclUpdateDataBuffer;
+const _: <f::aclblasGemmEx as Function>::Pointer = e::blas::aclblasGemmEx;
+const _: <f::aclblasGemvEx as Function>::Pointer = e::blas::aclblasGemvEx;
+const _: <f::aclblasHgemm as Function>::Pointer = e::blas::aclblasHgemm;
+const _: <f::aclblasHgemv as Function>::Pointer = e::blas::aclblasHgemv;
+const _: <f::aclblasS8gemm as Function>::Pointer = e::blas::aclblasS8gemm;
+const _: <f::aclblasS8gemv as Function>::Pointer = e::blas::aclblasS8gemv;
+const _: <f::aclmdlAddDatasetBuffer as Function>::Pointer = e::dataset::aclmdlAddDatasetBuffer;
+const _: <f::aclmdlCreateDataset as Function>::Pointer = e::dataset::aclmdlCreateDataset;
+const _: <f::aclmdlDestroyDataset as Function>::Pointer = e::dataset::aclmdlDestroyDataset;
 const _: <f::aclmdlFinalizeDump as Function>::Pointer = e::profile::aclmdlFinalizeDump;
+const _: <f::aclmdlGetDatasetBuffer as Function>::Pointer = e::dataset::aclmdlGetDatasetBuffer;
+const _: <f::aclmdlGetDatasetNumBuffers as Function>::Pointer = e::dataset::aclmdlGetDatasetNumBuffers;
 const _: <f::aclmdlInitDump as Function>::Pointer = e::profile::aclmdlInitDump;
 const _: <f::aclmdlRICaptureBegin as Function>::Pointer = e::graph::aclmdlRICaptureBegin;
 const _: <f::aclmdlRICaptureEnd as Function>::Pointer = e::graph::aclmdlRICaptureEnd;
@@ -160,6 +171,8 @@ const _: <f::aclmdlRICaptureThreadExchangeMode as Function>::Pointer = e::graph:
 const _: <f::aclmdlRIDebugJsonPrint as Function>::Pointer = e::graph::aclmdlRIDebugJsonPrint;
 const _: <f::aclmdlRIDebugPrint as Function>::Pointer = e::graph::aclmdlRIDebugPrint;
 const _: <f::aclmdlRIDestroy as Function>::Pointer = e::graph::aclmdlRIDestroy;
+const _: <f::aclmdlRIDestroyRegisterCallback as Function>::Pointer = e::graph::aclmdlRIDestroyRegisterCallback;
+const _: <f::aclmdlRIDestroyUnregisterCallback as Function>::Pointer = e::graph::aclmdlRIDestroyUnregisterCallback;
 const _: <f::aclmdlRIExecute as Function>::Pointer = e::graph::aclmdlRIExecute;
 const _: <f::aclmdlRIExecuteAsync as Function>::Pointer = e::graph::aclmdlRIExecuteAsync;
 const _: <f::aclmdlRIGetId as Function>::Pointer = e::graph::aclmdlRIGetId;
@@ -173,21 +186,34 @@ const _: <f::aclnnInit as Function>::Pointer = e::init::aclnnInit;
 const _: <f::aclnnNpuFormatCastCalculateSizeAndFormat as Function>::Pointer = e::format_cast::aclnnNpuFormatCastCalculateSizeAndFormat;
 const _: <f::aclnnReselectStaticKernel as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernel;
 const _: <f::aclnnReselectStaticKernelWithPath as Function>::Pointer = e::nonpublic::aclnnReselectStaticKernelWithPath;
-const _: <f::aclopCompile as Function>::Pointer = e::single_op::aclopCompile;
-const _: <f::aclopCompileAndExecute as Function>::Pointer = e::single_op::aclopCompileAndExecute;
-const _: <f::aclopCompileAndExecuteV2 as Function>::Pointer = e::single_op::aclopCompileAndExecuteV2;
-const _: <f::aclopCreateAttr as Function>::Pointer = e::single_op::aclopCreateAttr;
-const _: <f::aclopDestroyAttr as Function>::Pointer = e::single_op::aclopDestroyAttr;
-const _: <f::aclopSetAttrBool as Function>::Pointer = e::single_op::aclopSetAttrBool;
-const _: <f::aclopSetAttrDataType as Function>::Pointer = e::single_op::aclopSetAttrDataType;
-const _: <f::aclopSetAttrFloat as Function>::Pointer = e::single_op::aclopSetAttrFloat;
-const _: <f::aclopSetAttrInt as Function>::Pointer = e::single_op::aclopSetAttrInt;
-const _: <f::aclopSetAttrListBool as Function>::Pointer = e::single_op::aclopSetAttrListBool;
-const _: <f::aclopSetAttrListFloat as Function>::Pointer = e::single_op::aclopSetAttrListFloat;
-const _: <f::aclopSetAttrListInt as Function>::Pointer = e::single_op::aclopSetAttrListInt;
-const _: <f::aclopSetAttrListListInt as Function>::Pointer = e::single_op::aclopSetAttrListListInt;
-const _: <f::aclopSetAttrString as Function>::Pointer = e::single_op::aclopSetAttrString;
+const _: <f::aclnnTransQuantParam as Function>::Pointer = e::quant_param::aclnnTransQuantParam;
+const _: <f::aclopCast as Function>::Pointer = e::operator::aclopCast;
+const _: <f::aclopCompile as Function>::Pointer = e::operator::aclopCompile;
+const _: <f::aclopCompileAndExecute as Function>::Pointer = e::operator::aclopCompileAndExecute;
+const _: <f::aclopCompileAndExecuteV2 as Function>::Pointer = e::operator::aclopCompileAndExecuteV2;
+const _: <f::aclopCreateAttr as Function>::Pointer = e::attribute::aclopCreateAttr;
+const _: <f::aclopCreateHandle as Function>::Pointer = e::operator::aclopCreateHandle;
+const _: <f::aclopCreateHandleForCast as Function>::Pointer = e::operator::aclopCreateHandleForCast;
+const _: <f::aclopDestroyAttr as Function>::Pointer = e::attribute::aclopDestroyAttr;
+const _: <f::aclopDestroyHandle as Function>::Pointer = e::operator::aclopDestroyHandle;
+const _: <f::aclopExecWithHandle as Function>::Pointer = e::operator::aclopExecWithHandle;
+const _: <f::aclopExecute as Function>::Pointer = e::operator::aclopExecute;
+const _: <f::aclopExecuteV2 as Function>::Pointer = e::operator::aclopExecuteV2;
+const _: <f::aclopLoad as Function>::Pointer = e::operator::aclopLoad;
+const _: <f::aclopSetAttrBool as Function>::Pointer = e::attribute::aclopSetAttrBool;
+const _: <f::aclopSetAttrDataType as Function>::Pointer = e::attribute::aclopSetAttrDataType;
+const _: <f::aclopSetAttrFloat as Function>::Pointer = e::attribute::aclopSetAttrFloat;
+const _: <f::aclopSetAttrInt as Function>::Pointer = e::attribute::aclopSetAttrInt;
+const _: <f::aclopSetAttrListBool as Function>::Pointer = e::attribute::aclopSetAttrListBool;
+const _: <f::aclopSetAttrListDataType as Function>::Pointer = e::attribute::aclopSetAttrListDataType;
+const _: <f::aclopSetAttrListFloat as Function>::Pointer = e::attribute::aclopSetAttrListFloat;
+const _: <f::aclopSetAttrListInt as Function>::Pointer = e::attribute::aclopSetAttrListInt;
+const _: <f::aclopSetAttrListListInt as Function>::Pointer = e::attribute::aclopSetAttrListListInt;
+const _: <f::aclopSetAttrListString as Function>::Pointer = e::attribute::aclopSetAttrListString;
+const _: <f::aclopSetAttrString as Function>::Pointer = e::attribute::aclopSetAttrString;
 const _: <f::aclopSetCompileFlag as Function>::Pointer = e::single_op::aclopSetCompileFlag;
+const _: <f::aclopSetMaxOpQueueNum as Function>::Pointer = e::operator::aclopSetMaxOpQueueNum;
+const _: <f::aclopSetModelDir as Function>::Pointer = e::operator::aclopSetModelDir;
 const _: <f::aclprofCreateConfig as Function>::Pointer = e::profile::aclprofCreateConfig;
 const _: <f::aclprofCreateStamp as Function>::Pointer = e::profile::aclprofCreateStamp;
 const _: <f::aclprofCreateStepInfo as Function>::Pointer = e::profile::aclprofCreateStepInfo;
@@ -201,12 +227,15 @@ const _: <f::aclprofMark as Function>::Pointer = e::profile::aclprofMark;
 const _: <f::aclprofMarkEx as Function>::Pointer = e::profile::aclprofMarkEx;
 const _: <f::aclprofPop as Function>::Pointer = e::profile::aclprofPop;
 const _: <f::aclprofPush as Function>::Pointer = e::profile::aclprofPush;
+const _: <f::aclprofRangePop as Function>::Pointer = e::profile::aclprofRangePop;
+const _: <f::aclprofRangePushEx as Function>::Pointer = e::profile::aclprofRangePushEx;
 const _: <f::aclprofRangeStart as Function>::Pointer = e::profile::aclprofRangeStart;
 const _: <f::aclprofRangeStop as Function>::Pointer = e::profile::aclprofRangeStop;
 const _: <f::aclprofSetConfig as Function>::Pointer = e::profile::aclprofSetConfig;
 const _: <f::aclprofSetStampTraceMessage as Function>::Pointer = e::profile::aclprofSetStampTraceMessage;
 const _: <f::aclprofStart as Function>::Pointer = e::profile::aclprofStart;
 const _: <f::aclprofStop as Function>::Pointer = e::profile::aclprofStop;
+const _: <f::aclprofStr2Id as Function>::Pointer = e::profile::aclprofStr2Id;
 const _: <f::aclrtAllocatorCreateDesc as Function>::Pointer = e::allocator::aclrtAllocatorCreateDesc;
 const _: <f::aclrtAllocatorDestroyDesc as Function>::Pointer = e::allocator::aclrtAllocatorDestroyDesc;
 const _: <f::aclrtAllocatorGetByStream as Function>::Pointer = e::allocator::aclrtAllocatorGetByStream;
@@ -242,10 +271,12 @@ const _: <f::aclrtDeviceDisablePeerAccess as Function>::Pointer = e::device::acl
 const _: <f::aclrtDeviceEnablePeerAccess as Function>::Pointer = e::device::aclrtDeviceEnablePeerAccess;
 const _: <f::aclrtDeviceGetBareTgid as Function>::Pointer = e::system::aclrtDeviceGetBareTgid;
 const _: <f::aclrtDeviceGetByPCIBusId as Function>::Pointer = e::topology::aclrtDeviceGetByPCIBusId;
+const _: <f::aclrtDeviceGetLimit as Function>::Pointer = e::identifier::aclrtDeviceGetLimit;
 const _: <f::aclrtDeviceGetPCIBusId as Function>::Pointer = e::topology::aclrtDeviceGetPCIBusId;
 const _: <f::aclrtDeviceGetStreamPriorityRange as Function>::Pointer = e::stream::aclrtDeviceGetStreamPriorityRange;
 const _: <f::aclrtDeviceGetUuid as Function>::Pointer = e::device::aclrtDeviceGetUuid;
 const _: <f::aclrtDevicePeerAccessStatus as Function>::Pointer = e::device::aclrtDevicePeerAccessStatus;
+const _: <f::aclrtDeviceSetLimit as Function>::Pointer = e::identifier::aclrtDeviceSetLimit;
 const _: <f::aclrtDeviceTaskAbort as Function>::Pointer = e::device::aclrtDeviceTaskAbort;
 const _: <f::aclrtEventElapsedTime as Function>::Pointer = e::event::aclrtEventElapsedTime;
 const _: <f::aclrtEventGetTimestamp as Function>::Pointer = e::event::aclrtEventGetTimestamp;
@@ -270,12 +301,19 @@ const _: <f::aclrtGetErrorCodeFromExceptionInfo as Function>::Pointer = e::strea
 const _: <f::aclrtGetErrorVerbose as Function>::Pointer = e::limits::aclrtGetErrorVerbose;
 const _: <f::aclrtGetEventAvailNum as Function>::Pointer = e::event::aclrtGetEventAvailNum;
 const _: <f::aclrtGetEventId as Function>::Pointer = e::event::aclrtGetEventId;
+const _: <f::aclrtGetFloatOverflowStatus as Function>::Pointer = e::overflow::aclrtGetFloatOverflowStatus;
 const _: <f::aclrtGetLastError as Function>::Pointer = e::init::aclrtGetLastError;
+const _: <f::aclrtGetLogicDevIdByPhyDevId as Function>::Pointer = e::identifier::aclrtGetLogicDevIdByPhyDevId;
+const _: <f::aclrtGetLogicDevIdByUserDevId as Function>::Pointer = e::identifier::aclrtGetLogicDevIdByUserDevId;
 const _: <f::aclrtGetMemInfo as Function>::Pointer = e::memory::aclrtGetMemInfo;
 const _: <f::aclrtGetMemUceInfo as Function>::Pointer = e::limits::aclrtGetMemUceInfo;
 const _: <f::aclrtGetMemUsageInfo as Function>::Pointer = e::memory::aclrtGetMemUsageInfo;
+const _: <f::aclrtGetMemcpyDescSize as Function>::Pointer = e::copy_indirect::aclrtGetMemcpyDescSize;
 const _: <f::aclrtGetNotifyId as Function>::Pointer = e::notify::aclrtGetNotifyId;
-const _: <f::aclrtGetOverflowStatus as Function>::Pointer = e::copy::aclrtGetOverflowStatus;
+const _: <f::aclrtGetOpExecuteTimeout as Function>::Pointer = e::identifier::aclrtGetOpExecuteTimeout;
+const _: <f::aclrtGetOverflowStatus as Function>::Pointer = e::overflow::aclrtGetOverflowStatus;
+const _: <f::aclrtGetPhyDevIdByLogicDevId as Function>::Pointer = e::identifier::aclrtGetPhyDevIdByLogicDevId;
+const _: <f::aclrtGetPhyDevIdByUserDevId as Function>::Pointer = e::identifier::aclrtGetPhyDevIdByUserDevId;
 const _: <f::aclrtGetPrimaryCtxState as Function>::Pointer = e::device::aclrtGetPrimaryCtxState;
 const _: <f::aclrtGetResInCurrentThread as Function>::Pointer = e::limits::aclrtGetResInCurrentThread;
 const _: <f::aclrtGetRunMode as Function>::Pointer = e::system::aclrtGetRunMode;
@@ -288,6 +326,8 @@ const _: <f::aclrtGetStreamResLimit as Function>::Pointer = e::limits::aclrtGetS
 const _: <f::aclrtGetSysParamOpt as Function>::Pointer = e::device::aclrtGetSysParamOpt;
 const _: <f::aclrtGetTaskIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetTaskIdFromExceptionInfo;
 const _: <f::aclrtGetThreadIdFromExceptionInfo as Function>::Pointer = e::stream::aclrtGetThreadIdFromExceptionInfo;
+const _: <f::aclrtGetUserDevIdByLogicDevId as Function>::Pointer = e::identifier::aclrtGetUserDevIdByLogicDevId;
+const _: <f::aclrtGetUserDevIdByPhyDevId as Function>::Pointer = e::identifier::aclrtGetUserDevIdByPhyDevId;
 const _: <f::aclrtGetVersion as Function>::Pointer = e::system::aclrtGetVersion;
 const _: <f::aclrtHostGetDevicePointer as Function>::Pointer = e::memory::aclrtHostGetDevicePointer;
 const _: <f::aclrtHostRegister as Function>::Pointer = e::memory::aclrtHostRegister;
@@ -338,6 +378,8 @@ const _: <f::aclrtMemcpy2d as Function>::Pointer = e::copy::aclrtMemcpy2d;
 const _: <f::aclrtMemcpy2dAsync as Function>::Pointer = e::copy::aclrtMemcpy2dAsync;
 const _: <f::aclrtMemcpyAsync as Function>::Pointer = e::copy::aclrtMemcpyAsync;
 const _: <f::aclrtMemcpyAsyncWithCondition as Function>::Pointer = e::copy::aclrtMemcpyAsyncWithCondition;
+const _: <f::aclrtMemcpyAsyncWithDesc as Function>::Pointer = e::copy_indirect::aclrtMemcpyAsyncWithDesc;
+const _: <f::aclrtMemcpyAsyncWithOffset as Function>::Pointer = e::copy_indirect::aclrtMemcpyAsyncWithOffset;
 const _: <f::aclrtMemcpyBatch as Function>::Pointer = e::copy_batch::aclrtMemcpyBatch;
 const _: <f::aclrtMemcpyBatchAsync as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchAsync;
 const _: <f::aclrtMemcpyBatchAsyncV2 as Function>::Pointer = e::copy_batch::aclrtMemcpyBatchAsyncV2;
@@ -350,6 +392,8 @@ const _: <f::aclrtNotifyBatchReset as Function>::Pointer = e::notify::aclrtNotif
 const _: <f::aclrtNotifyGetExportKey as Function>::Pointer = e::notify::aclrtNotifyGetExportKey;
 const _: <f::aclrtNotifyImportByKey as Function>::Pointer = e::notify::aclrtNotifyImportByKey;
 const _: <f::aclrtNotifySetImportPid as Function>::Pointer = e::notify::aclrtNotifySetImportPid;
+const _: <f::aclrtNpuClearFloatOverFlowStatus as Function>::Pointer = e::overflow::aclrtNpuClearFloatOverFlowStatus;
+const _: <f::aclrtNpuGetFloatOverFlowStatus as Function>::Pointer = e::overflow::aclrtNpuGetFloatOverFlowStatus;
 const _: <f::aclrtPeekAtLastError as Function>::Pointer = e::init::aclrtPeekAtLastError;
 const _: <f::aclrtPointerGetAttributes as Function>::Pointer = e::memory::aclrtPointerGetAttributes;
 const _: <f::aclrtProcessReport as Function>::Pointer = e::stream::aclrtProcessReport;
@@ -370,13 +414,15 @@ const _: <f::aclrtResetDevice as Function>::Pointer = e::device::aclrtResetDevic
 const _: <f::aclrtResetDeviceForce as Function>::Pointer = e::device::aclrtResetDeviceForce;
 const _: <f::aclrtResetDeviceResLimit as Function>::Pointer = e::limits::aclrtResetDeviceResLimit;
 const _: <f::aclrtResetEvent as Function>::Pointer = e::event::aclrtResetEvent;
-const _: <f::aclrtResetOverflowStatus as Function>::Pointer = e::copy::aclrtResetOverflowStatus;
+const _: <f::aclrtResetFloatOverflowStatus as Function>::Pointer = e::overflow::aclrtResetFloatOverflowStatus;
+const _: <f::aclrtResetOverflowStatus as Function>::Pointer = e::overflow::aclrtResetOverflowStatus;
 const _: <f::aclrtResetStreamResLimit as Function>::Pointer = e::limits::aclrtResetStreamResLimit;
 const _: <f::aclrtSetCurrentContext as Function>::Pointer = e::device::aclrtSetCurrentContext;
 const _: <f::aclrtSetDevice as Function>::Pointer = e::device::aclrtSetDevice;
 const _: <f::aclrtSetDeviceResLimit as Function>::Pointer = e::limits::aclrtSetDeviceResLimit;
 const _: <f::aclrtSetDeviceSatMode as Function>::Pointer = e::device::aclrtSetDeviceSatMode;
 const _: <f::aclrtSetExceptionInfoCallback as Function>::Pointer = e::stream::aclrtSetExceptionInfoCallback;
+const _: <f::aclrtSetMemcpyDesc as Function>::Pointer = e::copy_indirect::aclrtSetMemcpyDesc;
 const _: <f::aclrtSetOpExecuteTimeOut as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOut;
 const _: <f::aclrtSetOpExecuteTimeOutV2 as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOutV2;
 const _: <f::aclrtSetOpExecuteTimeOutWithMs as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOutWithMs;
@@ -575,13 +621,37 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclStftGetWorkspaceSize", Symbol(ops::aclStftGetWorkspaceSize as *const ())),
     (c"aclTransTensorDescFormat", Symbol(absent::aclTransTensorDescFormat as *const ())),
     (c"aclUpdateDataBuffer", Symbol(e::description::aclUpdateDataBuffer as *const ())),
+    (c"aclblasGemmEx", Symbol(e::blas::aclblasGemmEx as *const ())),
+    (c"aclblasGemvEx", Symbol(e::blas::aclblasGemvEx as *const ())),
+    (c"aclblasHgemm", Symbol(e::blas::aclblasHgemm as *const ())),
+    (c"aclblasHgemv", Symbol(e::blas::aclblasHgemv as *const ())),
+    (c"aclblasS8gemm", Symbol(e::blas::aclblasS8gemm as *const ())),
+    (c"aclblasS8gemv", Symbol(e::blas::aclblasS8gemv as *const ())),
     (c"acldumpGetExceptionInfoPath", Symbol(absent::acldumpGetExceptionInfoPath as *const ())),
     (c"acldumpGetPath", Symbol(absent::acldumpGetPath as *const ())),
     (c"acldumpRegCallback", Symbol(absent::acldumpRegCallback as *const ())),
     (c"acldumpSaveExceptionInfo", Symbol(absent::acldumpSaveExceptionInfo as *const ())),
     (c"acldumpUnregCallback", Symbol(absent::acldumpUnregCallback as *const ())),
+    (c"aclmdlAddDatasetBuffer", Symbol(e::dataset::aclmdlAddDatasetBuffer as *const ())),
+    (c"aclmdlCreateDataset", Symbol(e::dataset::aclmdlCreateDataset as *const ())),
+    (c"aclmdlCreateDesc", Symbol(absent::aclmdlCreateDesc as *const ())),
+    (c"aclmdlDestroyDataset", Symbol(e::dataset::aclmdlDestroyDataset as *const ())),
+    (c"aclmdlDestroyDesc", Symbol(absent::aclmdlDestroyDesc as *const ())),
+    (c"aclmdlExecute", Symbol(absent::aclmdlExecute as *const ())),
+    (c"aclmdlExecuteAsync", Symbol(absent::aclmdlExecuteAsync as *const ())),
     (c"aclmdlFinalizeDump", Symbol(e::profile::aclmdlFinalizeDump as *const ())),
+    (c"aclmdlGetDatasetBuffer", Symbol(e::dataset::aclmdlGetDatasetBuffer as *const ())),
+    (c"aclmdlGetDatasetNumBuffers", Symbol(e::dataset::aclmdlGetDatasetNumBuffers as *const ())),
+    (c"aclmdlGetDesc", Symbol(absent::aclmdlGetDesc as *const ())),
+    (c"aclmdlGetInputSizeByIndex", Symbol(absent::aclmdlGetInputSizeByIndex as *const ())),
+    (c"aclmdlGetNumInputs", Symbol(absent::aclmdlGetNumInputs as *const ())),
+    (c"aclmdlGetNumOutputs", Symbol(absent::aclmdlGetNumOutputs as *const ())),
+    (c"aclmdlGetOutputSizeByIndex", Symbol(absent::aclmdlGetOutputSizeByIndex as *const ())),
     (c"aclmdlInitDump", Symbol(e::profile::aclmdlInitDump as *const ())),
+    (c"aclmdlLoadFromFile", Symbol(absent::aclmdlLoadFromFile as *const ())),
+    (c"aclmdlLoadFromFileWithMem", Symbol(absent::aclmdlLoadFromFileWithMem as *const ())),
+    (c"aclmdlLoadFromMem", Symbol(absent::aclmdlLoadFromMem as *const ())),
+    (c"aclmdlQuerySize", Symbol(absent::aclmdlQuerySize as *const ())),
     (c"aclmdlRIAbort", Symbol(absent::aclmdlRIAbort as *const ())),
     (c"aclmdlRIAddCondTask", Symbol(absent::aclmdlRIAddCondTask as *const ())),
     (c"aclmdlRIBindStream", Symbol(absent::aclmdlRIBindStream as *const ())),
@@ -601,8 +671,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclmdlRIDebugJsonPrint", Symbol(e::graph::aclmdlRIDebugJsonPrint as *const ())),
     (c"aclmdlRIDebugPrint", Symbol(e::graph::aclmdlRIDebugPrint as *const ())),
     (c"aclmdlRIDestroy", Symbol(e::graph::aclmdlRIDestroy as *const ())),
-    (c"aclmdlRIDestroyRegisterCallback", Symbol(absent::aclmdlRIDestroyRegisterCallback as *const ())),
-    (c"aclmdlRIDestroyUnregisterCallback", Symbol(absent::aclmdlRIDestroyUnregisterCallback as *const ())),
+    (c"aclmdlRIDestroyRegisterCallback", Symbol(e::graph::aclmdlRIDestroyRegisterCallback as *const ())),
+    (c"aclmdlRIDestroyUnregisterCallback", Symbol(e::graph::aclmdlRIDestroyUnregisterCallback as *const ())),
     (c"aclmdlRIEndTask", Symbol(absent::aclmdlRIEndTask as *const ())),
     (c"aclmdlRIExecute", Symbol(e::graph::aclmdlRIExecute as *const ())),
     (c"aclmdlRIExecuteAsync", Symbol(e::graph::aclmdlRIExecuteAsync as *const ())),
@@ -620,6 +690,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclmdlRIUnbindStream", Symbol(absent::aclmdlRIUnbindStream as *const ())),
     (c"aclmdlRIUpdate", Symbol(absent::aclmdlRIUpdate as *const ())),
     (c"aclmdlSetDump", Symbol(e::profile::aclmdlSetDump as *const ())),
+    (c"aclmdlUnload", Symbol(absent::aclmdlUnload as *const ())),
     (c"aclnnAbs", Symbol(ops::aclnnAbs as *const ())),
     (c"aclnnAbsGetWorkspaceSize", Symbol(ops::aclnnAbsGetWorkspaceSize as *const ())),
     (c"aclnnAcos", Symbol(ops::aclnnAcos as *const ())),
@@ -2522,7 +2593,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnTransConvolutionWeightGetWorkspaceSize", Symbol(ops::aclnnTransConvolutionWeightGetWorkspaceSize as *const ())),
     (c"aclnnTransMatmulWeight", Symbol(ops::aclnnTransMatmulWeight as *const ())),
     (c"aclnnTransMatmulWeightGetWorkspaceSize", Symbol(ops::aclnnTransMatmulWeightGetWorkspaceSize as *const ())),
-    (c"aclnnTransQuantParam", Symbol(absent::aclnnTransQuantParam as *const ())),
+    (c"aclnnTransQuantParam", Symbol(e::quant_param::aclnnTransQuantParam as *const ())),
     (c"aclnnTransQuantParamV2", Symbol(ops::aclnnTransQuantParamV2 as *const ())),
     (c"aclnnTransQuantParamV2GetWorkspaceSize", Symbol(ops::aclnnTransQuantParamV2GetWorkspaceSize as *const ())),
     (c"aclnnTransQuantParamV3", Symbol(ops::aclnnTransQuantParamV3 as *const ())),
@@ -2638,23 +2709,37 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclnnXLogYTensorGetWorkspaceSize", Symbol(ops::aclnnXLogYTensorGetWorkspaceSize as *const ())),
     (c"aclnnXlog1py", Symbol(ops::aclnnXlog1py as *const ())),
     (c"aclnnXlog1pyGetWorkspaceSize", Symbol(ops::aclnnXlog1pyGetWorkspaceSize as *const ())),
-    (c"aclopCompile", Symbol(e::single_op::aclopCompile as *const ())),
-    (c"aclopCompileAndExecute", Symbol(e::single_op::aclopCompileAndExecute as *const ())),
-    (c"aclopCompileAndExecuteV2", Symbol(e::single_op::aclopCompileAndExecuteV2 as *const ())),
-    (c"aclopCreateAttr", Symbol(e::single_op::aclopCreateAttr as *const ())),
-    (c"aclopDestroyAttr", Symbol(e::single_op::aclopDestroyAttr as *const ())),
-    (c"aclopSetAttrBool", Symbol(e::single_op::aclopSetAttrBool as *const ())),
-    (c"aclopSetAttrDataType", Symbol(e::single_op::aclopSetAttrDataType as *const ())),
-    (c"aclopSetAttrFloat", Symbol(e::single_op::aclopSetAttrFloat as *const ())),
-    (c"aclopSetAttrInt", Symbol(e::single_op::aclopSetAttrInt as *const ())),
-    (c"aclopSetAttrListBool", Symbol(e::single_op::aclopSetAttrListBool as *const ())),
-    (c"aclopSetAttrListFloat", Symbol(e::single_op::aclopSetAttrListFloat as *const ())),
-    (c"aclopSetAttrListInt", Symbol(e::single_op::aclopSetAttrListInt as *const ())),
-    (c"aclopSetAttrListListInt", Symbol(e::single_op::aclopSetAttrListListInt as *const ())),
-    (c"aclopSetAttrString", Symbol(e::single_op::aclopSetAttrString as *const ())),
+    (c"aclopCast", Symbol(e::operator::aclopCast as *const ())),
+    (c"aclopCompile", Symbol(e::operator::aclopCompile as *const ())),
+    (c"aclopCompileAndExecute", Symbol(e::operator::aclopCompileAndExecute as *const ())),
+    (c"aclopCompileAndExecuteV2", Symbol(e::operator::aclopCompileAndExecuteV2 as *const ())),
+    (c"aclopCreateAttr", Symbol(e::attribute::aclopCreateAttr as *const ())),
+    (c"aclopCreateHandle", Symbol(e::operator::aclopCreateHandle as *const ())),
+    (c"aclopCreateHandleForCast", Symbol(e::operator::aclopCreateHandleForCast as *const ())),
+    (c"aclopDestroyAttr", Symbol(e::attribute::aclopDestroyAttr as *const ())),
+    (c"aclopDestroyHandle", Symbol(e::operator::aclopDestroyHandle as *const ())),
+    (c"aclopExecWithHandle", Symbol(e::operator::aclopExecWithHandle as *const ())),
+    (c"aclopExecute", Symbol(e::operator::aclopExecute as *const ())),
+    (c"aclopExecuteV2", Symbol(e::operator::aclopExecuteV2 as *const ())),
+    (c"aclopInferShape", Symbol(absent::aclopInferShape as *const ())),
+    (c"aclopLoad", Symbol(e::operator::aclopLoad as *const ())),
+    (c"aclopSetAttrBool", Symbol(e::attribute::aclopSetAttrBool as *const ())),
+    (c"aclopSetAttrDataType", Symbol(e::attribute::aclopSetAttrDataType as *const ())),
+    (c"aclopSetAttrFloat", Symbol(e::attribute::aclopSetAttrFloat as *const ())),
+    (c"aclopSetAttrInt", Symbol(e::attribute::aclopSetAttrInt as *const ())),
+    (c"aclopSetAttrListBool", Symbol(e::attribute::aclopSetAttrListBool as *const ())),
+    (c"aclopSetAttrListDataType", Symbol(e::attribute::aclopSetAttrListDataType as *const ())),
+    (c"aclopSetAttrListFloat", Symbol(e::attribute::aclopSetAttrListFloat as *const ())),
+    (c"aclopSetAttrListInt", Symbol(e::attribute::aclopSetAttrListInt as *const ())),
+    (c"aclopSetAttrListListInt", Symbol(e::attribute::aclopSetAttrListListInt as *const ())),
+    (c"aclopSetAttrListString", Symbol(e::attribute::aclopSetAttrListString as *const ())),
+    (c"aclopSetAttrString", Symbol(e::attribute::aclopSetAttrString as *const ())),
     (c"aclopSetCompileFlag", Symbol(e::single_op::aclopSetCompileFlag as *const ())),
+    (c"aclopSetMaxOpQueueNum", Symbol(e::operator::aclopSetMaxOpQueueNum as *const ())),
+    (c"aclopSetModelDir", Symbol(e::operator::aclopSetModelDir as *const ())),
     (c"aclopStartDumpArgs", Symbol(absent::aclopStartDumpArgs as *const ())),
     (c"aclopStopDumpArgs", Symbol(absent::aclopStopDumpArgs as *const ())),
+    (c"aclopUpdateParams", Symbol(absent::aclopUpdateParams as *const ())),
     (c"aclplatformGetDeviceInfo", Symbol(absent::aclplatformGetDeviceInfo as *const ())),
     (c"aclplatformGetInstructionInfo", Symbol(absent::aclplatformGetInstructionInfo as *const ())),
     (c"aclprofCreateConfig", Symbol(e::profile::aclprofCreateConfig as *const ())),
@@ -2686,15 +2771,15 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclprofModelUnSubscribe", Symbol(absent::aclprofModelUnSubscribe as *const ())),
     (c"aclprofPop", Symbol(e::profile::aclprofPop as *const ())),
     (c"aclprofPush", Symbol(e::profile::aclprofPush as *const ())),
-    (c"aclprofRangePop", Symbol(absent::aclprofRangePop as *const ())),
-    (c"aclprofRangePushEx", Symbol(absent::aclprofRangePushEx as *const ())),
+    (c"aclprofRangePop", Symbol(e::profile::aclprofRangePop as *const ())),
+    (c"aclprofRangePushEx", Symbol(e::profile::aclprofRangePushEx as *const ())),
     (c"aclprofRangeStart", Symbol(e::profile::aclprofRangeStart as *const ())),
     (c"aclprofRangeStop", Symbol(e::profile::aclprofRangeStop as *const ())),
     (c"aclprofSetConfig", Symbol(e::profile::aclprofSetConfig as *const ())),
     (c"aclprofSetStampTraceMessage", Symbol(e::profile::aclprofSetStampTraceMessage as *const ())),
     (c"aclprofStart", Symbol(e::profile::aclprofStart as *const ())),
     (c"aclprofStop", Symbol(e::profile::aclprofStop as *const ())),
-    (c"aclprofStr2Id", Symbol(absent::aclprofStr2Id as *const ())),
+    (c"aclprofStr2Id", Symbol(e::profile::aclprofStr2Id as *const ())),
     (c"aclrtActiveStream", Symbol(absent::aclrtActiveStream as *const ())),
     (c"aclrtAllocBuf", Symbol(absent::aclrtAllocBuf as *const ())),
     (c"aclrtAllocatorCreateDesc", Symbol(e::allocator::aclrtAllocatorCreateDesc as *const ())),
@@ -2767,14 +2852,14 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtDeviceGetBareTgid", Symbol(e::system::aclrtDeviceGetBareTgid as *const ())),
     (c"aclrtDeviceGetByPCIBusId", Symbol(e::topology::aclrtDeviceGetByPCIBusId as *const ())),
     (c"aclrtDeviceGetHostAtomicCapabilities", Symbol(absent::aclrtDeviceGetHostAtomicCapabilities as *const ())),
-    (c"aclrtDeviceGetLimit", Symbol(absent::aclrtDeviceGetLimit as *const ())),
+    (c"aclrtDeviceGetLimit", Symbol(e::identifier::aclrtDeviceGetLimit as *const ())),
     (c"aclrtDeviceGetP2PAtomicCapabilities", Symbol(absent::aclrtDeviceGetP2PAtomicCapabilities as *const ())),
     (c"aclrtDeviceGetPCIBusId", Symbol(e::topology::aclrtDeviceGetPCIBusId as *const ())),
     (c"aclrtDeviceGetStreamPriorityRange", Symbol(e::stream::aclrtDeviceGetStreamPriorityRange as *const ())),
     (c"aclrtDeviceGetUuid", Symbol(e::device::aclrtDeviceGetUuid as *const ())),
     (c"aclrtDeviceL2CacheFlush", Symbol(absent::aclrtDeviceL2CacheFlush as *const ())),
     (c"aclrtDevicePeerAccessStatus", Symbol(e::device::aclrtDevicePeerAccessStatus as *const ())),
-    (c"aclrtDeviceSetLimit", Symbol(absent::aclrtDeviceSetLimit as *const ())),
+    (c"aclrtDeviceSetLimit", Symbol(e::identifier::aclrtDeviceSetLimit as *const ())),
     (c"aclrtDeviceTaskAbort", Symbol(e::device::aclrtDeviceTaskAbort as *const ())),
     (c"aclrtEventElapsedTime", Symbol(e::event::aclrtEventElapsedTime as *const ())),
     (c"aclrtEventGetTimestamp", Symbol(e::event::aclrtEventGetTimestamp as *const ())),
@@ -2811,7 +2896,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetErrorVerbose", Symbol(e::limits::aclrtGetErrorVerbose as *const ())),
     (c"aclrtGetEventAvailNum", Symbol(e::event::aclrtGetEventAvailNum as *const ())),
     (c"aclrtGetEventId", Symbol(e::event::aclrtGetEventId as *const ())),
-    (c"aclrtGetFloatOverflowStatus", Symbol(absent::aclrtGetFloatOverflowStatus as *const ())),
+    (c"aclrtGetFloatOverflowStatus", Symbol(e::overflow::aclrtGetFloatOverflowStatus as *const ())),
     (c"aclrtGetFuncBySymbol", Symbol(absent::aclrtGetFuncBySymbol as *const ())),
     (c"aclrtGetFuncHandleFromExceptionInfo", Symbol(absent::aclrtGetFuncHandleFromExceptionInfo as *const ())),
     (c"aclrtGetFunctionAddr", Symbol(absent::aclrtGetFunctionAddr as *const ())),
@@ -2822,18 +2907,18 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetGroupInfoDetail", Symbol(absent::aclrtGetGroupInfoDetail as *const ())),
     (c"aclrtGetHardwareSyncAddr", Symbol(absent::aclrtGetHardwareSyncAddr as *const ())),
     (c"aclrtGetLastError", Symbol(e::init::aclrtGetLastError as *const ())),
-    (c"aclrtGetLogicDevIdByPhyDevId", Symbol(absent::aclrtGetLogicDevIdByPhyDevId as *const ())),
-    (c"aclrtGetLogicDevIdByUserDevId", Symbol(absent::aclrtGetLogicDevIdByUserDevId as *const ())),
+    (c"aclrtGetLogicDevIdByPhyDevId", Symbol(e::identifier::aclrtGetLogicDevIdByPhyDevId as *const ())),
+    (c"aclrtGetLogicDevIdByUserDevId", Symbol(e::identifier::aclrtGetLogicDevIdByUserDevId as *const ())),
     (c"aclrtGetMemInfo", Symbol(e::memory::aclrtGetMemInfo as *const ())),
     (c"aclrtGetMemUceInfo", Symbol(e::limits::aclrtGetMemUceInfo as *const ())),
     (c"aclrtGetMemUsageInfo", Symbol(e::memory::aclrtGetMemUsageInfo as *const ())),
-    (c"aclrtGetMemcpyDescSize", Symbol(absent::aclrtGetMemcpyDescSize as *const ())),
+    (c"aclrtGetMemcpyDescSize", Symbol(e::copy_indirect::aclrtGetMemcpyDescSize as *const ())),
     (c"aclrtGetNotifyId", Symbol(e::notify::aclrtGetNotifyId as *const ())),
-    (c"aclrtGetOpExecuteTimeout", Symbol(absent::aclrtGetOpExecuteTimeout as *const ())),
+    (c"aclrtGetOpExecuteTimeout", Symbol(e::identifier::aclrtGetOpExecuteTimeout as *const ())),
     (c"aclrtGetOpTimeOutInterval", Symbol(absent::aclrtGetOpTimeOutInterval as *const ())),
-    (c"aclrtGetOverflowStatus", Symbol(e::copy::aclrtGetOverflowStatus as *const ())),
-    (c"aclrtGetPhyDevIdByLogicDevId", Symbol(absent::aclrtGetPhyDevIdByLogicDevId as *const ())),
-    (c"aclrtGetPhyDevIdByUserDevId", Symbol(absent::aclrtGetPhyDevIdByUserDevId as *const ())),
+    (c"aclrtGetOverflowStatus", Symbol(e::overflow::aclrtGetOverflowStatus as *const ())),
+    (c"aclrtGetPhyDevIdByLogicDevId", Symbol(e::identifier::aclrtGetPhyDevIdByLogicDevId as *const ())),
+    (c"aclrtGetPhyDevIdByUserDevId", Symbol(e::identifier::aclrtGetPhyDevIdByUserDevId as *const ())),
     (c"aclrtGetPrimaryCtxState", Symbol(e::device::aclrtGetPrimaryCtxState as *const ())),
     (c"aclrtGetResInCurrentThread", Symbol(e::limits::aclrtGetResInCurrentThread as *const ())),
     (c"aclrtGetRunMode", Symbol(e::system::aclrtGetRunMode as *const ())),
@@ -2849,8 +2934,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetTaskIdFromExceptionInfo", Symbol(e::stream::aclrtGetTaskIdFromExceptionInfo as *const ())),
     (c"aclrtGetThreadIdFromExceptionInfo", Symbol(e::stream::aclrtGetThreadIdFromExceptionInfo as *const ())),
     (c"aclrtGetThreadLastTaskId", Symbol(absent::aclrtGetThreadLastTaskId as *const ())),
-    (c"aclrtGetUserDevIdByLogicDevId", Symbol(absent::aclrtGetUserDevIdByLogicDevId as *const ())),
-    (c"aclrtGetUserDevIdByPhyDevId", Symbol(absent::aclrtGetUserDevIdByPhyDevId as *const ())),
+    (c"aclrtGetUserDevIdByLogicDevId", Symbol(e::identifier::aclrtGetUserDevIdByLogicDevId as *const ())),
+    (c"aclrtGetUserDevIdByPhyDevId", Symbol(e::identifier::aclrtGetUserDevIdByPhyDevId as *const ())),
     (c"aclrtGetVersion", Symbol(e::system::aclrtGetVersion as *const ())),
     (c"aclrtHostGetDevicePointer", Symbol(e::memory::aclrtHostGetDevicePointer as *const ())),
     (c"aclrtHostMemMapCapabilities", Symbol(absent::aclrtHostMemMapCapabilities as *const ())),
@@ -2929,8 +3014,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtMemcpy2dAsync", Symbol(e::copy::aclrtMemcpy2dAsync as *const ())),
     (c"aclrtMemcpyAsync", Symbol(e::copy::aclrtMemcpyAsync as *const ())),
     (c"aclrtMemcpyAsyncWithCondition", Symbol(e::copy::aclrtMemcpyAsyncWithCondition as *const ())),
-    (c"aclrtMemcpyAsyncWithDesc", Symbol(absent::aclrtMemcpyAsyncWithDesc as *const ())),
-    (c"aclrtMemcpyAsyncWithOffset", Symbol(absent::aclrtMemcpyAsyncWithOffset as *const ())),
+    (c"aclrtMemcpyAsyncWithDesc", Symbol(e::copy_indirect::aclrtMemcpyAsyncWithDesc as *const ())),
+    (c"aclrtMemcpyAsyncWithOffset", Symbol(e::copy_indirect::aclrtMemcpyAsyncWithOffset as *const ())),
     (c"aclrtMemcpyBatch", Symbol(e::copy_batch::aclrtMemcpyBatch as *const ())),
     (c"aclrtMemcpyBatchAsync", Symbol(e::copy_batch::aclrtMemcpyBatchAsync as *const ())),
     (c"aclrtMemcpyBatchAsyncV2", Symbol(e::copy_batch::aclrtMemcpyBatchAsyncV2 as *const ())),
@@ -2948,8 +3033,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtNotifyImportByKey", Symbol(e::notify::aclrtNotifyImportByKey as *const ())),
     (c"aclrtNotifySetImportPid", Symbol(e::notify::aclrtNotifySetImportPid as *const ())),
     (c"aclrtNotifySetImportPidInterServer", Symbol(absent::aclrtNotifySetImportPidInterServer as *const ())),
-    (c"aclrtNpuClearFloatOverFlowStatus", Symbol(absent::aclrtNpuClearFloatOverFlowStatus as *const ())),
-    (c"aclrtNpuGetFloatOverFlowStatus", Symbol(absent::aclrtNpuGetFloatOverFlowStatus as *const ())),
+    (c"aclrtNpuClearFloatOverFlowStatus", Symbol(e::overflow::aclrtNpuClearFloatOverFlowStatus as *const ())),
+    (c"aclrtNpuGetFloatOverFlowStatus", Symbol(e::overflow::aclrtNpuGetFloatOverFlowStatus as *const ())),
     (c"aclrtPeekAtLastError", Symbol(e::init::aclrtPeekAtLastError as *const ())),
     (c"aclrtPersistentTaskClean", Symbol(absent::aclrtPersistentTaskClean as *const ())),
     (c"aclrtPointerGetAttributes", Symbol(e::memory::aclrtPointerGetAttributes as *const ())),
@@ -2976,8 +3061,8 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtResetDeviceForce", Symbol(e::device::aclrtResetDeviceForce as *const ())),
     (c"aclrtResetDeviceResLimit", Symbol(e::limits::aclrtResetDeviceResLimit as *const ())),
     (c"aclrtResetEvent", Symbol(e::event::aclrtResetEvent as *const ())),
-    (c"aclrtResetFloatOverflowStatus", Symbol(absent::aclrtResetFloatOverflowStatus as *const ())),
-    (c"aclrtResetOverflowStatus", Symbol(e::copy::aclrtResetOverflowStatus as *const ())),
+    (c"aclrtResetFloatOverflowStatus", Symbol(e::overflow::aclrtResetFloatOverflowStatus as *const ())),
+    (c"aclrtResetOverflowStatus", Symbol(e::overflow::aclrtResetOverflowStatus as *const ())),
     (c"aclrtResetStreamResLimit", Symbol(e::limits::aclrtResetStreamResLimit as *const ())),
     (c"aclrtSetBufDataLen", Symbol(absent::aclrtSetBufDataLen as *const ())),
     (c"aclrtSetBufUserData", Symbol(absent::aclrtSetBufUserData as *const ())),
@@ -2989,7 +3074,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtSetExceptionInfoCallback", Symbol(e::stream::aclrtSetExceptionInfoCallback as *const ())),
     (c"aclrtSetGroup", Symbol(absent::aclrtSetGroup as *const ())),
     (c"aclrtSetLabel", Symbol(absent::aclrtSetLabel as *const ())),
-    (c"aclrtSetMemcpyDesc", Symbol(absent::aclrtSetMemcpyDesc as *const ())),
+    (c"aclrtSetMemcpyDesc", Symbol(e::copy_indirect::aclrtSetMemcpyDesc as *const ())),
     (c"aclrtSetOpExecuteTimeOut", Symbol(e::system::aclrtSetOpExecuteTimeOut as *const ())),
     (c"aclrtSetOpExecuteTimeOutV2", Symbol(e::system::aclrtSetOpExecuteTimeOutV2 as *const ())),
     (c"aclrtSetOpExecuteTimeOutWithMs", Symbol(e::system::aclrtSetOpExecuteTimeOutWithMs as *const ())),

@@ -303,4 +303,105 @@ mod tests {
             .expect("a row");
         assert_eq!(dw, [16.0, 7.0]);
     }
+
+    /// Numbers in -1 to 1 that look like chance.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Compares what `f32` kernels give with the plain loops in `f64`; infinities and NaN must be where they are there.
+    fn agrees(of: &Geometry, x: &[f32], w: &[f32]) {
+        let wide = |values: &[f32]| values.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        let dy = numbers(of.batch * of.groups * of.outputs * of.output_plane(), 3);
+        let bias = numbers(of.groups * of.outputs, 4);
+        let (mut y, mut y_wide) = (vec![f32::NAN; dy.len()], vec![0.0f64; dy.len()]);
+        let (mut dx, mut dx_wide) = (vec![f32::NAN; x.len()], vec![0.0f64; x.len()]);
+        let (mut dw, mut dw_wide) = (vec![f32::NAN; w.len()], vec![0.0f64; w.len()]);
+        of.forward("test", x, w, Some(&bias), &mut y)
+            .expect("a result");
+        of.input_gradient("test", &dy, w, None, &mut dx)
+            .expect("a result");
+        of.weight_gradient("test", x, &dy, &mut dw)
+            .expect("a result");
+        let (x, w, dy) = (wide(x), wide(w), wide(&dy));
+        of.forward("test", &x, &w, Some(&wide(&bias)), &mut y_wide)
+            .expect("a result");
+        of.input_gradient("test", &dy, &w, None, &mut dx_wide)
+            .expect("a result");
+        of.weight_gradient("test", &x, &dy, &mut dw_wide)
+            .expect("a result");
+        for (got, wanted) in [(y, y_wide), (dx, dx_wide), (dw, dw_wide)] {
+            let finite = wanted.iter().filter(|x| x.is_finite());
+            let scale = finite.fold(0.0f64, |most, x| most.max(x.abs()));
+            for (got, wanted) in got.iter().zip(wanted) {
+                let near = (f64::from(*got) - wanted).abs() <= 2e-6 * scale;
+                let same = f64::from(*got) == wanted || got.is_nan() && wanted.is_nan();
+                assert!(near || same, "{of:?}: got {got}, wanted {wanted}");
+            }
+        }
+    }
+
+    fn square(
+        sizes: [usize; 4],
+        [rows, columns]: [usize; 2],
+        kernel: usize,
+        padding: usize,
+    ) -> Geometry {
+        let [batch, groups, inputs, outputs] = sizes;
+        let output = |size: usize| size + 2 * padding + 1 - kernel;
+        Geometry {
+            batch,
+            groups,
+            inputs,
+            outputs,
+            input: [1, rows, columns],
+            output: [1, output(rows), output(columns)],
+            kernel: [1, kernel, kernel],
+            stride: [1; 3],
+            padding: [0, padding, padding],
+            dilation: [1; 3],
+        }
+    }
+
+    #[test]
+    fn kernels_of_vectors_and_plain_loops_agree() {
+        let list = [
+            square([1, 1, 24, 33], [17, 18], 3, 1),
+            square([3, 2, 25, 24], [9, 14], 3, 0),
+            square([1, 1, 40, 26], [5, 70], 3, 2),
+            square([10, 1, 24, 24], [23, 20], 3, 1),
+            square([2, 1, 32, 24], [20, 3], 3, 1),
+            square([2, 2, 20, 17], [9, 8], 1, 0),
+            square([2, 5, 1, 1], [9, 37], 3, 1),
+            square([1, 3, 1, 2], [20, 7], 5, 2),
+        ];
+        for of in list {
+            let x = numbers(of.batch * of.groups * of.inputs * of.input_plane(), 1);
+            let w = numbers(of.groups * of.outputs * of.inputs * of.taps(), 2);
+            agrees(&of, &x, &w);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_in_its_windows() {
+        let of = square([1, 1, 24, 24], [20, 21], 3, 1);
+        let w = numbers(24 * 24 * 9, 2);
+        let mut x = numbers(24 * 420, 1);
+        x[3 * 420 + 5 * 21 + 6] = f32::INFINITY;
+        x[7 * 420 + 11 * 21] = f32::NAN;
+        agrees(&of, &x, &w);
+        // Sums of sources that overflow, where no window does.
+        let x: Vec<f32> = numbers(24 * 420, 1).iter().map(|x| x * 3e38).collect();
+        let w: Vec<f32> = w.iter().map(|w| w * 1e-4).collect();
+        let mut y = vec![0.0f32; 24 * 420];
+        of.forward("test", &x, &w, None, &mut y).expect("a result");
+        assert!(y.iter().all(|y| y.is_finite()));
+    }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::conv::Geometry;
 use super::conv_dense::{Start, chunks, room, workspace};
 use super::conv_pass::Pass;
-use super::conv_tile::{MOST, Rows, SLACK, Vectors, turn_four};
+use super::conv_product::{Way, is_bare, product};
+use super::conv_tile::{MOST, Plane, Rows, SLACK, Vectors, turn_four};
+use super::conv_winograd::Winograd;
 use super::par;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -17,10 +19,9 @@ const FEWEST: usize = 4;
 /// Rows of a panel of weights that are packed at a time.
 const PART: usize = 64;
 
-/// A convolution whose kernel is a single tap without stride or padding sees its planes as lines.
+/// A bare convolution sees its planes as lines.
 fn flat(of: &Geometry) -> Geometry {
-    let bare = of.kernel == [1; 3] && of.stride == [1; 3] && of.padding == [0; 3];
-    if !bare {
+    if !is_bare(of) {
         return *of;
     }
     Geometry {
@@ -43,6 +44,14 @@ pub(crate) fn forward(
     let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
+    if product(op, &of, Way::Forward, (w, x), bias, y)? {
+        return Ok(true);
+    }
+    if let Some(tiles) = Winograd::forward(op, &of, vectors)
+        && tiles.run(x, w, bias, y)?
+    {
+        return Ok(true);
+    }
     let pass = Pass::forward(&of);
     if !pass.is_compact() {
         return Ok(false);
@@ -70,6 +79,14 @@ pub(crate) fn input_gradient(
     let Some(vectors) = Vectors::in_use() else {
         return Ok(false);
     };
+    if product(op, &of, Way::Back, (w, dy), bias, dx)? {
+        return Ok(true);
+    }
+    if let Some(tiles) = Winograd::backward(op, &of, vectors)
+        && tiles.run(dy, w, bias, dx)?
+    {
+        return Ok(true);
+    }
     let Some(passes) = Pass::backward(&of) else {
         return Ok(false);
     };
@@ -190,25 +207,22 @@ impl Run<'_> {
                     let bias = self
                         .bias
                         .map(|bias| &bias[group * pass.writes + first..][..count]);
-                    for row in rows.clone() {
-                        let to = Line {
-                            at: channel * plane + target_line(pass, depth, row),
-                            plane,
-                            apart: pass.axes[2].apart,
-                            channels: count,
-                        };
-                        let from = &held[(row - rows.start) * pass.row_step()..];
-                        // SAFETY: the block's positions are this item's alone, and the panel's channels this part's.
-                        unsafe {
-                            self.line(
-                                (&offsets, width),
-                                (from, w, bias),
-                                &columns,
-                                &mut tile,
-                                &to,
-                                &start,
-                            )
-                        };
+                    let targets = Targets {
+                        depth,
+                        rows: rows.clone(),
+                        columns: columns.clone(),
+                        first: channel * plane,
+                        channels: count,
+                    };
+                    let from = (&offsets[..], &held[..]);
+                    // SAFETY: the block's positions are this item's alone, and the panel's channels this part's.
+                    unsafe {
+                        if width == 1 && pass.axes[2].apart == 1 {
+                            self.plane(pass, &targets, from, (w, bias), &start);
+                        } else {
+                            let way = (&mut tile[..], width);
+                            self.block(pass, &targets, from, (w, bias), way, &start);
+                        }
                     }
                 }
             }
@@ -217,6 +231,66 @@ impl Run<'_> {
             return Err(out_of_memory(self.op));
         }
         Ok(())
+    }
+
+    /// The targets of a block in one channel.
+    ///
+    /// # Safety
+    /// Nobody else may write them.
+    unsafe fn plane(
+        &self,
+        pass: &Pass,
+        targets: &Targets,
+        (offsets, held): (&[usize], &[f32]),
+        (w, bias): (&[f32], Option<&[f32]>),
+        start: &Start<f32>,
+    ) {
+        let line = target_line(pass, targets.depth, targets.rows.start);
+        let plane = Plane {
+            offsets,
+            x: held.as_ptr(),
+            w: &w[..offsets.len()],
+            bias: bias.map_or(0.0, |bias| bias[0]),
+            to: start.at(targets.first + line + targets.columns.start),
+            over: Rows {
+                rows: targets.rows.len(),
+                columns: targets.columns.len(),
+                row: pass.row_step(),
+            },
+            step: pass.axes[1].apart * pass.target[2],
+        };
+        // SAFETY: the box has the positions of all rows for each offset, with room past its end; the targets lie in the slice.
+        unsafe { self.vectors.plane(plane) };
+    }
+
+    /// The targets of a block in a panel's channels, line by line.
+    ///
+    /// # Safety
+    /// Nobody else may write them.
+    unsafe fn block(
+        &self,
+        pass: &Pass,
+        targets: &Targets,
+        (offsets, held): (&[usize], &[f32]),
+        (w, bias): (&[f32], Option<&[f32]>),
+        (tile, width): (&mut [f32], usize),
+        start: &Start<f32>,
+    ) {
+        for row in targets.rows.clone() {
+            let to = Line {
+                at: targets.first + target_line(pass, targets.depth, row),
+                plane: pass.target.iter().product(),
+                apart: pass.axes[2].apart,
+                channels: targets.channels,
+            };
+            let from = (
+                &held[(row - targets.rows.start) * pass.row_step()..],
+                w,
+                bias,
+            );
+            // SAFETY: promised by the caller.
+            unsafe { self.line((offsets, width), from, &targets.columns, tile, &to, start) };
+        }
     }
 
     /// The tiles of a line of targets.
@@ -255,6 +329,15 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// A block of targets of some channels, of which the first one's plane begins at `first`.
+struct Targets {
+    depth: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    first: usize,
+    channels: usize,
 }
 
 /// Where a line of targets lies: its first number without its columns, and the steps between channels and columns.
@@ -346,6 +429,11 @@ pub(crate) fn weight_gradient(
     let Some(vectors) = Vectors::in_use().filter(|_| of.outputs >= FEWEST) else {
         return Ok(false);
     };
+    if let Some(tiles) = Winograd::forward(op, &of, vectors)
+        && tiles.weight_gradient(x, dy, dw)?
+    {
+        return Ok(true);
+    }
     let pass = Pass::forward(&of);
     if !pass.is_compact() {
         return Ok(false);

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::conv::Geometry;
 
 /// Target positions of one dim that sum the same taps, and where those lie in the source.
@@ -271,6 +273,7 @@ impl Pass {
             (rows.start * y.step) as isize + y.span().0,
         );
         let left = (columns.start * x.step) as isize + x.span().0;
+        let parts = Parts::of(left, x.step, x.size, line);
         for (plane, to) in planes.zip(to.chunks_exact_mut(deep * high * line)) {
             for (z_at, to) in to.chunks_exact_mut(high * line).enumerate() {
                 for (y_at, to) in to.chunks_exact_mut(line).take(needed).enumerate() {
@@ -282,40 +285,76 @@ impl Pass {
                         continue;
                     }
                     let from = (z_at as usize * y.size + y_at as usize) * x.size;
-                    fill_line(&plane[from..from + x.size], left, x.step, to);
+                    parts.fill(&plane[from..from + x.size], to);
                 }
             }
         }
     }
 }
 
-/// Copies the positions `left, left + 1, ..` of a line, phase by phase of `step`, with zeros where it ends.
-fn fill_line(from: &[f32], left: isize, step: usize, to: &mut [f32]) {
-    let length = to.len() / step;
-    for (phase, to) in to.chunks_exact_mut(length.max(1)).enumerate() {
-        let first = left + phase as isize;
-        // The positions `first + i * step` that lie inside.
-        let low = (-first).max(0) as usize;
-        let low = low.div_ceil(step).min(length);
-        let high = (from.len() as isize - first).max(0) as usize;
-        let high = high.div_ceil(step).clamp(low, length);
-        to[..low].fill(0.0);
-        to[high..].fill(0.0);
-        let start = first + (low * step) as isize;
-        let Ok(start) = usize::try_from(start) else {
-            continue;
+/// How the positions `left, left + 1, ..` of a line come into one of a box, phase by phase of `step`.
+struct Parts {
+    step: usize,
+    /// The numbers of a phase.
+    length: usize,
+    /// For each phase the places in it that have a position in the source, and the first of those positions.
+    inside: SmallVec<[(Range<usize>, usize); 4]>,
+}
+
+impl Parts {
+    fn of(left: isize, step: usize, size: usize, line: usize) -> Self {
+        let length = line / step;
+        let inside = |phase: usize| {
+            let first = left + phase as isize;
+            // The places `i` whose positions `first + i * step` lie inside.
+            let low = first.min(0).unsigned_abs().div_ceil(step).min(length);
+            let high = (size as isize - first).max(0) as usize;
+            let high = high.div_ceil(step).clamp(low, length);
+            (low..high, (first + (low * step) as isize).max(0) as usize)
         };
-        if low == high {
-            continue;
+        Parts {
+            step,
+            length,
+            inside: (0..step).map(inside).collect(),
         }
-        if step == 1 {
-            to[low..high].copy_from_slice(&from[start..start + high - low]);
-        } else {
-            for (to, from) in to[low..high]
-                .iter_mut()
-                .zip(from[start..].iter().step_by(step))
-            {
-                *to = *from;
+    }
+
+    /// Fills a line, with zeros where the source has no position.
+    #[inline(always)]
+    fn fill(&self, from: &[f32], to: &mut [f32]) {
+        for ((inside, start), to) in self
+            .inside
+            .iter()
+            .zip(to.chunks_exact_mut(self.length.max(1)))
+        {
+            for number in &mut to[..inside.start] {
+                *number = 0.0;
+            }
+            for number in &mut to[inside.end..] {
+                *number = 0.0;
+            }
+            let to = &mut to[inside.clone()];
+            if to.is_empty() {
+                continue;
+            }
+            let from = &from[*start..];
+            match self.step {
+                1 => to.copy_from_slice(&from[..to.len()]),
+                2 => {
+                    // As pairs, which the compiler takes apart in vectors.
+                    let (pairs, rest) = from.as_chunks::<2>();
+                    for (to, pair) in to.iter_mut().zip(pairs) {
+                        *to = pair[0];
+                    }
+                    if let ([one], Some(last)) = (rest, to.get_mut(pairs.len())) {
+                        *last = *one;
+                    }
+                }
+                _ => {
+                    for (to, from) in to.iter_mut().zip(from.iter().step_by(self.step)) {
+                        *to = *from;
+                    }
+                }
             }
         }
     }

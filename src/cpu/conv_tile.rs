@@ -72,8 +72,18 @@ impl Vectors {
         ALONG * self.lanes
     }
 
+    /// The positions of a tile, an even number, that leave the fewest of a count of positions idle.
+    pub fn fitting(self, count: usize) -> usize {
+        let even = (self.most / 2..=self.most)
+            .rev()
+            .filter(|high| high % 2 == 0);
+        even.min_by_key(|high| count.next_multiple_of(*high))
+            .unwrap_or(2)
+    }
+
+    /// Runs `op` compiled for the set; all that it does must be inlined.
     #[inline(always)]
-    fn run<O: WithSimd>(self, op: O) -> O::Output {
+    pub fn run<O: WithSimd>(self, op: O) -> O::Output {
         match self.set {
             #[cfg(target_arch = "x86_64")]
             Set::V4(set) => Simd::vectorize(set, op),
@@ -118,6 +128,80 @@ impl<const C: usize> WithSimd for Along<'_, C> {
                     .cast::<S::f32s>()
                     .write_unaligned(*sum)
             };
+        }
+    }
+}
+
+/// Rows of positions of one channel: `to[r * step + p] = bias + sum over k of w[k] x[offsets[k] + r * row + p]`.
+pub(crate) struct Plane<'a> {
+    pub offsets: &'a [usize],
+    pub x: *const f32,
+    pub w: &'a [f32],
+    pub bias: f32,
+    pub to: *mut f32,
+    /// The rows and the positions of each, and the step from row to row in `x`; in the target it is `step`.
+    pub over: Rows,
+    pub step: usize,
+}
+
+impl Plane<'_> {
+    /// The positions of a row from `first` on, `C` registers of them, of which the last may begin among those before it.
+    ///
+    /// # Safety
+    /// As [`Vectors::plane`]; a row has so many positions, or room for a register where it has fewer.
+    #[inline(always)]
+    unsafe fn registers<S: Simd, const C: usize>(
+        &self,
+        simd: S,
+        (x, to): (*const f32, *mut f32),
+        first: usize,
+    ) {
+        let last = self.over.columns.saturating_sub(S::F32_LANES);
+        let mut sums = [simd.splat_f32s(self.bias); C];
+        for (offset, w) in self.offsets.iter().zip(self.w) {
+            let factor = simd.splat_f32s(*w);
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let at = (first + c * S::F32_LANES).min(last);
+                // SAFETY: promised by the caller.
+                let x = unsafe { x.add(offset + at).cast::<S::f32s>().read_unaligned() };
+                *sum = simd.mul_add_e_f32s(factor, x, *sum);
+            }
+        }
+        for (c, sum) in sums.iter().enumerate() {
+            let at = (first + c * S::F32_LANES).min(last);
+            // SAFETY: promised by the caller.
+            unsafe { to.add(at).cast::<S::f32s>().write_unaligned(*sum) };
+        }
+    }
+}
+
+impl WithSimd for Plane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (columns, lanes) = (self.over.columns, S::F32_LANES);
+        let mut held = [0.0f32; 64];
+        let narrow = columns < lanes.min(held.len());
+        for row in 0..self.over.rows {
+            let x = self.x.wrapping_add(row * self.over.row);
+            let to = self.to.wrapping_add(row * self.step);
+            let into = if narrow { held.as_mut_ptr() } else { to };
+            for first in (0..columns).step_by(ALONG * lanes) {
+                // SAFETY: promised by the caller; a row of fewer positions than a register goes where there is room for one.
+                unsafe {
+                    match (columns - first).div_ceil(lanes) {
+                        1 => self.registers::<S, 1>(simd, (x, into), first),
+                        2 => self.registers::<S, 2>(simd, (x, into), first),
+                        3 => self.registers::<S, 3>(simd, (x, into), first),
+                        _ => self.registers::<S, ALONG>(simd, (x, into), first),
+                    }
+                }
+            }
+            if narrow {
+                // SAFETY: promised by the caller.
+                unsafe { std::ptr::copy_nonoverlapping(held.as_ptr(), to, columns) };
+            }
         }
     }
 }
@@ -266,6 +350,15 @@ impl Vectors {
             3 => self.run(Along::<3> { offsets, x, w, to }),
             _ => self.run(Along::<ALONG> { offsets, x, w, to }),
         }
+    }
+
+    /// All rows of a plane of one channel.
+    ///
+    /// # Safety
+    /// Each offset must have the positions of each row, and a register of them at least, of `x` from it on, and the rows of the
+    /// target must be writable.
+    pub unsafe fn plane(self, plane: Plane<'_>) {
+        self.run(plane);
     }
 
     /// Adds to the sums of up to [`Self::most`] offsets.

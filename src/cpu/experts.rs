@@ -3,7 +3,7 @@
 //! Knows rows of matrices and lists of them. Must not know who routes what.
 
 use super::lane::Lane;
-use super::simd::Simd;
+use super::simd::{Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
 use super::{map, rows};
@@ -132,7 +132,7 @@ impl<T: Lane> Sums<T> {
                     continue;
                 }
                 let x = reader.row(*source);
-                simd.run(|| {
+                vectorised!(simd, {
                     for (y, x) in y.iter_mut().zip(x) {
                         *y = y.plus(x.times(*weight));
                     }
@@ -160,7 +160,7 @@ pub(crate) fn dots<T: Lane>(
         let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
         let sum = if a < limits.0 && b < limits.1 {
             let (x, y) = (left.row(a), right.row(b));
-            simd.run(|| total2(x, y, |x, y| x.times(y)))
+            vectorised!(simd, total2(x, y, |x, y| x.times(y)))
         } else {
             T::ZERO
         };

@@ -20,8 +20,10 @@ use crate::layout::Layout;
 use crate::shape::MAX_RANK;
 
 /// Results of so many bytes are written past the caches where they come in runs of so many.
-const STREAMED: usize = 4 << 20;
+const STREAMED: usize = 24 << 20;
 const RUN: usize = 256;
+/// So many lines before a line is read its beginning is asked for: the CPU does not see where the next one lies.
+const AHEAD: usize = 8;
 /// Lines of at most so many bytes are asked for as a whole.
 const REACH: usize = 32 << 10;
 
@@ -59,6 +61,11 @@ impl Path {
         } else {
             0
         }
+    }
+
+    /// Whether some index leads nowhere.
+    fn has_gaps(&self) -> bool {
+        matches!(self, Path::Offsets(offsets) if offsets.contains(&NOWHERE))
     }
 
     /// The offset of an index, [`NOWHERE`] where there is none.
@@ -134,12 +141,13 @@ fn merged<'a>(paths: &'a Paths, other: &Layout) -> SmallVec<[Dim<'a>; MAX_RANK]>
     dims
 }
 
-/// Visits the rows `range` (all dims but the last) with the offset on both sides; the first is [`NOWHERE`] for a missing row.
+/// Visits the rows `range` (all dims but the last) with the offset on both sides, and the first side's of a row that comes soon;
+/// those are [`NOWHERE`] for a missing row.
 fn rows(
     outer: &[Dim<'_>],
     bases: (usize, usize),
     range: std::ops::Range<usize>,
-    mut body: impl FnMut(usize, usize),
+    mut body: impl FnMut(usize, usize, usize),
 ) {
     let mut index = [0usize; MAX_RANK];
     let mut rest = range.start;
@@ -159,7 +167,16 @@ fn rows(
             };
             to += index * stride;
         }
-        body(from, to);
+        let ahead = outer.last().map_or(NOWHERE, |(path, _)| {
+            let last = outer.len() - 1;
+            let (now, soon) = (path.at(index[last]), path.at(index[last] + AHEAD));
+            if from == NOWHERE || soon == NOWHERE {
+                NOWHERE
+            } else {
+                from - now + soon
+            }
+        });
+        body(from, to, ahead);
         for dim in (0..outer.len()).rev() {
             index[dim] += 1;
             if index[dim] < outer[dim].0.size() {
@@ -180,6 +197,25 @@ unsafe impl<T> Sync for Shared<T> {}
 impl<T> Shared<T> {
     fn get(&self) -> *mut T {
         self.0
+    }
+}
+
+/// Calls `body` with `0..count` in short runs, and asks for a share of the bytes from `next` on before each: all at once, they
+/// would hold up what is read now.
+#[inline(always)]
+fn beside(
+    count: usize,
+    next: *const u8,
+    bytes: usize,
+    mut body: impl FnMut(std::ops::Range<usize>),
+) {
+    /// Bytes that are asked for at a time: a few cache lines.
+    const SHARE: usize = 256;
+    let run = count.div_ceil(bytes.div_ceil(SHARE).max(1)).max(1);
+    for (share, start) in (0..count).step_by(run).enumerate() {
+        let at = (share * SHARE).min(bytes);
+        simd::prefetch(next.wrapping_add(at), SHARE.min(bytes - at));
+        body(start..count.min(start + run));
     }
 }
 
@@ -233,18 +269,23 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     let bases = (paths.base, y.layout().offset());
     let streamed = y.elements() * size_of::<T>() >= STREAMED;
     let reach = inner.reach(size_of::<T>());
+    let dense = *stride == 1 && !inner.has_gaps();
     // From a line to the next, which is asked for while this one is read.
     let next = match outer.last().map(|(path, _)| path.as_ref()) {
         Some(Path::Stride(_, step)) => *step,
         _ => 0,
     };
-    let row = |from: usize, to_offset: usize, part: std::ops::Range<usize>| {
+    let row = |from: usize, to_offset: usize, ahead: usize, part: std::ops::Range<usize>| {
         // SAFETY: the paths lead to elements of `x`, the strides to elements of `y`; each element of `y` is written once.
         unsafe {
             let to = to.get().add(to_offset);
             match inner.as_ref() {
                 _ if from == NOWHERE => part.for_each(|index| *to.add(index * stride) = fill),
                 Path::Stride(_, 1) if *stride == 1 => {
+                    if ahead != NOWHERE && part.len() * size_of::<T>() >= RUN {
+                        let soon = source.get().wrapping_add(ahead).cast();
+                        simd::prefetch(soon, RUN);
+                    }
                     let from = source.get().add(from + part.start).cast_const();
                     let to = to.add(part.start);
                     if streamed && part.len() * size_of::<T>() >= RUN {
@@ -256,8 +297,12 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                 Path::Stride(_, step) => part.for_each(|index| {
                     *to.add(index * stride) = *source.get().add(from + index * step)
                 }),
+                Path::Offsets(offsets) if dense => {
+                    let to = std::slice::from_raw_parts_mut(to.add(part.start), part.len());
+                    let from = source.get().wrapping_add(from).cast_const();
+                    pick(from, &offsets[part], to, (next, reach));
+                }
                 Path::Offsets(offsets) => {
-                    simd::prefetch(source.get().wrapping_add(from + next).cast(), reach);
                     for (index, offset) in part.clone().zip(&offsets[part]) {
                         *to.add(index * stride) = if *offset == NOWHERE {
                             fill
@@ -271,13 +316,32 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
     };
     if lines == 1 {
         return par::ranges(count, par::GRAIN, |part| {
-            rows(outer, bases, 0..1, |from, to| row(from, to, part.clone()));
+            rows(outer, bases, 0..1, |from, to, _| {
+                row(from, to, NOWHERE, part.clone())
+            });
             simd::fence();
         });
     }
     par::ranges(lines, (par::GRAIN / count.max(1)).max(1), |range| {
-        rows(outer, bases, range, |from, to| row(from, to, 0..count));
+        rows(outer, bases, range, |from, to, ahead| {
+            row(from, to, ahead, 0..count)
+        });
         simd::fence();
+    });
+}
+
+/// Elements at offsets from `from` on, while the next line is asked for: how far away it lies, and its bytes.
+///
+/// # Safety
+/// The offsets must lead to readable elements.
+#[inline(always)]
+unsafe fn pick<T: Bits>(from: *const T, offsets: &[usize], to: &mut [T], line: (usize, usize)) {
+    let next = from.wrapping_add(line.0).cast();
+    beside(to.len(), next, line.1, |part| {
+        for (to, offset) in to[part.clone()].iter_mut().zip(&offsets[part]) {
+            // SAFETY: promised by the caller.
+            *to = unsafe { *from.add(*offset) };
+        }
     });
 }
 
@@ -352,7 +416,7 @@ unsafe fn scatter_part<T: Lane>(
         outer,
         (paths.base, x.layout().offset()),
         0..lines,
-        |to, from| {
+        |to, from, _| {
             let from = x.start().wrapping_add(from * x.dtype().size());
             let values: &[T] = if direct {
                 // SAFETY: the row's elements are `T`s in a row.

@@ -17,6 +17,8 @@ const WIDE: usize = 64;
 const TILE: usize = 16;
 /// Elements along the result's contiguous dim of a tile.
 const LONG: usize = 64;
+/// How many elements before they are read those of the source's lines are asked for, where a task has few lines.
+const AHEAD: usize = 8 * TILE;
 /// Fewer elements are not worth it.
 const FEWEST: usize = 1024;
 /// Results of so many bytes are written past the caches.
@@ -124,6 +126,10 @@ impl<T: Copy + Default> Tiles<T> {
                 unsafe {
                     let from = from.add(side + down * self.step);
                     let to = to.add(side * self.across + down);
+                    // Lines of a task with more blocks lie in too many pages to be asked for with profit.
+                    if self.long <= LONG {
+                        self.ask(from.wrapping_add(AHEAD), length);
+                    }
                     if !self.streamed {
                         self.tile(from, (to, self.across), (width, length));
                         continue;
@@ -136,6 +142,14 @@ impl<T: Copy + Default> Tiles<T> {
                     }
                 }
             }
+        }
+    }
+
+    /// Asks for a line of each of the source's lines, which are too many for the CPU to see that they go on.
+    #[inline(always)]
+    fn ask(&self, from: *const T, length: usize) {
+        for down in 0..length {
+            simd::prefetch(from.wrapping_add(down * self.step).cast(), 1);
         }
     }
 

@@ -192,20 +192,6 @@ impl Simd {
         })
     }
 
-    /// Runs `body` compiled for the set, if it is small enough that the compiler inlines it three times; `vectorised!` always
-    /// inlines.
-    #[allow(dead_code, reason = "for kernels of few lines")]
-    #[inline(always)]
-    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
-        match self.set() {
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512(set) => set.run(body),
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2(set) => set.run(body),
-            Set::Plain => body(),
-        }
-    }
-
     /// Which set it is.
     #[inline]
     #[allow(dead_code, reason = "for kernels that are written for one set")]

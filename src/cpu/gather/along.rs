@@ -2,11 +2,11 @@
 //!
 //! Knows layouts that stand still along a dim, and checked indices. Must not know ops.
 
-use super::{Bits, REACH, Shared};
+use super::{Bits, REACH, Shared, beside};
 use crate::cpu::lane::Lane;
+use crate::cpu::par;
 use crate::cpu::strided::Walk;
 use crate::cpu::view::{Host, HostMut};
-use crate::cpu::{par, simd};
 use crate::layout::Layout;
 use crate::shape::Shape;
 
@@ -55,11 +55,13 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
             unsafe {
                 let (from, to) = (source.get().add(ox), target.get().add(oy));
                 if (si, sx, sy, step) == (1, 0, 1, 1) {
-                    simd::prefetch(from.wrapping_add(next).cast(), bytes);
                     let to = std::slice::from_raw_parts_mut(to, count);
-                    for (to, index) in to.iter_mut().zip(&index[oi..oi + count]) {
-                        *to = *from.add(*index as usize);
-                    }
+                    let index = &index[oi..oi + count];
+                    beside(count, from.wrapping_add(next).cast(), bytes, |part| {
+                        for (to, index) in to[part.clone()].iter_mut().zip(&index[part]) {
+                            *to = *from.add(*index as usize);
+                        }
+                    });
                     return;
                 }
                 for (at, index) in index[oi..]
@@ -108,7 +110,7 @@ pub(crate) fn scatter_along<T: Lane>(
     let (places, step) = along(&Layout::contiguous(*shape), dim, &sizes);
     let table = Layout::contiguous(sizes);
     let cells = Shared(target.as_mut_ptr());
-    let picks = sizes.dims().last().copied().unwrap_or(0);
+    let picks = sizes.dims().last().copied().unwrap_or(1).max(1);
     let (width, bytes) = next_line(&Layout::contiguous(*shape), picks, size_of::<T>());
     let body = |cut: Option<(usize, std::ops::Range<usize>)>| {
         let part = |layout: &Layout| {
@@ -135,9 +137,6 @@ pub(crate) fn scatter_along<T: Lane>(
                     values,
                 )
             };
-            if bytes > 0 && (sp, step) == (0, 1) && oi.is_multiple_of(picks.max(1)) {
-                simd::prefetch(cells.get().wrapping_add(op + width).cast(), bytes);
-            }
             let put = |at: usize, value: T, index: i64| {
                 // SAFETY: a valid index leads to an element of the target; threads differ in a dim other than `dim`.
                 unsafe {
@@ -147,16 +146,20 @@ pub(crate) fn scatter_along<T: Lane>(
             };
             if si == 1 {
                 let index = &index[oi..oi + count];
-                for (at, (value, index)) in values.iter().zip(index).enumerate() {
-                    put(at, *value, *index);
-                }
+                let next = cells.get().wrapping_add(op + width).cast::<u8>();
+                // The run's share of the next line.
+                let bytes = if (sp, step) == (0, 1) { bytes } else { 0 };
+                let (done, share) = (bytes * (oi % picks) / picks, bytes * count / picks);
+                beside(count, next.wrapping_add(done), share, |part| {
+                    let pairs = values[part.clone()].iter().zip(&index[part.clone()]);
+                    for (at, (value, index)) in part.zip(pairs) {
+                        put(at, *value, *index);
+                    }
+                });
                 return;
             }
-            for (at, (value, index)) in values
-                .iter()
-                .zip(index[oi..].iter().step_by(si.max(1)))
-                .enumerate()
-            {
+            let index = index[oi..].iter().step_by(si.max(1));
+            for (at, (value, index)) in values.iter().zip(index).enumerate() {
                 put(at, *value, *index);
             }
         });

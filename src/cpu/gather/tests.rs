@@ -10,10 +10,14 @@ fn rows_start_anywhere() {
     let layout = Layout::contiguous([3, 4, 2]);
     let dims = merged(&paths, &layout);
     let mut all = vec![];
-    rows(&dims[..2], (0, 0), 0..12, |from, to| all.push((from, to)));
+    rows(&dims[..2], (0, 0), 0..12, |from, to, _| {
+        all.push((from, to))
+    });
     assert_eq!(all[..4], [(4, 0), (0, 2), (2, 4), (NOWHERE, 6)]);
     let mut some = vec![];
-    rows(&dims[..2], (0, 0), 5..9, |from, to| some.push((from, to)));
+    rows(&dims[..2], (0, 0), 5..9, |from, to, _| {
+        some.push((from, to))
+    });
     assert_eq!(some, all[5..9]);
 }
 

@@ -7,7 +7,9 @@ use crate::ops::prelude::*;
 
 impl Tensor {
     /// Windows over the last two dims, each times the weight and summed: `y[o] = b[o] + sum over c, t of w[o, c, t] x[c, t]`
-    /// within each group of channels. Zeros surround the input; halves accumulate in f32.
+    /// within each group of channels. Zeros surround the input; halves accumulate in f32. On the CPU, kernels of three by three
+    /// over many channels share products between neighbouring windows (Winograd): rounding errors are then relative to what
+    /// lies in four by four positions, not in the window alone.
     ///
     /// Shapes: `[n, c, h, w]` (or without `n`) by `[o, c / groups, kh, kw]` give `[n, o, ..]`, each size
     /// `(size + 2 padding - dilation (k - 1) - 1) / stride + 1`; the bias is `[o]`. Dtypes: all but `bool`, equal ones.

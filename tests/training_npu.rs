@@ -7,6 +7,7 @@ use std::path::Path;
 use ascend_tensor::io::load_safetensors;
 use ascend_tensor::models::deepseek::{DeepSeek, LossOptions};
 use ascend_tensor::nn::{Activation, Layer, Linear, Module, Phase, Place, Sequential};
+use ascend_tensor::ops::update::AdamState;
 use ascend_tensor::optim::{Adam, AdamOptions};
 use ascend_tensor::train::{
     Difference, GradScaler, OverflowMode, Recording, Report, StepLoss, Trainer, TrainerOptions,
@@ -146,6 +147,31 @@ fn routed_without_waiting() -> Result<()> {
     Ok(())
 }
 
+/// A second beta so near 1 that single precision shows: the averages are those of the beta as given, by the formula in f64.
+fn averages() -> Result<()> {
+    let (lr, betas, start) = (0.01, [0.95, 0.9999], 0.5);
+    let options = AdamOptions::new().lr(lr).betas(betas).weight_decay(0.0);
+    let mut own = Tensor::new([start as f32]).to_device(Device::ascend(0))?;
+    let mut state = AdamState::zeros(&own)?;
+    let (mut p, mut m, mut v) = (start, 0.0, 0.0);
+    for step in 1..=20 {
+        let g = f64::from((step as f32 * 1.7).sin());
+        let gradient = Tensor::new([g as f32]).to_device(Device::ascend(0))?;
+        own.adamw_step_(&gradient, &mut state, step, options)?;
+        m = betas[0] * m + (1.0 - betas[0]) * g;
+        v = betas[1] * v + (1.0 - betas[1]) * g * g;
+        let [first, second] = betas.map(|beta| 1.0 - beta.powi(step as i32));
+        p -= lr / first * m / ((v / second).sqrt() + 1e-8);
+        let (square, value) = (state.exp_avg_sq.to_f64_vec()?[0], own.to_f64_vec()?[0]);
+        assert!(
+            (square / v - 1.0).abs() < 2e-6,
+            "step {step}: {square} for {v}"
+        );
+        assert!((value - p).abs() < 2e-7, "step {step}: {value} for {p}");
+    }
+    Ok(())
+}
+
 #[test]
 fn overflows_are_found_in_both_modes() -> Result<()> {
     ascend::install(ascend_sys::Api::from_resolver(
@@ -159,6 +185,7 @@ fn overflows_are_found_in_both_modes() -> Result<()> {
             ascend::set_overflow_mode(mode).is_err(),
             "the device is open"
         );
+        averages()?;
         scaled()?;
         named()?;
         ascend::reset(0)?;

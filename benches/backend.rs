@@ -97,6 +97,48 @@ fn kernels(criterion: &mut Criterion) {
     run(criterion, "random", &random);
 }
 
+/// Families whose kernels have loops of their own.
+fn more_kernels(criterion: &mut Criterion) {
+    let square: &[usize] = &[1024, 1024];
+    let order = [
+        floats("sort_last", "sort", &[square], json!({"dim": 1})),
+        floats("topk", "topk", &[square], json!({"dim": 1, "k": 50})),
+        floats("cumsum_last", "cumsum", &[square], json!({"dim": 1})),
+    ];
+    run(criterion, "order", &order);
+    let rows = json!({"shape": [1024], "dtype": "i64", "high": 1024});
+    let table = json!({"shape": square, "dtype": "f32"});
+    let index = [
+        json!({"id": "index_select", "group": "", "op": "index_select", "inputs": [table, rows],
+            "attrs": {"dim": 0}, "grad": false}),
+        json!({"id": "embedding", "group": "", "op": "embedding", "inputs": [table, rows], "attrs": {}, "grad": false}),
+        floats("cat", "cat", &[square, square], json!({"dim": 1})),
+        floats(
+            "transpose",
+            "permute_copy",
+            &[square],
+            json!({"perm": [1, 0]}),
+        ),
+    ];
+    run(criterion, "index", &index);
+    let image: &[usize] = &[4, 32, 56, 56];
+    let plain = json!({"stride": 1, "padding": 1, "groups": 1});
+    let pool = json!({"kernel": 3, "stride": 2, "padding": 1});
+    let conv = [
+        floats("conv2d_3x3", "conv2d", &[image, &[32, 32, 3, 3]], plain),
+        floats("max_pool2d", "max_pool2d", &[image], pool),
+    ];
+    run(criterion, "conv", &conv);
+    let heads: &[usize] = &[2, 8, 256, 64];
+    let attention = [floats(
+        "causal",
+        "sdpa",
+        &[heads, heads, heads],
+        json!({"causal": true}),
+    )];
+    run(criterion, "attention", &attention);
+}
+
 fn train(criterion: &mut Criterion) {
     let sizes = json!({
         "vocab": 512, "d_model": 128, "layers": 2, "heads": 4, "kv_lora_rank": 32, "nope_dim": 16, "rope_dim": 8,
@@ -107,5 +149,5 @@ fn train(criterion: &mut Criterion) {
     run(criterion, "train", &[step]);
 }
 
-criterion_group!(benches, dispatch, kernels, train);
+criterion_group!(benches, dispatch, kernels, more_kernels, train);
 criterion_main!(benches);

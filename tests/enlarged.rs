@@ -1,7 +1,8 @@
 //! Every op of the catalog on larger inputs, shared out to threads: the same bits whatever their number, and no more memory than
 //! inputs, outputs and the stated workspace.
 //!
-//! An op whose attributes fit only its small samples is left out, and counted.
+//! An op whose attributes fit only its small samples is left out, and counted. `ASCEND_TENSOR_ENLARGED_ONLY` takes a
+//! comma-separated list of ops.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -163,6 +164,11 @@ fn dtypes(sample: &Sample) -> Vec<DType> {
     found
 }
 
+/// Whether only some ops were asked for.
+fn is_partial() -> bool {
+    std::env::var_os("ASCEND_TENSOR_ENLARGED_ONLY").is_some()
+}
+
 /// Calls `check` with the enlarged inputs of every sample; returns how many ops were met and which were left out.
 fn for_all(
     mut check: impl FnMut(&OpInfo, &Sample, DType, &[Tensor]),
@@ -227,7 +233,7 @@ fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
     println!("{met} ops; not enlarged: {}", left.join(" "));
     drop(one);
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(met > 200, "only {met} ops");
+    assert!(met > 200 || is_partial(), "only {met} ops");
     Ok(())
 }
 
@@ -260,7 +266,7 @@ fn ops_take_no_more_memory_than_stated() -> Result<()> {
     drop(one);
     println!("{met} ops");
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(met > 200, "only {met} ops");
+    assert!(met > 200 || is_partial(), "only {met} ops");
     Ok(())
 }
 

@@ -52,6 +52,7 @@ fn a_thousand_steps_keep_their_memory() -> Result<()> {
         last = step(&mut weights, &mut states, number)?;
     }
     let late = resident();
+    println!("{early} KiB after 200 steps, {late} KiB after 1200");
     assert!(last < first, "{first} {last}");
     assert!(late <= early + 1024, "{early} KiB, then {late} KiB");
     Ok(())

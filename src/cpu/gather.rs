@@ -20,7 +20,7 @@ use crate::layout::Layout;
 use crate::shape::MAX_RANK;
 
 /// Results of so many bytes are written past the caches where they come in runs of so many.
-const STREAMED: usize = 24 << 20;
+const STREAMED: usize = 4 << 20;
 const RUN: usize = 256;
 /// So many lines before a line is read its beginning is asked for: the CPU does not see where the next one lies.
 const AHEAD: usize = 8;

@@ -252,12 +252,8 @@ fn finish(
         size => malloc(size as usize),
     };
     // SAFETY: the executor was made for this function, the workspace has the size that was asked for.
-    assert_eq!(
-        unsafe { second(workspace, size, executor, stream) },
-        0,
-        "{}",
-        recent()
-    );
+    let status = unsafe { second(workspace, size, executor, stream) };
+    assert_eq!(status, 0, "{}", recent());
     synchronized(stream);
 }
 

@@ -8,7 +8,7 @@ use super::weight_format::unblocked;
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
 use crate::tensor::Tensor;
-use ndarray::{Array2, Axis, Ix2, Ix3};
+use ndarray::{Array2, Axis, Ix2, Ix3, IxDyn};
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
@@ -93,6 +93,29 @@ struct Sizes {
     turned: usize,
 }
 
+/// The matrix that a weight holds: as it stands, or in the four dims of its blocks (columns, rows, rows of a block, its columns).
+fn matrix_shape(weight: &Tensor) -> Vec<usize> {
+    match weight.shape() {
+        &[columns, rows, high, wide] => vec![rows * high, columns * wide],
+        shape => shape.to_vec(),
+    }
+}
+
+fn matrix(weight: &Tensor) -> Result<Array2<f32>, Fault> {
+    let failed = |error: ndarray::ShapeError| Fault::exception(error.to_string());
+    if weight.rank() == 4 {
+        let shape = matrix_shape(weight);
+        let blocks = weight.load::<f32>().permuted_axes(IxDyn(&[1, 2, 0, 3]));
+        let values = blocks.iter().copied().collect();
+        return Array2::from_shape_vec((shape[0], shape[1]), values).map_err(failed);
+    }
+    let plain = match weight.format() {
+        29 => unblocked(weight),
+        _ => weight.load::<f32>(),
+    };
+    plain.into_dimensionality::<Ix2>().map_err(failed)
+}
+
 fn last(tensor: &Tensor) -> usize {
     tensor.shape().last().copied().unwrap_or(0)
 }
@@ -172,20 +195,27 @@ impl Prolog {
             rank,
             turned,
         } = self.sizes;
-        let (width, low) = (last(&self.x), last(&self.down_query));
+        let low = matrix_shape(&self.down_query).last().copied().unwrap_or(0);
+        let width = last(&self.x);
         if turned % 2 != 0 || tokens == 0 {
             return Err(call.invalid(format!(
                 "{tokens} tokens, ropeCos has shape {:?}",
                 self.cos.shape()
             )));
         }
-        call.expect_shape("weightDq", &self.down_query, &[width, low])?;
-        call.expect_shape(
-            "weightUqQr",
-            &self.up_query,
-            &[low, heads * (head + turned)],
-        )?;
-        call.expect_shape("weightDkvKr", &self.down_key, &[width, rank + turned])?;
+        let weights = [
+            ("weightDq", &self.down_query, [width, low]),
+            ("weightUqQr", &self.up_query, [low, heads * (head + turned)]),
+            ("weightDkvKr", &self.down_key, [width, rank + turned]),
+        ];
+        for (name, weight, wanted) in weights {
+            if matrix_shape(weight) != wanted {
+                return Err(call.invalid(format!(
+                    "{name} has shape {:?}, wanted {wanted:?}",
+                    weight.shape()
+                )));
+            }
+        }
         call.expect_shape("rmsnormGammaCq", &self.gammas[0], &[low])?;
         call.expect_shape("rmsnormGammaCkv", &self.gammas[1], &[rank])?;
         let lead = &self.x.shape()[..self.x.rank() - 1];
@@ -223,11 +253,7 @@ impl Prolog {
     /// Rows times a weight, rounded to the type in which they go on.
     fn times(&self, rows: Vec<f32>, weight: &Tensor) -> Result<Array2<f32>, Fault> {
         let failed = |error: ndarray::ShapeError| Fault::exception(error.to_string());
-        let weight = match weight.format() {
-            29 => unblocked(weight),
-            _ => weight.load::<f32>(),
-        };
-        let weight = weight.into_dimensionality::<Ix2>().map_err(failed)?;
+        let weight = matrix(weight)?;
         let rows =
             Array2::from_shape_vec((self.sizes.tokens, weight.nrows()), rows).map_err(failed)?;
         let product = rows.dot(&weight);

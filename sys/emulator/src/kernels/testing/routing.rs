@@ -313,6 +313,19 @@ fn latent_queries_and_keys() {
         ],
         1e-5,
     );
+    let before = turned.load_vec::<f32>();
+    // The same weight in its blocks: seven columns of four rows.
+    let Some(Arg::Tensor(Some(weight))) = call.get(4) else {
+        panic!("a weight");
+    };
+    let values = weight.load_vec::<f32>();
+    let columns: Vec<f32> = (0..7)
+        .flat_map(|at| values.iter().skip(at).step_by(7).copied())
+        .collect();
+    call[4] = arg(&floats(&[7, 1, 4, 1], &columns));
+    turned.fill(0.0f32).expect("zeros");
+    run("aclnnMlaProlog", &call).expect("a prolog");
+    assert_eq!(turned.load_vec::<f32>(), before);
 }
 
 #[test]

@@ -71,7 +71,7 @@ const FUNCTIONS: &[Function] = &[
     function("erfc", |x| x.erfc(), libm::erfc, 6.0),
     function("sigmoid", |x| x.sigmoid(), sigmoid, 3.0).absolute(1.2e-38),
     function("silu", |x| x.silu(), |x| times_sigmoid(x, x), 3.5).absolute(3e-37),
-    function("gelu", |x| x.gelu(()), gelu, 8.0).absolute(1e-8),
+    function("gelu", |x| x.gelu(()), gelu, 8.0).absolute(2e-37),
     function(
         "gelu_tanh",
         |x| x.gelu(GeluApproximation::Tanh),

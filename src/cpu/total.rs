@@ -29,15 +29,9 @@ fn joined<T: Number>(parts: [T; PARTS]) -> T {
     paired(parts, T::plus)
 }
 
-/// The sum of `f` over a line.
+/// Hands a line to `add` in slices of as many elements as there are parts, or as a vector has; what is left over is the answer.
 #[inline(always)]
-pub(crate) fn total<E: Copy, T: Number>(line: &[E], f: impl Fn(E) -> T) -> T {
-    let mut sums = [T::ZERO; PARTS];
-    let mut add = |chunk: &[E]| {
-        for (lane, x) in chunk.iter().enumerate() {
-            sums[lane] = sums[lane].plus(f(*x));
-        }
-    };
+fn by_parts<E>(line: &[E], mut add: impl FnMut(&[E])) -> &[E] {
     let (chunks, rest) = line.as_chunks::<PARTS>();
     for chunk in chunks {
         add(chunk);
@@ -46,6 +40,18 @@ pub(crate) fn total<E: Copy, T: Number>(line: &[E], f: impl Fn(E) -> T) -> T {
     for chunk in chunks {
         add(chunk);
     }
+    rest
+}
+
+/// The sum of `f` over a line.
+#[inline(always)]
+pub(crate) fn total<E: Copy, T: Number>(line: &[E], f: impl Fn(E) -> T) -> T {
+    let mut sums = [T::ZERO; PARTS];
+    let rest = by_parts(line, |chunk| {
+        for (lane, x) in chunk.iter().enumerate() {
+            sums[lane] = sums[lane].plus(f(*x));
+        }
+    });
     rest.iter().fold(joined(sums), |sum, x| sum.plus(f(*x)))
 }
 
@@ -74,21 +80,13 @@ pub(crate) fn total2<T: Number>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
 #[inline(always)]
 pub(crate) fn moments<E: Copy, T: Number>(line: &[E], f: impl Fn(E) -> T) -> (T, T) {
     let (mut sums, mut squares) = ([T::ZERO; PARTS], [T::ZERO; PARTS]);
-    let mut add = |chunk: &[E]| {
+    let rest = by_parts(line, |chunk| {
         for (lane, x) in chunk.iter().enumerate() {
             let value = f(*x);
             sums[lane] = sums[lane].plus(value);
             squares[lane] = squares[lane].plus(value.times(value));
         }
-    };
-    let (chunks, rest) = line.as_chunks::<PARTS>();
-    for chunk in chunks {
-        add(chunk);
-    }
-    let (chunks, rest) = rest.as_chunks::<FEW>();
-    for chunk in chunks {
-        add(chunk);
-    }
+    });
     rest.iter()
         .fold((joined(sums), joined(squares)), |(sum, square), x| {
             let value = f(*x);
@@ -149,19 +147,11 @@ pub(crate) fn replaced<T: Number>(line: &mut [T], f: impl Fn(T) -> T) -> T {
 #[inline(always)]
 pub(crate) fn best<T: Copy>(line: &[T], start: T, pick: impl Fn(T, T) -> T) -> T {
     let mut tops = [start; PARTS];
-    let mut meet = |chunk: &[T]| {
+    let rest = by_parts(line, |chunk| {
         for (lane, x) in chunk.iter().enumerate() {
             tops[lane] = pick(tops[lane], *x);
         }
-    };
-    let (chunks, rest) = line.as_chunks::<PARTS>();
-    for chunk in chunks {
-        meet(chunk);
-    }
-    let (chunks, rest) = rest.as_chunks::<FEW>();
-    for chunk in chunks {
-        meet(chunk);
-    }
+    });
     let top = paired(tops, &pick);
     rest.iter().fold(top, |a, b| pick(a, *b))
 }

@@ -50,11 +50,11 @@ pub(crate) fn exp_addend(x: f32) -> f32 {
     let f = x.mul_add(std::f32::consts::LOG2_E, ROUNDER - shifted);
     // The fit of 2^f for |f| <= 1/2 whose largest relative error is least.
     let coefficients = [
-        0.001_326_472_7,
-        0.009_671_513,
-        0.055_507_336,
-        0.240_222_42,
-        0.693_147,
+        0.001_327_951_7,
+        0.009_670_753,
+        0.055_506_61,
+        0.240_222_59,
+        0.693_147_06,
         1.0,
     ];
     // The integer stands in the lowest bits; all others leave at the top.

@@ -52,8 +52,6 @@ fn narrow_key<T: Lane>(x: T) -> u32 {
 pub(super) trait Packed: Ord + Copy + Send + Sync + Default {
     /// An integer with the order of the numbers, reversed where descending.
     type Key: Ord + Copy + Default + Send + Sync;
-    /// The bits of a key.
-    const BITS: u32;
     /// The greatest key.
     const LAST: Self::Key;
 
@@ -71,7 +69,6 @@ pub(super) trait Packed: Ord + Copy + Send + Sync + Default {
 
 impl Packed for u64 {
     type Key = u32;
-    const BITS: u32 = 32;
     const LAST: u32 = u32::MAX;
 
     #[inline(always)]
@@ -123,7 +120,6 @@ impl Packed for u64 {
 
 impl Packed for u128 {
     type Key = u64;
-    const BITS: u32 = 64;
     const LAST: u64 = u64::MAX;
 
     #[inline(always)]

@@ -156,7 +156,11 @@ mod tests {
 
     #[test]
     fn columns_are_the_sums_of_their_weights() {
-        for (rows, inner, columns, group) in [(1, 7, 3, 0), (3, 600, 300, 0), (8, 70, 65, 32)] {
+        for (rows, inner, columns, group) in [
+            (1usize, 7, 3usize, 0),
+            (3, 600usize, 300, 0),
+            (8, 70, 65, 32usize),
+        ] {
             let x: Vec<f32> = (0..rows * inner).map(|i| (i % 13) as f32 - 6.0).collect();
             let values: Vec<i8> = (0..inner * columns)
                 .map(|i| (i * 37 % 251) as u8 as i8)

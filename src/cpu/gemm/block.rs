@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Sizes;
 use super::kernel::{Finish, Flat, Keeping, Kernels, Units};
-use super::pack::{Panel, Source};
+use super::pack::{Panel, Source, prefetch_far};
 use crate::cpu::alloc::Block;
 use crate::cpu::lane::Lane;
 use crate::cpu::par;
@@ -395,7 +395,14 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         };
         let kernels = &kernels[lanes.len() - 1];
         let (tiles, before) = (part.group.len(), panel - part.panels.start);
+        let room_of_left = self.kernels.rows * depth.len() * size_of::<U>();
         for (index, column) in columns.clone().step_by(width).enumerate() {
+            if self.straight.is_none() {
+                let next = left.start.cast::<u8>().wrapping_add(room_of_left);
+                for offset in cut(room_of_left / 64, tiles, index) {
+                    prefetch_far(next.wrapping_add(64 * offset));
+                }
+            }
             if let Some((block, group)) = &part.after {
                 let (depth, lanes) = (self.cuts.block(*block), self.lanes(group));
                 let step = (before * tiles + index, part.panels.len() * tiles);

@@ -384,7 +384,7 @@ pub(super) fn prefetch(from: *const u8) {
 
 /// The same for the second-level cache.
 #[inline(always)]
-pub(super) fn prefetch_far(from: *const u8) {
+fn prefetch_far(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect that a program could see.
     unsafe {

@@ -42,21 +42,15 @@ pub(crate) trait Number: Element + PartialOrd {
     /// The larger of two, NaN if either is.
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
-        if self.is_nan() | (self > other) {
-            self
-        } else {
-            other
-        }
+        let beyond = if self > other { self } else { other };
+        if self.is_nan() { self } else { beyond }
     }
 
     /// The smaller of two, NaN if either is.
     #[inline(always)]
     fn smaller(self, other: Self) -> Self {
-        if self.is_nan() | (self < other) {
-            self
-        } else {
-            other
-        }
+        let beyond = if self < other { self } else { other };
+        if self.is_nan() { self } else { beyond }
     }
 }
 

@@ -4,12 +4,14 @@
 
 use super::Packed;
 use crate::cpu::lane::Lane;
-use crate::cpu::simd::{Simd, vectorised};
+use crate::cpu::simd::{self, Simd, vectorised};
 
 /// Elements that are compared at a time: a vector or two.
 const CHUNK: usize = 16;
 /// Chunks of a block, at least: the best of a block in each lane tell whether it has to be looked at.
 const DEEP: usize = 8;
+/// Bytes that memory is asked for with each block that is looked at.
+const AHEAD: usize = 1024;
 /// Bests of blocks that are worth more blocks.
 const MANY: usize = 16 * 1024;
 
@@ -56,11 +58,11 @@ pub(super) fn best<'a, T: Lane, P: Packed>(
     held: &'a mut [P],
     tops: &mut [T],
 ) -> &'a [P] {
-    let simd = Simd::best();
+    let set = Simd::best();
     let block = depth(count, line.len()) * CHUNK;
     let blocks = line.len() / block;
     let (tops, above) = tops.split_at_mut(blocks * CHUNK);
-    let clean = vectorised!(simd, block_tops(line, block, tops, descending));
+    let clean = vectorised!(set, block_tops(line, block, tops, descending));
     let mut kept = Kept {
         held,
         length: 0,
@@ -71,13 +73,17 @@ pub(super) fn best<'a, T: Lane, P: Packed>(
     // With NaNs in the line the bests do not tell which elements get in: all are looked at.
     if clean {
         let together = together(count, blocks) * CHUNK;
-        vectorised!(simd, block_tops(tops, together, above, descending));
+        vectorised!(set, block_tops(tops, together, above, descending));
         kept.limit = first_limit(above, descending, count, kept.held);
     }
+    // While blocks are looked at, memory brings what most likely comes next, the line behind this one.
+    let mut next = line.as_ptr_range().end.cast::<u8>();
     let mut number = 0;
     while number * block < line.len() {
+        simd::prefetch(next, AHEAD);
+        next = next.wrapping_add(AHEAD);
         if let Some(limit) = &kept.limit {
-            number = vectorised!(simd, beaten(tops, number * CHUNK, limit, descending)) / CHUNK;
+            number = vectorised!(set, beaten(tops, number * CHUNK, limit, descending)) / CHUNK;
         }
         let end = if kept.limit.is_some() && number < blocks {
             (number + 1) * block

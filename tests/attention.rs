@@ -202,7 +202,7 @@ fn convolution(
         .groups(groups)
         .bias(&b);
     let y = x.conv2d(&w, options)?;
-    let dy = numbers(y.shape().as_ref(), 4, DType::F32)?;
+    let dy = numbers(y.shape().dims(), 4, DType::F32)?;
     let made = y.mul(&dy)?.sum(())?.backward()?;
     let [xs, ws, bs, dys] = [values(&x.detach())?, values(&w)?, values(&b)?, values(&dy)?];
     let (rows, columns) = (

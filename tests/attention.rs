@@ -36,7 +36,7 @@ impl Sizes {
         match mask {
             Mask::None => true,
             Mask::Causal => key <= row,
-            Mask::Seen => (row * 7 + key * 5) % 3 != 0 && row % 11 != 4,
+            Mask::Seen => !(row * 7 + key * 5).is_multiple_of(3) && row % 11 != 4,
         }
     }
 

@@ -348,10 +348,11 @@ unsafe fn gather<N: Numbers, const SPANS: usize>(
         if values.count % 2 == 1 {
             add(values.count - 1, &mut sums[0]);
         }
-        for span in 0..SPANS {
-            for half in 0..2 {
-                let sum = _mm512_add_ps(sums[0][span][half], sums[1][span][half]);
-                _mm512_storeu_ps(results.add(span * SPAN + half * LANES), sum);
+        let [even, odd] = sums;
+        for (span, (even, odd)) in even.iter().zip(&odd).enumerate() {
+            for (half, (even, odd)) in even.iter().zip(odd).enumerate() {
+                let to = results.add(span * SPAN + half * LANES);
+                _mm512_storeu_ps(to, _mm512_add_ps(*even, *odd));
             }
         }
     }

@@ -88,6 +88,13 @@ pub(super) static PHYSICAL: Registry<Physical> =
     Registry::new(Kind::Physical, code::RT_PARAM_INVALID);
 static RESERVED: Mutex<BTreeMap<usize, Arc<Reservation>>> = Mutex::new(BTreeMap::new());
 
+/// The start of the reserved addresses among which this one is.
+pub(super) fn reservation(address: usize) -> Option<usize> {
+    let reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, found) = reserved.range(..=address).next_back()?;
+    (address - found.base < found.length).then_some(found.base)
+}
+
 /// Forgets everything.
 pub(crate) fn clear() {
     PHYSICAL.clear();

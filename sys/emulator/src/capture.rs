@@ -3,6 +3,7 @@
 //! Knows nodes in the order of their submission (which is an order that respects all dependencies); it must not know what they compute.
 
 use crate::callback::Callback;
+use crate::external::Arm;
 use crate::failure::{Failure, code};
 use crate::ledger::Site;
 use crate::memory::{Block, Hold};
@@ -29,6 +30,7 @@ pub(crate) struct Node {
     pub stream: usize,
     /// Wanted off by `aclmdlRITaskDisable`, and off since `aclmdlRIUpdate`.
     pub off: (AtomicBool, AtomicBool),
+    arm: Option<Arm>,
     content: Mutex<(Site, Body, Vec<Arc<Block>>)>,
 }
 
@@ -134,6 +136,7 @@ impl Capture {
         state.nodes.push(Arc::new(Node {
             stream,
             off: (AtomicBool::new(false), AtomicBool::new(false)),
+            arm: task.arm,
             content: Mutex::new((task.site, task.body, blocks)),
         }));
         let count = state.nodes.len();
@@ -323,6 +326,9 @@ impl Graph {
             .flat_map(|node| node.content().2.clone())
             .collect();
         task.holds = blocks.iter().map(Hold::new).collect();
+        for arm in self.nodes.iter().filter_map(|node| node.arm.as_ref()) {
+            arm(stream);
+        }
         stream.submit(task).inspect_err(|_| {
             self.running.fetch_sub(1, Ordering::AcqRel);
         })

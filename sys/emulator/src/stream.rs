@@ -4,6 +4,7 @@
 
 use crate::capture::Capture;
 use crate::event::Point;
+use crate::external::Arm;
 use crate::failure::{Failure, Fault, code};
 use crate::guard;
 use crate::kernel::Run;
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     pub holds: Vec<Hold>,
     /// Runs even when the stream skips its work: event records.
     pub always: bool,
+    /// Told of each launch of the graph that the task is part of.
+    pub arm: Option<Arm>,
     /// May run on a thread that waits for the stream: it neither blocks nor calls user code.
     pub steal: bool,
 }
@@ -41,6 +44,7 @@ impl Task {
             body: Arc::new(Mutex::new(Box::new(run))),
             holds: Vec::new(),
             always: false,
+            arm: None,
             steal: true,
         }
     }

@@ -385,3 +385,72 @@ fn a_pageable_copy_breaks_a_capture() {
     let mut graph = ptr::null_mut();
     assert_eq!(acl!(aclmdlRICaptureEnd(own, &mut graph)), 507903);
 }
+
+#[test]
+fn a_graph_waits_for_marks_of_the_outside() {
+    let _guard = fresh(Settings::default());
+    let (x, out, own, side) = (upload(&[1.0; 4]), upload(&[0.0; 4]), stream(), stream());
+    let mut event = ptr::null_mut();
+    assert_eq!(acl!(aclrtCreateEventWithFlag(&mut event, 0x20)), 0);
+    // The way in which tasks of a graph are updated while it is replayed.
+    let mut group = ptr::null_mut();
+    let (code, graph) = capture(own, || {
+        assert_eq!(acl!(aclrtStreamWaitEvent(own, event)), 0, "{}", recent());
+        assert_eq!(acl!(aclrtResetEvent(event, own)), 0, "{}", recent());
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpBegin(own)), 0);
+        assert_eq!(add(x, x, out, 4, own), 0);
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpEnd(own, &mut group)), 0);
+    });
+    assert_eq!(code, 0, "{}", recent());
+    let inputs = [upload(&[2.0; 4]), upload(&[5.0; 4])];
+    for (input, wanted) in inputs.into_iter().zip([3.0_f32, 6.0]) {
+        assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+        assert_eq!(
+            acl!(aclrtSynchronizeStreamWithTimeout(own, 50)),
+            507046,
+            "it waits for the mark"
+        );
+        assert_eq!(acl!(aclmdlRICaptureTaskUpdateBegin(side, group)), 0);
+        assert_eq!(add(input, x, out, 4, side), 0);
+        assert_eq!(acl!(aclmdlRICaptureTaskUpdateEnd(side)), 0);
+        assert_eq!(acl!(aclrtRecordEvent(event, side)), 0);
+        assert_eq!(acl!(aclrtSynchronizeStreamWithTimeout(own, 5000)), 0);
+        assert_eq!(download(out, 4), [wanted; 4]);
+    }
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+    assert_eq!(acl!(aclrtDestroyEvent(event)), 0);
+}
+
+#[test]
+fn graphs_record_and_await_events_of_the_outside() {
+    let _guard = fresh(Settings::default());
+    let (x, a, out) = (upload(&[1.0; 4]), upload(&[0.0; 4]), upload(&[0.0; 4]));
+    let (own, side, mut event) = (stream(), stream(), ptr::null_mut());
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut event, 1)), 0);
+    let (code, records) = capture(own, || {
+        assert_eq!(add(x, x, a, 4, own), 0);
+        assert_eq!(
+            acl!(aclrtRecordEventWithFlag(event, own, 1)),
+            0,
+            "{}",
+            recent()
+        );
+    });
+    assert_eq!(code, 0, "{}", recent());
+    let (code, waits) = capture(side, || {
+        assert_eq!(
+            acl!(aclrtStreamWaitEventWithFlag(side, event, 0, 1)),
+            0,
+            "{}",
+            recent()
+        );
+        assert_eq!(add(a, x, out, 4, side), 0);
+    });
+    assert_eq!(code, 0, "{}", recent());
+    assert_eq!(acl!(aclmdlRIExecuteAsync(records, own)), 0);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(waits, side)), 0);
+    assert_eq!(synchronize(side), 0);
+    assert_eq!(download(out, 4), [3.0; 4]);
+    assert_eq!(acl!(aclrtSynchronizeEvent(event)), 0);
+    assert_eq!(acl!(aclrtRecordEventWithFlag(event, own, 2)), 107000);
+}

@@ -13,6 +13,25 @@ fn last_violation() -> String {
 }
 
 #[test]
+fn addresses_are_reserved_before_a_device_is_set() {
+    let _guard = fresh(Settings::default());
+    std::thread::spawn(|| {
+        let mut base = ptr::null_mut();
+        let code = acl!(aclrtReserveMemAddress(
+            &mut base,
+            2 << 20,
+            0,
+            ptr::null_mut(),
+            1
+        ));
+        assert_eq!(code, 0, "{}", recent());
+        assert_eq!(acl!(aclrtReleaseMemAddress(base)), 0);
+    })
+    .join()
+    .expect("a thread");
+}
+
+#[test]
 fn a_thread_without_a_device_is_refused() {
     let _guard = fresh(Settings::default());
     std::thread::scope(|scope| {
@@ -254,6 +273,21 @@ fn views_stay_in_their_storage() {
     );
     assert!(recent().contains("u16"));
     assert_eq!(plan(ptr::null_mut(), tensor(&[4], out)), 161001);
+    let dims = [4_i64];
+    for (format, code) in [(1234, 161002), (-7, 161002), (47, 0)] {
+        let strange = acl!(aclCreateTensor(
+            dims.as_ptr(),
+            1,
+            ascend_sys::ACL_FLOAT,
+            ptr::null(),
+            0,
+            format,
+            dims.as_ptr(),
+            1,
+            x
+        ));
+        assert_eq!(plan(strange, tensor(&[4], out)), code, "format {format}");
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ pub(crate) mod alloc;
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv_dense;
+#[cfg(target_arch = "x86_64")]
+mod conv_depth;
 mod conv_fast;
 mod conv_pass;
 mod conv_product;

@@ -81,6 +81,29 @@ def callables_become_graphs():
 
 
 @check
+def tasks_of_a_graph_are_updated():
+    inputs = [torch.full((8,), float(value), device="npu") for value in range(3)]
+    result, graph, event = torch.empty(8, device="npu"), torch.npu.NPUGraph(), torch.npu.ExternalEvent()
+    with torch.npu.graph(graph):
+        stream = torch.npu.current_stream()
+        event.wait(stream)
+        event.reset(stream)
+        torch.npu.graph_task_group_begin(stream)
+        torch.add(inputs[0], 1, out=result)
+        handle = torch.npu.graph_task_group_end(stream)
+    update = torch.npu.Stream()
+    for value in inputs:
+        graph.replay()
+        with torch.npu.stream(update):
+            torch.npu.graph_task_update_begin(update, handle)
+            torch.add(value, 1, out=result)
+            torch.npu.graph_task_update_end(update)
+            event.record(update)
+        torch.npu.synchronize()
+        assert_close(result, value.cpu() + 1)
+
+
+@check
 def a_failed_capture_leaves_the_stream_usable():
     x = torch.ones(4, device="npu")
     graph = torch.npu.NPUGraph()
@@ -93,5 +116,4 @@ def a_failed_capture_leaves_the_stream_usable():
     assert_close(x + 1, torch.full((4,), 2.0))
 
 
-if __name__ == "__main__":
-    main()
+main()

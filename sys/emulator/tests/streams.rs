@@ -281,10 +281,8 @@ fn waiters_learn_of_an_abort() {
 
 #[test]
 fn a_wait_ends_in_time() {
-    let settings = Settings {
-        latency: Duration::from_millis(150),
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.latency = Duration::from_millis(150);
     let _guard = fresh(settings);
     let (x, out, own) = (upload(&[1.0]), malloc(4), stream());
     assert_eq!(add(x, x, out, 1, own), 0);

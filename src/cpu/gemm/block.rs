@@ -60,8 +60,11 @@ impl<T: Lane> Target<T> {
 const DEEP: usize = 2048;
 /// The bytes of the packed left factor at a time.
 const LEFT: usize = 16 << 20;
-/// The bytes of the right panels of a task: they, those that come next and a few left panels lie in a second-level cache.
-const GROUP: usize = 256 << 10;
+/// The bytes of the right panels of a task: half a second-level cache.
+const GROUP: usize = 512 << 10;
+/// Left panels up to which a task's right panels are half of that: those that come next lie in the cache too, since packing
+/// costs more where there are few rows to use it.
+const FEW: usize = 40;
 /// Tasks per thread: enough to share evenly while somebody else uses the CPU.
 const TASKS: usize = 6;
 /// The fewest left panels of a task: what makes up for packing the right panels.
@@ -93,6 +96,8 @@ struct Cuts {
     /// Panels of columns of a task.
     group: usize,
     columns: usize,
+    /// Whether there are few left panels.
+    few: bool,
 }
 
 impl Cuts {
@@ -103,7 +108,9 @@ impl Cuts {
         let at_a_time = blocks.min(8);
         let rows = LEFT / (bytes * at_a_time);
         let panels = sizes.columns.div_ceil(kernels.columns);
-        let most = (GROUP / (bytes * kernels.columns)).max(2);
+        let few = sizes.rows.div_ceil(kernels.packed.len()) <= FEW;
+        let group = if few { GROUP / 2 } else { GROUP };
+        let most = (group / (bytes * kernels.columns)).max(2);
         let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), most);
         Cuts {
             depth: sizes.inner,
@@ -112,6 +119,7 @@ impl Cuts {
             parts: sizes.rows.div_ceil(rows).max(1),
             group,
             columns: panels,
+            few,
         }
     }
 
@@ -319,7 +327,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                             block,
                             panels: cut(panels, splits, task % splits),
                             group: group(task),
-                            after: (task_after < groups * splits)
+                            after: (self.cuts.few && task_after < groups * splits)
                                 .then(|| (after, group(task_after))),
                         };
                         // SAFETY: promised by the caller; a room for each worker, and tiles for each task.

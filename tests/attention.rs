@@ -1,7 +1,7 @@
 //! Attention and convolutions of sizes that fill blocks and leave edges, against their formulas in `f64`.
 
 use ascend_tensor::ops::attention::AttentionOptions;
-use ascend_tensor::{Conv2dOptions, DType, Generator, RandomOptions, Result, Tensor};
+use ascend_tensor::{Conv2dOptions, CpuOptions, DType, Generator, RandomOptions, Result, Tensor};
 
 fn numbers(shape: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
     let generator = Generator::new(seed);
@@ -246,6 +246,50 @@ fn convolutions_are_their_formulas() -> Result<()> {
     for wide in [32, 31, 64, 78, 111] {
         convolution([3, 10, wide], [37, 7, 1], [2, 3])?;
         convolution([4, 6, wide], [12, 5, 2], [1, 2])?;
+    }
+    Ok(())
+}
+
+/// Bits of attention of many rows and of few, of its gradients, and of convolutions.
+fn results() -> Result<Vec<Vec<u32>>> {
+    let [q, k, v] = [1, 2, 3].map(|seed| numbers(&[6, 70, 64], seed, DType::F32));
+    let (q, k, v) = (
+        q?.requires_grad()?,
+        k?.requires_grad()?,
+        v?.requires_grad()?,
+    );
+    let y = q.scaled_dot_product_attention(&k, &v, AttentionOptions::new().causal())?;
+    let made = y.square()?.sum(())?.backward()?;
+    let few = q.detach().narrow(1, 0, 1)?;
+    let few = few.scaled_dot_product_attention(&k.detach(), &v.detach(), ())?;
+    let x = numbers(&[2, 40, 33, 48], 4, DType::F32)?;
+    let own = x.conv2d(
+        &numbers(&[40, 1, 3, 3], 5, DType::F32)?,
+        Conv2dOptions::new().padding(1).groups(40),
+    )?;
+    let all = x.conv2d(
+        &numbers(&[20, 40, 5, 5], 6, DType::F32)?,
+        Conv2dOptions::new().stride(2).padding(2),
+    )?;
+    let leaves = [&q, &k, &v].map(|leaf| made.get(leaf).expect("a gradient"));
+    let bits = |x: &Tensor| -> Result<Vec<u32>> {
+        let values = x.detach().to_vec::<f32>()?;
+        Ok(values.into_iter().map(f32::to_bits).collect())
+    };
+    [&y, &few, &own, &all]
+        .into_iter()
+        .chain(leaves)
+        .map(bits)
+        .collect()
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
+    CpuOptions::new().threads(1).apply()?;
+    let alone = results()?;
+    for threads in [2, 3, 7] {
+        CpuOptions::new().threads(threads).apply()?;
+        assert_eq!(results()?, alone, "{threads} threads");
     }
     Ok(())
 }

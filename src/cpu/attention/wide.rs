@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::forward::{Outputs, Written};
 use super::stream::seen;
 use super::x86::{
-    Factor, Finish, KEYS, Kernels, LANES, Line, PAIRS, PANEL, Product, SINGLES, TILE, pair, total,
-    turn,
+    Factor, Finish, KEYS, Kernels, LANES, Line, PAIRS, PANEL, Product, SINGLES, TILE, copy, pair,
+    total, turn,
 };
 use super::{Operand, Problem, carve};
 use crate::cpu::simd::{Level, level};
@@ -250,12 +250,12 @@ impl Task<'_> {
                 let to = &mut self.values[at..at + PANEL];
                 let skip = column * size_of::<f32>() / each;
                 let [even, odd] = from.map(|line| line.wrapping_add(skip));
-                // SAFETY: the lines have so many columns, in whole panels; a pair needs the registers that the level promised.
+                // SAFETY: the lines have so many columns, in whole panels; the level says that there are the registers.
                 unsafe {
                     if each == 2 {
                         pair(even, odd, to.as_mut_ptr());
                     } else {
-                        std::ptr::copy_nonoverlapping(even.cast(), to.as_mut_ptr(), PANEL);
+                        copy(even, to.as_mut_ptr());
                     }
                 }
             }

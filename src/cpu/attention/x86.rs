@@ -442,6 +442,21 @@ fn turned(lines: [__m512; LANES]) -> [__m512; LANES] {
     whole
 }
 
+/// A panel's row of words from a line of them.
+///
+/// # Safety
+/// The CPU must have AVX-512; [`PANEL`] words must be readable and writable.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn copy(from: *const u8, to: *mut f32) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for v in 0..PANEL / LANES {
+            let words = _mm512_loadu_ps(from.cast::<f32>().add(v * LANES));
+            _mm512_storeu_ps(to.add(v * LANES), words);
+        }
+    }
+}
+
 /// A panel's row of words from the halves of two neighbouring lines.
 ///
 /// # Safety

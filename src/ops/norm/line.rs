@@ -4,8 +4,8 @@
 
 use super::line_kernel::{NextIf, norm_lines};
 use crate::cpu::lane::Lane;
-use crate::cpu::rows;
-use crate::cpu::total::{total, total2};
+use crate::cpu::total::total;
+use crate::cpu::{rows, simd};
 use crate::mode::{self, Modes};
 use crate::ops::prelude::*;
 use crate::ops::reduce::{ReduceOptions, VarOptions, widened};
@@ -280,7 +280,11 @@ fn as_row<'a>(x: &Dev<'a>) -> Dev<'a> {
     x.with_layout(x.layout().unsqueeze(0))
 }
 
-/// Writes a line of `dx` and adds to the sums of the weight's and the bias's gradients.
+/// Elements whose sums are made side by side: some vectors.
+const SIDE: usize = 32;
+
+/// Writes a line of `dx` and adds to the sums of the weight's and the bias's gradients: all sums first, then the line, while
+/// memory brings the next one.
 #[inline(always)]
 fn line_gradient<T: Float>(
     form: Form,
@@ -298,25 +302,42 @@ fn line_gradient<T: Float>(
         first(rstd),
         T::from_i64(x.len() as i64),
     );
-    for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
-        *dx = dy.times(*w);
+    let unit = |x: T| x.minus(mean).times(rstd);
+    let (width, [dw, db]) = (x.len(), sums);
+    let (mut levels, mut slopes) = ([T::ZERO; SIDE], [T::ZERO; SIDE]);
+    let mut add = |dy: &[T], x: &[T], w: &[T], dw: &mut [T], db: &mut [T]| {
+        let below = dy.iter().zip(x).zip(w).zip(dw).zip(db).enumerate();
+        for (lane, ((((dy, x), w), dw), db)) in below {
+            let (g, unit) = (dy.times(*w), unit(*x));
+            levels[lane] = levels[lane].plus(g);
+            slopes[lane] = slopes[lane].plus(g.times(unit));
+            *dw = dw.plus(dy.times(unit));
+            *db = db.plus(*dy);
+        }
+    };
+    let ([dys, xs, ws], [dws, dbs]) = (
+        [dy, x, w].map(|line| line.as_chunks::<SIDE>()),
+        [dw, db].map(|sums| sums.as_chunks_mut::<SIDE>()),
+    );
+    for ((((dy, x), w), dw), db) in dys.0.iter().zip(xs.0).zip(ws.0).zip(dws.0).zip(dbs.0) {
+        add(dy, x, w, dw, db);
     }
+    add(dys.1, xs.1, ws.1, dws.1, dbs.1);
     let level = if form == Form::Layer {
-        total(dx, |g| g).over(count)
+        total(&levels, |g| g).over(count)
     } else {
         T::ZERO
     };
-    let slope = total2(dx, x, |g, x| g.times(x.minus(mean).times(rstd))).over(count);
-    for (dx, x) in dx.iter_mut().zip(x) {
-        *dx = rstd.times(
-            dx.minus(level)
-                .minus(x.minus(mean).times(rstd).times(slope)),
-        );
-    }
-    let [dw, db] = sums;
-    for (((dw, db), dy), x) in dw.iter_mut().zip(db).zip(dy).zip(x) {
-        *dw = dw.plus(dy.times(x.minus(mean).times(rstd)));
-        *db = db.plus(*dy);
+    let slope = total(&slopes, |g| g).over(count);
+    let parts = dx.chunks_mut(SIDE).zip(dy.chunks(SIDE)).zip(x.chunks(SIDE));
+    for (((dx, dy), x), w) in parts.zip(w.chunks(SIDE)) {
+        for line in [dy, x] {
+            simd::prefetch(line.as_ptr().wrapping_add(width).cast(), size_of_val(line));
+        }
+        for (((dx, dy), x), w) in dx.iter_mut().zip(dy).zip(x).zip(w) {
+            let g = dy.times(*w);
+            *dx = rstd.times(g.minus(level).minus(unit(*x).times(slope)));
+        }
     }
 }
 

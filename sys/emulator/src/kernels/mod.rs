@@ -50,6 +50,7 @@ mod loss_sequence;
 mod matmul;
 mod matmul_permuted;
 mod moe;
+mod moe_combine;
 mod moe_distribute;
 mod norm;
 mod norm_channel;
@@ -151,6 +152,7 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     fused_collective::KERNELS,
     fused_exchange::KERNELS,
     fused_small::KERNELS,
+    moe_combine::KERNELS,
     moe_distribute::KERNELS,
     sampling::KERNELS,
     routing::KERNELS,

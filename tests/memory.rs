@@ -8,7 +8,7 @@ mod limits;
 use std::process::Command;
 
 use ascend_tensor::{
-    AdamOptions, AdamState, DType, Device, Result, Tensor, no_grad, trim_cpu_memory,
+    AdamOptions, AdamState, DType, Device, Result, Tensor, cpu_memory, no_grad, trim_cpu_memory,
 };
 
 /// KiB of this process that are in memory.
@@ -103,6 +103,13 @@ fn to_the_limit() -> Result<()> {
         assert!(error.is_out_of_memory(), "{error}");
     }
     held.truncate(1);
+    // What freed blocks keep must make room for one that is larger than any of them.
+    let kept = cpu_memory().cached;
+    let large = Tensor::ones([100 << 20], DType::F32, Device::Cpu)?;
+    let left = cpu_memory().cached;
+    assert!(left < kept, "{kept} then {left} bytes");
+    assert_eq!(large.narrow(0, (100 << 20) - 1, 1)?.item::<f32>()?, 1.0);
+    drop(large);
     trim_cpu_memory();
     let sum = held[0].add(&held[0])?.sum(())?.item::<f32>()?;
     assert_eq!(sum, 4_194_304.0);

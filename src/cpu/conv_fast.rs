@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::conv::Geometry;
 use super::conv_dense::{Start, chunks, room, workspace};
+#[cfg(target_arch = "x86_64")]
+use super::conv_depth::Depthwise;
 use super::conv_pass::Pass;
 use super::conv_product::{Way, is_bare, product};
-use super::conv_tile::{MOST, Plane, Rows, SLACK, Vectors, turn_four};
+use super::conv_tile::{Beside, MOST, Plane, Rows, SLACK, Vectors, turn_four};
 use super::conv_winograd::Winograd;
 use super::par;
 use crate::device::Device;
@@ -47,6 +49,11 @@ pub(crate) fn forward(
     if product(op, &of, Way::Forward, (w, x), bias, y)? {
         return Ok(true);
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(planes) = Depthwise::forward(&of) {
+        planes.run(x, w, bias, y);
+        return Ok(true);
+    }
     if let Some(tiles) = Winograd::forward(op, &of, vectors)
         && tiles.run(x, w, bias, y)?
     {
@@ -80,6 +87,11 @@ pub(crate) fn input_gradient(
         return Ok(false);
     };
     if product(op, &of, Way::Back, (w, dy), bias, dx)? {
+        return Ok(true);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(planes) = Depthwise::backward(&of) {
+        planes.run(dy, w, bias, dx);
         return Ok(true);
     }
     if let Some(tiles) = Winograd::backward(op, &of, vectors)
@@ -283,11 +295,27 @@ impl Run<'_> {
                 apart: pass.axes[2].apart,
                 channels: targets.channels,
             };
-            let from = (
-                &held[(row - targets.rows.start) * pass.row_step()..],
-                w,
-                bias,
-            );
+            let from = &held[(row - targets.rows.start) * pass.row_step()..];
+            let positions = targets.columns.len();
+            if to.apart == 1 && self.vectors.fit_beside(positions) {
+                // SAFETY: the box has the positions of the line for each offset; the panel has whole registers of weights for
+                // each. The targets lie in the slice, and nobody else may write them.
+                unsafe {
+                    self.vectors.beside(Beside {
+                        offsets,
+                        x: from.as_ptr(),
+                        w: w.as_ptr(),
+                        width,
+                        bias,
+                        to: start.at(to.at + targets.columns.start),
+                        plane: to.plane,
+                        positions,
+                        channels: to.channels,
+                    });
+                }
+                continue;
+            }
+            let from = (from, w, bias);
             // SAFETY: promised by the caller.
             unsafe { self.line((offsets, width), from, &targets.columns, tile, &to, start) };
         }

@@ -249,6 +249,95 @@ impl<const P: usize> WithSimd for Spread<'_, P> {
     }
 }
 
+/// The channels of a tile whose registers hold positions.
+const BESIDE: usize = 8;
+/// The most registers of positions of such a tile.
+const LONG: usize = 3;
+
+/// Sums of neighbouring positions of some channels, registers of positions: `to[o * plane + p] = bias[o] + sum over k of
+/// w[k * width + o] x[offsets[k] + p]`.
+pub(crate) struct Beside<'a> {
+    pub offsets: &'a [usize],
+    pub x: *const f32,
+    /// A row of weights for each offset, and the channels of one.
+    pub w: *const f32,
+    pub width: usize,
+    pub bias: Option<&'a [f32]>,
+    pub to: *mut f32,
+    /// The step from channel to channel in the target.
+    pub plane: usize,
+    /// At least a register.
+    pub positions: usize,
+    pub channels: usize,
+}
+
+impl Beside<'_> {
+    /// The positions from `first` on, `C` registers of them, of which the last may begin among those before it.
+    ///
+    /// # Safety
+    /// As [`Vectors::beside`].
+    #[inline(always)]
+    unsafe fn registers<S: Simd, const C: usize>(&self, simd: S, channel: usize, first: usize) {
+        let lanes = S::F32_LANES;
+        let last = self.positions - lanes;
+        let mut sums = [[simd.splat_f32s(0.0); C]; BESIDE];
+        let mut w = self.w.wrapping_add(channel);
+        for offset in self.offsets {
+            // SAFETY: promised by the caller.
+            unsafe {
+                let x = self.x.add(*offset);
+                let positions: [S::f32s; C] = std::array::from_fn(|c| {
+                    let at = (first + c * lanes).min(last);
+                    x.add(at).cast::<S::f32s>().read_unaligned()
+                });
+                for (o, sums) in sums.iter_mut().enumerate() {
+                    let factor = simd.splat_f32s(*w.add(o));
+                    for (sum, x) in sums.iter_mut().zip(positions) {
+                        *sum = simd.mul_add_e_f32s(factor, x, *sum);
+                    }
+                }
+            }
+            w = w.wrapping_add(self.width);
+        }
+        for (o, sums) in sums.iter().enumerate().take(self.channels - channel) {
+            let bias = self.bias.map_or(0.0, |bias| bias[channel + o]);
+            let bias = simd.splat_f32s(bias);
+            for (c, sum) in sums.iter().enumerate() {
+                let at = (channel + o) * self.plane + (first + c * lanes).min(last);
+                // SAFETY: promised by the caller.
+                unsafe {
+                    let to = self.to.add(at).cast::<S::f32s>();
+                    to.write_unaligned(simd.add_f32s(*sum, bias));
+                }
+            }
+        }
+    }
+}
+
+impl WithSimd for Beside<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let registers = self.positions.div_ceil(S::F32_LANES);
+        let tiles = registers.div_ceil(LONG);
+        for channel in (0..self.channels).step_by(BESIDE) {
+            for tile in 0..tiles {
+                let (first, end) = (registers * tile / tiles, registers * (tile + 1) / tiles);
+                let at = first * S::F32_LANES;
+                // SAFETY: promised by the caller.
+                unsafe {
+                    match end - first {
+                        1 => self.registers::<S, 1>(simd, channel, at),
+                        2 => self.registers::<S, 2>(simd, channel, at),
+                        _ => self.registers::<S, LONG>(simd, channel, at),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Adds products over rows of positions: `to[p][o] += sum over r, j of dy[r][j][o] x[offsets[p] + r * row + j]`.
 struct Gather<'a, const P: usize> {
     offsets: &'a [usize],
@@ -359,6 +448,21 @@ impl Vectors {
     /// target must be writable.
     pub unsafe fn plane(self, plane: Plane<'_>) {
         self.run(plane);
+    }
+
+    /// Whether tiles of registers of positions leave few lanes of a line idle. Without many registers they are no gain.
+    pub fn fit_beside(self, positions: usize) -> bool {
+        let whole = positions.next_multiple_of(self.lanes);
+        self.most == MOST && positions >= self.lanes && (whole - positions) * 16 <= whole
+    }
+
+    /// The sums of a line of some channels.
+    ///
+    /// # Safety
+    /// Each offset must have the positions of `x` from it on, and a row of weights, with eight from each channel that is a
+    /// multiple of eight on; the targets must be writable.
+    pub unsafe fn beside(self, line: Beside<'_>) {
+        self.run(line);
     }
 
     /// Adds to the sums of up to [`Self::most`] offsets.

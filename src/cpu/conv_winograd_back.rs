@@ -54,19 +54,31 @@ impl Winograd<'_> {
         if failed.into_inner() {
             return Ok(false);
         }
+        let (together, place) = (SLOTS.min(slots), self.reads * N);
+        let mut whole = workspace(self.op, all / parts)?;
+        chunks(&mut whole, place, 1, |index, to| {
+            let (set, at) = (
+                index * place / (together * size),
+                index * place % (together * size),
+            );
+            for part in set * parts..(set + 1) * parts {
+                let total = &totals[part * together * size + at..][..place];
+                for (to, total) in to.iter_mut().zip(total) {
+                    *to += total;
+                }
+            }
+        });
         let strange = AtomicBool::new(false);
         chunks(dw, self.reads * TAPS, 4, |channel, dw| {
             let (group, channel) = (channel / self.writes, channel % self.writes);
             let (slot, lane) = (channel / N, channel % N);
-            let task = (group * sets + slot / SLOTS) * parts;
+            let set = group * sets + slot / SLOTS;
+            let whole = &whole[(set * together + slot % SLOTS) * size..][..size];
             let mut probe = 0.0f32;
             for (read, dw) in dw.chunks_exact_mut(TAPS).enumerate() {
                 let mut sums = [0.0; PLACES];
-                for part in task..task + parts {
-                    let total = &totals[(part * SLOTS.min(slots) + slot % SLOTS) * size..][..size];
-                    for (place, sum) in sums.iter_mut().enumerate() {
-                        *sum += total[(place * self.reads + read) * N + lane];
-                    }
+                for (sum, whole) in sums.iter_mut().zip(whole.chunks_exact(place)) {
+                    *sum = whole[read * N + lane];
                 }
                 weights(&sums, dw);
                 probe += dw.iter().fold(0.0, |probe, dw| probe + 0.0 * dw);

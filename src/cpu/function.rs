@@ -41,6 +41,27 @@ pub(crate) fn exp_term(x: f32) -> f32 {
     exp_near(r) * power_of_two(n)
 }
 
+/// `e^x` for `x <= 0`, with steps for a sum of such powers, of which the largest is 1: an error of `x` counts as little as the
+/// power does. What is smaller than a normal number is 2^-126.
+#[inline(always)]
+pub(crate) fn exp_addend(x: f32) -> f32 {
+    let x = if x < -87.3 { -87.3 } else { x };
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
+    let f = x.mul_add(std::f32::consts::LOG2_E, ROUNDER - shifted);
+    // The fit of 2^f for |f| <= 1/2 whose largest relative error is least.
+    let coefficients = [
+        0.001_327_951_7,
+        0.009_670_753,
+        0.055_506_61,
+        0.240_222_59,
+        0.693_147_06,
+        1.0,
+    ];
+    // The integer stands in the lowest bits; all others leave at the top.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
+    polynomial(f, coefficients) * power
+}
+
 /// `e` to it is 2^-127, which `exp_term` takes for 0.
 const NOTHING: f32 = -88.03;
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
-pub(crate) use self::along::{gather_along, scatter_along};
+pub(crate) use self::along::{are_below, gather_along, scatter_along};
 use super::alloc::Block;
 use super::lane::Lane;
 use super::view::{Host, HostMut};

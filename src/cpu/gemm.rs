@@ -16,6 +16,7 @@ mod plain;
 mod select;
 mod small;
 mod vector;
+mod weights;
 mod wrapping;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -31,6 +32,7 @@ use self::kernel::Units;
 pub(crate) use self::pack::Matrix;
 use self::pack::Pairs;
 pub(crate) use self::select::Sums;
+pub(crate) use self::weights::{Each, FEW, Weights, weighed};
 use self::wrapping::Whole;
 use super::alloc::Block;
 use super::lane::Lane;

@@ -42,21 +42,15 @@ pub(crate) trait Number: Element + PartialOrd {
     /// The larger of two, NaN if either is.
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
-        if self.is_nan() | (self > other) {
-            self
-        } else {
-            other
-        }
+        let beyond = if self > other { self } else { other };
+        if self.is_nan() { self } else { beyond }
     }
 
     /// The smaller of two, NaN if either is.
     #[inline(always)]
     fn smaller(self, other: Self) -> Self {
-        if self.is_nan() | (self < other) {
-            self
-        } else {
-            other
-        }
+        let beyond = if self < other { self } else { other };
+        if self.is_nan() { self } else { beyond }
     }
 }
 
@@ -173,17 +167,20 @@ pub(crate) trait Float: Number {
     fn exp(self) -> Self;
     /// `e^self` for `self <= 0`; what is smaller than a normal number may be 0.
     fn exp_term(self) -> Self;
+    /// As `exp_term`, for sums: what is far below 1 may be off by its own logarithm times the usual error, or not be 0.
+    fn exp_addend(self) -> Self;
     fn ln(self) -> Self;
     fn tanh(self) -> Self;
     fn floor(self) -> Self;
 }
 
 macro_rules! elementary {
-    ($($type:ty => $exp:path, $term:path, $ln:path, $tanh:path;)*) => {$(
+    ($($type:ty => $exp:path, $term:path, $addend:path, $ln:path, $tanh:path;)*) => {$(
         impl Float for $type {
             #[inline(always)] fn sqrt(self) -> Self { self.sqrt() }
             #[inline(always)] fn exp(self) -> Self { $exp(self) }
             #[inline(always)] fn exp_term(self) -> Self { $term(self) }
+            #[inline(always)] fn exp_addend(self) -> Self { $addend(self) }
             #[inline(always)] fn ln(self) -> Self { $ln(self) }
             #[inline(always)] fn tanh(self) -> Self { $tanh(self) }
             #[inline(always)] fn floor(self) -> Self { self.floor() }
@@ -192,6 +189,6 @@ macro_rules! elementary {
 }
 
 elementary! {
-    f32 => function::exp, function::exp_term, function::ln, function::tanh;
-    f64 => f64::exp, f64::exp, f64::ln, f64::tanh;
+    f32 => function::exp, function::exp_term, function::exp_addend, function::ln, function::tanh;
+    f64 => f64::exp, f64::exp, f64::exp, f64::ln, f64::tanh;
 }

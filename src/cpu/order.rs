@@ -6,6 +6,7 @@ mod best;
 mod radix;
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::alloc::Block;
@@ -50,9 +51,7 @@ fn narrow_key<T: Lane>(x: T) -> u32 {
 /// A key and the position that it came from, in one integer whose order is the stable order.
 pub(super) trait Packed: Ord + Copy + Send + Sync + Default {
     /// An integer with the order of the numbers, reversed where descending.
-    type Key: Ord + Copy + Default;
-    /// The bits of a key.
-    const BITS: u32;
+    type Key: Ord + Copy + Default + Send + Sync;
     /// The greatest key.
     const LAST: Self::Key;
 
@@ -60,13 +59,16 @@ pub(super) trait Packed: Ord + Copy + Send + Sync + Default {
     fn join(key: Self::Key, index: usize) -> Self;
     fn own_key(self) -> Self::Key;
     fn index(self) -> usize;
-    /// The lowest bits of the key after a shift.
-    fn digit(self, shift: u32) -> usize;
+    /// The number, if its key tells it: that of a zero or NaN does not.
+    fn number<T: Lane>(self, descending: bool) -> Option<T>;
+    /// The lowest bits of what the key is above another, after a shift.
+    fn above(self, low: Self::Key, shift: u32) -> usize;
+    /// The bits that the difference of two keys takes.
+    fn bits(low: Self::Key, high: Self::Key) -> u32;
 }
 
 impl Packed for u64 {
     type Key = u32;
-    const BITS: u32 = 32;
     const LAST: u32 = u32::MAX;
 
     #[inline(always)]
@@ -91,14 +93,33 @@ impl Packed for u64 {
     }
 
     #[inline(always)]
-    fn digit(self, shift: u32) -> usize {
-        (self >> (32 + shift)) as usize
+    fn number<T: Lane>(self, descending: bool) -> Option<T> {
+        let key = self.own_key();
+        let key = if descending { !key } else { key };
+        if !T::IS_FLOAT {
+            return Some(T::from_i64(i64::from((key ^ (1 << 31)) as i32)));
+        }
+        let bits = if key & (1 << 31) == 0 {
+            !key
+        } else {
+            key ^ (1 << 31)
+        };
+        let told = key != 1 << 31 && key != u32::MAX;
+        told.then(|| T::from_f64(f64::from(f32::from_bits(bits))))
+    }
+
+    #[inline(always)]
+    fn above(self, low: u32, shift: u32) -> usize {
+        (self.own_key().wrapping_sub(low) >> shift) as usize
+    }
+
+    fn bits(low: u32, high: u32) -> u32 {
+        u32::BITS - high.wrapping_sub(low).leading_zeros()
     }
 }
 
 impl Packed for u128 {
     type Key = u64;
-    const BITS: u32 = 64;
     const LAST: u64 = u64::MAX;
 
     #[inline(always)]
@@ -123,8 +144,24 @@ impl Packed for u128 {
     }
 
     #[inline(always)]
-    fn digit(self, shift: u32) -> usize {
-        (self >> (64 + shift)) as usize
+    fn number<T: Lane>(self, descending: bool) -> Option<T> {
+        let key = self.own_key();
+        let key = if descending { !key } else { key };
+        if !T::IS_FLOAT {
+            return Some(T::from_i64((key ^ TOP) as i64));
+        }
+        let bits = if key & TOP == 0 { !key } else { key ^ TOP };
+        let told = key != TOP && key != u64::MAX;
+        told.then(|| T::from_f64(f64::from_bits(bits)))
+    }
+
+    #[inline(always)]
+    fn above(self, low: u64, shift: u32) -> usize {
+        (self.own_key().wrapping_sub(low) >> shift) as usize
+    }
+
+    fn bits(low: u64, high: u64) -> u32 {
+        u64::BITS - high.wrapping_sub(low).leading_zeros()
     }
 }
 
@@ -233,7 +270,14 @@ impl Job<'_> {
         let few = best::serves(count, self.size);
         let direct = x.dtype() == T::DTYPE && *step == 1;
         let mut row = Buffer::<T>::new(op, if direct { 0 } else { self.size })?;
-        let mut packed = Buffer::<P>::new(op, if few { best::room(count) } else { self.size })?;
+        let (tops, room) = if few {
+            (best::tops(count, self.size), best::room(count))
+        } else {
+            (0, 0)
+        };
+        let (mut tops, mut held) = (Buffer::<T>::new(op, tops)?, Buffer::<P>::new(op, room)?);
+        let whole = if few { 0 } else { self.size };
+        let mut packed = Buffer::<P>::new(op, whole)?;
         let radix = !few && count == self.size && self.size >= radix::FEWEST;
         let mut spare = Buffer::<P>::new(op, if radix { self.size } else { 0 })?;
         let parts = if lines < par::threads() {
@@ -250,16 +294,15 @@ impl Job<'_> {
                 unsafe { std::slice::from_raw_parts(at.cast(), self.size) }
             } else {
                 // SAFETY: the line lies within `x`, and `T` serves its dtype.
-                unsafe { T::gather(at, *step, x.dtype(), row.all()) };
-                row.all()
+                unsafe { T::gather(at, *step, x.dtype(), row.zeroed()) };
+                row.zeroed()
             };
-            let all = packed.all();
             let chosen: &[P] = if few {
-                best::best(line, descending, count, all)
+                best::best(line, descending, count, held.zeroed(), tops.zeroed())
             } else {
-                pack(line, descending, all, parts);
+                let all = pack(line, descending, packed.room(), parts);
                 if radix {
-                    radix::sort(all, spare.all(), parts)
+                    radix::sort(all, spare.room(), parts)
                 } else {
                     if count < self.size {
                         all.select_nth_unstable(count - 1);
@@ -301,7 +344,8 @@ impl Job<'_> {
                 let chosen = &chosen[start..chosen.len().min(start + PART)];
                 for ((place, best), packed) in places.iter_mut().zip(&mut best).zip(chosen) {
                     *place = packed.index() as i64;
-                    *best = line[packed.index()];
+                    let told = packed.number(self.pick.descending);
+                    *best = told.unwrap_or_else(|| line[packed.index()]);
                 }
                 let value = self.values.0.at((to + start * vs) * dtype.size());
                 let index = self.indices.0.at((at + start * is) * wide.size());
@@ -315,57 +359,73 @@ impl Job<'_> {
     }
 }
 
-/// Memory for so many values, zero at first.
+/// Memory for so many values.
 struct Buffer<T> {
     block: Option<Block>,
     count: usize,
+    /// Whether all have been written.
+    whole: bool,
     kind: PhantomData<T>,
 }
 
 impl<T: Copy> Buffer<T> {
     fn new(op: &'static str, count: usize) -> Result<Self> {
         let bytes = count.saturating_mul(size_of::<T>());
-        let block = if count > 0 {
-            let block = Block::allocate(op, bytes)?;
-            // SAFETY: the block has room for the bytes.
-            unsafe { block.start().write_bytes(0, bytes) };
-            Some(block)
-        } else {
-            None
-        };
+        let block = (count > 0)
+            .then(|| Block::allocate(op, bytes))
+            .transpose()?;
         Ok(Buffer {
             block,
             count,
+            whole: false,
             kind: PhantomData,
         })
     }
 
-    fn all(&mut self) -> &mut [T] {
+    /// The values, which may not have been written.
+    fn room(&mut self) -> &mut [MaybeUninit<T>] {
         match &self.block {
-            // SAFETY: the block has room for `count` values and is ours; zeros are values of the lanes and integers used here.
+            // SAFETY: the block has room for `count` values and is ours.
             Some(block) => unsafe {
                 std::slice::from_raw_parts_mut(block.start().cast(), self.count)
             },
             None => &mut [],
         }
     }
+
+    /// The values, zero at first.
+    fn zeroed(&mut self) -> &mut [T] {
+        let zero = !std::mem::replace(&mut self.whole, true);
+        let values = self.room();
+        // SAFETY: zeros are values of the lanes and integers used here, and all have been written the first time.
+        unsafe {
+            if zero {
+                values.as_mut_ptr().write_bytes(0, values.len());
+            }
+            &mut *(std::ptr::from_mut(values) as *mut [T])
+        }
+    }
 }
 
 /// Keys and positions of a line.
-fn pack<T: Lane, P: Packed>(line: &[T], descending: bool, to: &mut [P], parts: usize) {
+fn pack<'a, T: Lane, P: Packed>(
+    line: &[T],
+    descending: bool,
+    to: &'a mut [MaybeUninit<P>],
+    parts: usize,
+) -> &'a mut [P] {
     let cells = Start(to.as_mut_ptr().cast());
-    let length = line.len().min(to.len());
+    let to = &mut to[..line.len()];
     let grain = if parts > 1 { par::GRAIN } else { usize::MAX };
-    par::ranges(length, grain, |range| {
-        // SAFETY: every thread has its own part of `to`.
-        let to = unsafe {
-            std::slice::from_raw_parts_mut(cells.at(0).cast::<P>().add(range.start), range.len())
-        };
-        let start = range.start;
-        for (index, (to, x)) in to.iter_mut().zip(&line[range]).enumerate() {
-            *to = P::join(P::key(*x, descending), start + index);
+    par::ranges(line.len(), grain, |range| {
+        let to = cells.at(0).cast::<P>();
+        for (index, x) in range.clone().zip(&line[range]) {
+            // SAFETY: the index lies in `to`, and every thread has its own part of it.
+            unsafe { to.add(index).write(P::join(P::key(*x, descending), index)) };
         }
     });
+    // SAFETY: all have been written.
+    unsafe { &mut *(std::ptr::from_mut(to) as *mut [P]) }
 }
 
 /// Runs of equal elements in order: for each the position of its first element; and for each position its run. NaNs equal

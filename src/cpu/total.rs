@@ -4,6 +4,7 @@
 //! the compiler would keep the parts in memory, and each addition would wait for a store.
 
 use super::number::{Float, Number};
+use super::simd;
 
 /// Independent parts: as many as several vectors have lanes, for one addition waits for the one before.
 const PARTS: usize = 64;
@@ -162,25 +163,39 @@ pub(crate) fn largest<T: Float>(line: &[T]) -> T {
     best(line, T::LOWEST, |a, b| if b > a { b } else { a })
 }
 
-/// Elements of a line that are read, compared and summed before the next: while one part is computed, memory brings the next.
+/// Elements of a line that are compared, then summed.
 const PART: usize = 1024;
+/// Elements before they are compared memory is asked for them, while others are summed.
+const AHEAD: usize = 4 * PART;
 
 /// The largest value `top` of a line, and the sum of `e^(x - top)`; NaN for a line that is nothing but the lowest value.
 #[inline(always)]
 pub(crate) fn exponentials<T: Float>(line: &[T]) -> (T, T) {
-    let (mut top, mut sum) = (T::LOWEST, T::ZERO);
+    let (mut top, mut sums, mut last) = (T::LOWEST, [T::ZERO; PARTS], T::ZERO);
     for part in line.chunks(PART) {
         let high = largest(part);
         if high > top {
-            sum = sum.times(Float::exp(top.minus(high)));
-            top = high;
+            let factor = Float::exp(top.minus(high));
+            sums.iter_mut().for_each(|sum| *sum = sum.times(factor));
+            (top, last) = (high, last.times(factor));
         }
         let zero = if top == T::LOWEST { T::ZERO } else { top };
-        sum = sum.plus(total(part, |x| x.minus(zero).exp_term()));
+        let rest = by_parts(part, |chunk| {
+            simd::prefetch(
+                chunk.as_ptr().wrapping_add(AHEAD).cast(),
+                size_of_val(chunk),
+            );
+            for (lane, x) in chunk.iter().enumerate() {
+                sums[lane] = sums[lane].plus(x.minus(zero).exp_addend());
+            }
+        });
+        last = rest
+            .iter()
+            .fold(last, |sum, x| sum.plus(x.minus(zero).exp_addend()));
     }
     match line.first() {
         Some(x) if top == T::LOWEST => (top, x.minus(top)),
-        _ => (top, sum),
+        _ => (top, joined(sums).plus(last)),
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn backward<T>(
     [dq, dk, dv]: Gradients<'_, '_>,
 ) -> Result<()>
 where
-    T: Lane + Float,
+    T: Wide,
     for<'s> Run<'s, T>: pulp::WithSimd<Output = ()>,
 {
     let sizes = problem.sizes;
@@ -62,24 +62,43 @@ where
     )
 }
 
+/// A lane that may have blocks of its own on long registers.
+pub(crate) trait Wide: Lane + Float {
+    /// Whether this CPU has them.
+    fn is_wide() -> bool {
+        false
+    }
+
+    /// Turns a block of keys and values, as `block` takes them.
+    fn turn_keys(_run: &mut Run<'_, Self>, _count: usize) {}
+
+    /// As [`Run::block`].
+    fn block(_run: &mut Run<'_, Self>, _rows: Range<usize>, _keys: [usize; 2]) {}
+}
+
+impl Wide for f64 {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Wide for f32 {}
+
 /// The blocks of one thread.
-struct Space<'a, T> {
+pub(super) struct Space<'a, T> {
     /// All rows: sums of the gradient of queries, and what is subtracted from each row of `dp`.
-    dq: &'a mut [T],
-    deltas: &'a mut [T],
-    logs: &'a mut [T],
+    pub dq: &'a mut [T],
+    pub deltas: &'a mut [T],
+    pub logs: &'a mut [T],
     /// A block of rows.
-    queries: &'a mut [T],
-    dy: &'a mut [T],
-    weights: &'a mut [T],
-    slopes: &'a mut [T],
+    pub queries: &'a mut [T],
+    pub dy: &'a mut [T],
+    pub weights: &'a mut [T],
+    pub slopes: &'a mut [T],
     /// A block of keys, twice as they are and twice transposed, and their gradients.
-    keys: &'a mut [T],
-    values: &'a mut [T],
-    keys_turned: &'a mut [T],
-    values_turned: &'a mut [T],
-    dk: &'a mut [T],
-    dv: &'a mut [T],
+    pub keys: &'a mut [T],
+    pub values: &'a mut [T],
+    pub keys_turned: &'a mut [T],
+    pub values_turned: &'a mut [T],
+    pub dk: &'a mut [T],
+    pub dv: &'a mut [T],
 }
 
 impl<'a, T: Lane> Space<'a, T> {
@@ -146,11 +165,11 @@ impl<'a, T: Lane> Space<'a, T> {
 
 /// All rows that share a key head.
 pub(crate) struct Run<'s, T> {
-    problem: &'s Problem<'s>,
+    pub(super) problem: &'s Problem<'s>,
     given: &'s Given<'s>,
-    head: usize,
+    pub(super) head: usize,
     rows: usize,
-    space: Space<'s, T>,
+    pub(super) space: Space<'s, T>,
     sinks: &'s [Sink<'s>; 3],
 }
 
@@ -169,7 +188,7 @@ macro_rules! run {
 
 run!(f32, f64);
 
-impl<T: Lane + Float> Run<'_, T> {
+impl<T: Wide> Run<'_, T> {
     #[inline(always)]
     fn whole<S: pulp::Simd>(&mut self, simd: S)
     where
@@ -189,7 +208,12 @@ impl<T: Lane + Float> Run<'_, T> {
                     let rows = start..self.rows.min(start + ROWS);
                     let visible = self.problem.visible(rows.clone());
                     let count = count.min(visible.saturating_sub(first));
-                    if count > 0 {
+                    if count == 0 {
+                        continue;
+                    }
+                    if T::is_wide() {
+                        T::block(self, rows, [first, count]);
+                    } else {
                         self.block(simd, rows, [first, count]);
                     }
                 }
@@ -247,6 +271,9 @@ impl<T: Lane + Float> Run<'_, T> {
                 .value
                 .read([head, first + key, 0], &mut line[..value_width]);
         }
+        if T::is_wide() {
+            return T::turn_keys(self, count);
+        }
         transpose(space.keys, padded(width), space.keys_turned, [count, width]);
         transpose(
             space.values,
@@ -258,7 +285,7 @@ impl<T: Lane + Float> Run<'_, T> {
 
     /// Reads a block of rows: queries times the scale, and gradients of results.
     #[inline(always)]
-    fn load_block(&mut self, rows: Range<usize>) {
+    pub(super) fn load_block(&mut self, rows: Range<usize>) {
         let problem = self.problem;
         let (width, value_width) = (problem.sizes.width, problem.sizes.value_width);
         let scale = T::from_f64(problem.scale);
@@ -273,6 +300,13 @@ impl<T: Lane + Float> Run<'_, T> {
             }
             self.given.dy.read([head, row, 0], &mut dy[..value_width]);
         }
+    }
+
+    /// The numbers of a line of keys and of one of values.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn widths(&self) -> (usize, usize) {
+        let sizes = self.problem.sizes;
+        (padded(sizes.width), padded(sizes.value_width))
     }
 
     /// A block of rows over a block of keys.

@@ -3,16 +3,20 @@
 //! Knows the order of blocks and the rescaling (Milakov & Gimelshein 2018, Dao et al. 2022). Must not know gradients.
 
 use super::tile::{Extent, Left, PAD, Target, Vector, dot, padded, product};
-use super::{HELD, KEYS, Problem, ROWS, Sink, carve, tasks};
+use super::{HELD, KEYS, Problem, ROWS, Sink, Sizes, carve, tasks};
+#[cfg(target_arch = "x86_64")]
+use super::{stream::Stream, wide::Wide};
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Float;
 use crate::cpu::simd::Simd;
 use crate::cpu::total::{largest, replaced};
 use crate::cpu::view::HostMut;
+#[cfg(target_arch = "x86_64")]
+use crate::dtype::DType;
 use crate::error::Result;
 
 /// With this many rows or fewer, keys and values are read once and straight from memory.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 /// Keys that few rows take at once: lines that are not of the lane's dtype stay in the first cache when they are.
 const HAND: usize = 16;
 
@@ -44,31 +48,104 @@ where
         .next_multiple_of(ROWS)
         .min(rows);
     let pieces = rows.div_ceil(stripe);
-    let y = Sink::new(y, [sizes.rows, sizes.value_width]);
-    let (logs, exact) = match kept {
-        Some(Kept { logs, exact }) => (Some(logs), exact),
-        None => (None, None),
+    let outputs = Outputs::new(sizes, y, kept);
+    let place = |index: usize| {
+        let start = index % pieces * stripe;
+        (index / pieces, start..rows.min(start + stripe))
     };
-    let logs = logs.map(|logs| Sink::new(logs, [sizes.rows, 1]));
-    let exact = exact.map(|exact| Sink::new(exact, [sizes.rows, sizes.value_width]));
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32
+        && let Some(stream) = Stream::of(problem, rows)
+    {
+        return tasks::<f32>(problem.op, heads, 0, |head, _| {
+            stream.run(problem, (head, 0..rows), &outputs);
+        });
+    }
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32
+        && stripe > FEW
+        && let Some(wide) = Wide::of(problem, outputs.are_kept())
+    {
+        let size = wide.size(stripe);
+        return tasks::<f32>(problem.op, heads * pieces, size, |index, room| {
+            wide.run(problem, place(index), stripe, room, &outputs);
+        });
+    }
     let simd = Simd::best();
     tasks::<T>(
         problem.op,
         heads * pieces,
         Space::<T>::size(problem, stripe),
         |index, room| {
-            let start = index % pieces * stripe;
+            let (head, rows) = place(index);
             simd.vectors(Run {
                 problem,
-                head: index / pieces,
-                rows: start..rows.min(start + stripe),
+                head,
+                rows,
                 space: Space::new(problem, stripe, room),
-                y: &y,
-                logs: logs.as_ref(),
-                exact: exact.as_ref(),
+                outputs: &outputs,
             });
         },
     )
+}
+
+/// Where results go.
+pub(super) struct Outputs<'a> {
+    y: Sink<'a>,
+    logs: Option<Sink<'a>>,
+    exact: Option<Sink<'a>>,
+}
+
+/// A row of results before it is divided by its sum.
+pub(super) struct Written<'a, T> {
+    /// The head and the row.
+    pub place: (usize, usize),
+    pub line: &'a mut [T],
+    pub top: T,
+    pub sum: T,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(sizes: Sizes, y: &'a mut HostMut<'_>, kept: Option<Kept<'a, '_>>) -> Self {
+        let (logs, exact) = match kept {
+            Some(Kept { logs, exact }) => (Some(logs), exact),
+            None => (None, None),
+        };
+        Outputs {
+            y: Sink::new(y, [sizes.rows, sizes.value_width]),
+            logs: logs.map(|logs| Sink::new(logs, [sizes.rows, 1])),
+            exact: exact.map(|exact| Sink::new(exact, [sizes.rows, sizes.value_width])),
+        }
+    }
+
+    /// Whether something is kept for a gradient.
+    #[cfg(target_arch = "x86_64")]
+    fn are_kept(&self) -> bool {
+        self.logs.is_some()
+    }
+
+    /// Results over sums, and the logarithms.
+    #[inline(always)]
+    pub fn write<T: Lane + Float>(&self, row: Written<'_, T>) {
+        let (head, index) = row.place;
+        let blind = row.sum == T::ZERO;
+        let inverse = if blind { T::ZERO } else { T::ONE.over(row.sum) };
+        for x in row.line.iter_mut() {
+            *x = x.times(inverse);
+        }
+        self.y.write(head, index, row.line);
+        if let Some(exact) = &self.exact {
+            exact.write(head, index, row.line);
+        }
+        if let Some(logs) = &self.logs {
+            let log = if blind {
+                T::ZERO
+            } else {
+                base(row.top).plus(Float::ln(row.sum))
+            };
+            logs.write(head, index, &[log]);
+        }
+    }
 }
 
 /// The blocks of one thread.
@@ -131,9 +208,7 @@ pub(crate) struct Run<'s, T> {
     head: usize,
     rows: std::ops::Range<usize>,
     space: Space<'s, T>,
-    y: &'s Sink<'s>,
-    logs: Option<&'s Sink<'s>>,
-    exact: Option<&'s Sink<'s>>,
+    outputs: &'s Outputs<'s>,
 }
 
 macro_rules! run {
@@ -363,32 +438,17 @@ impl<T: Lane + Float> Run<'_, T> {
         }
     }
 
-    /// Results over sums, and the logarithms.
     #[inline(always)]
     fn store(&mut self) {
         let value_width = padded(self.problem.sizes.value_width);
         let space = &mut self.space;
         for (index, row) in self.rows.clone().enumerate() {
-            let (head, row) = self.problem.place(self.head, row);
-            let (top, sum) = (space.tops[index], space.sums[index]);
-            let blind = sum == T::ZERO;
-            let inverse = if blind { T::ZERO } else { T::ONE.over(sum) };
-            let line = &mut space.results[index * value_width..(index + 1) * value_width];
-            for x in line.iter_mut() {
-                *x = x.times(inverse);
-            }
-            self.y.write(head, row, line);
-            if let Some(exact) = self.exact {
-                exact.write(head, row, line);
-            }
-            if let Some(logs) = self.logs {
-                let log = if blind {
-                    T::ZERO
-                } else {
-                    base(top).plus(Float::ln(sum))
-                };
-                logs.write(head, row, &[log]);
-            }
+            self.outputs.write(Written {
+                place: self.problem.place(self.head, row),
+                line: &mut space.results[index * value_width..(index + 1) * value_width],
+                top: space.tops[index],
+                sum: space.sums[index],
+            });
         }
     }
 }

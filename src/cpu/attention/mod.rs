@@ -6,7 +6,15 @@
 
 mod backward;
 mod forward;
+#[cfg(target_arch = "x86_64")]
+mod stream;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+#[cfg(target_arch = "x86_64")]
+mod wide_back;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub(crate) use backward::{Given, backward};
 pub(crate) use forward::{Kept, forward};
@@ -73,6 +81,31 @@ impl<'a> Operand<'a> {
             } else {
                 T::gather(from, self.column, dtype, to);
             }
+        }
+    }
+
+    /// Where a row of a head begins, and the bytes from one row to the next.
+    #[cfg(target_arch = "x86_64")]
+    fn line(&self, head: usize, row: usize) -> (*const u8, usize) {
+        let size = self.view.dtype().size();
+        let offset = self.starts[head] + row * self.row;
+        let from = self.view.start().wrapping_add(offset * size);
+        (from, self.row * size)
+    }
+
+    /// Copies the first `width` elements of a row, which are of two bytes, to a line of words.
+    #[cfg(target_arch = "x86_64")]
+    fn copy(&self, [head, row]: [usize; 2], width: usize, to: &mut [f32]) {
+        debug_assert!(self.view.dtype().size() == 2 && width <= 2 * to.len());
+        let from = self.line(head, row).0.cast::<u16>();
+        let to = to.as_mut_ptr().cast::<u16>();
+        if self.column == 1 {
+            // SAFETY: as below.
+            return unsafe { std::ptr::copy_nonoverlapping(from, to, width) };
+        }
+        for column in 0..width {
+            // SAFETY: the row is within the layout that the operand was made from, and the line has room; any bits are an `f32`.
+            unsafe { *to.add(column) = from.wrapping_add(column * self.column).read() };
         }
     }
 
@@ -163,6 +196,12 @@ impl Problem<'_> {
             length - 1
         };
         self.sizes.keys.min(highest + 1)
+    }
+
+    /// Whether rows see the keys up to their own positions, and no mask is read.
+    #[cfg(target_arch = "x86_64")]
+    fn is_causal(&self) -> bool {
+        matches!(self.mask, Mask::Causal)
     }
 
     /// Masks a row of scores, which begins at key `first`.

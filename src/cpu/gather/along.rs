@@ -1,17 +1,22 @@
 //! Gathers and scatters along one dim: indices with the result's or the source's shape.
 //!
-//! Knows layouts that stand still along a dim, and checked indices. Must not know ops.
+//! Knows layouts that stand still along a dim, and which indices are valid. Must not know ops.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Bits, REACH, Shared, beside};
 use crate::cpu::lane::Lane;
 use crate::cpu::par;
+use crate::cpu::simd::{Simd, vectorised};
 use crate::cpu::strided::Walk;
 use crate::cpu::view::{Host, HostMut};
 use crate::layout::Layout;
 use crate::shape::Shape;
 
-/// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape, and each entry a valid index of `x`.
-pub(crate) fn gather_along(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
+/// `y[i] = x[i with index[i] at dim]`. `index` is row-major with `y`'s shape. False if an entry is no index of `x`: then it means
+/// nothing what `y` holds.
+#[must_use]
+pub(crate) fn gather_along(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) -> bool {
     debug_assert_eq!(x.dtype(), y.dtype());
     match x.dtype().size() {
         1 => gather_along_bits::<u8>(x, dim, index, y),
@@ -35,13 +40,32 @@ fn next_line(layout: &Layout, count: usize, size: usize) -> (usize, usize) {
     (next, if most { bytes } else { 0 })
 }
 
-fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut HostMut<'_>) {
+/// Whether all are below a length.
+#[inline(always)]
+pub(crate) fn are_below(index: &[i64], length: u64) -> bool {
+    // An index as an unsigned number is too large if it is negative, too.
+    !index
+        .iter()
+        .fold(false, |any, index| any | (*index as u64 >= length))
+}
+
+fn gather_along_bits<T: Bits>(
+    x: &Host<'_>,
+    dim: usize,
+    index: &[i64],
+    y: &mut HostMut<'_>,
+) -> bool {
     let shape = *y.shape();
+    if shape.elements() == 0 {
+        return true;
+    }
     let (places, step) = along(x.layout(), dim, &shape);
     let table = Layout::contiguous(shape);
     if index.len() < table.elements() {
-        return;
+        return false;
     }
+    let length = x.shape().size(dim) as u64;
+    let (stray, simd) = (AtomicBool::new(false), Simd::best());
     let walk = Walk::new([&table, &places, y.layout()]);
     let [si, sx, sy] = walk.inner();
     let (source, target) = (
@@ -51,6 +75,15 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
     par::ranges(walk.elements(), par::GRAIN, |range| {
         walk.runs(range, usize::MAX, |[oi, ox, oy], count| {
             let (next, bytes) = next_line(x.layout(), count, size_of::<T>());
+            let valid = if si == 1 {
+                vectorised!(simd, are_below(&index[oi..oi + count], length))
+            } else {
+                let own = index[oi..].iter().step_by(si.max(1)).take(count);
+                own.fold(true, |all, index| all & ((*index as u64) < length))
+            };
+            if !valid {
+                return stray.store(true, Ordering::Relaxed);
+            }
             // SAFETY: the walk names elements of `y` and, with a valid index, of `x`; elements of `y` are written once.
             unsafe {
                 let (from, to) = (source.get().add(ox), target.get().add(oy));
@@ -75,6 +108,7 @@ fn gather_along_bits<T: Bits>(x: &Host<'_>, dim: usize, index: &[i64], y: &mut H
             }
         });
     });
+    !stray.into_inner()
 }
 
 /// The layout of `x` with the sizes of `shape` that stands still along `dim`, and the stride there.

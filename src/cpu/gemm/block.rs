@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Sizes;
-use super::kernel::{Finish, Kernels, Units};
+use super::kernel::{Finish, Flat, Keeping, Kernels, Units};
 use super::pack::{Panel, Source};
 use crate::cpu::alloc::Block;
 use crate::cpu::lane::Lane;
@@ -62,6 +62,9 @@ const DEEP: usize = 2048;
 const LEFT: usize = 16 << 20;
 /// The bytes of the right panels of a task: half a second-level cache.
 const GROUP: usize = 512 << 10;
+/// Left panels up to which a task's right panels are half of that: those that come next lie in the cache too, since packing
+/// costs more where there are few rows to use it.
+const FEW: usize = 40;
 /// Tasks per thread: enough to share evenly while somebody else uses the CPU.
 const TASKS: usize = 6;
 /// The fewest left panels of a task: what makes up for packing the right panels.
@@ -73,12 +76,12 @@ pub(super) fn cut(count: usize, parts: usize, index: usize) -> Range<usize> {
     start(index)..start(index + 1)
 }
 
-/// The units of a panel.
-fn packed<U>(start: *const U) -> Units<U> {
+/// The units of a panel that has room for `width` lanes.
+fn packed<U>(start: *const U, width: usize) -> Units<U> {
     Units {
         start,
         lane: 1,
-        depth: 0,
+        depth: width,
     }
 }
 
@@ -93,6 +96,8 @@ struct Cuts {
     /// Panels of columns of a task.
     group: usize,
     columns: usize,
+    /// Whether there are few left panels.
+    few: bool,
 }
 
 impl Cuts {
@@ -103,7 +108,9 @@ impl Cuts {
         let at_a_time = blocks.min(8);
         let rows = LEFT / (bytes * at_a_time);
         let panels = sizes.columns.div_ceil(kernels.columns);
-        let most = (GROUP / (bytes * kernels.columns)).max(2);
+        let few = sizes.rows.div_ceil(kernels.packed.len()) <= FEW;
+        let group = if few { GROUP / 2 } else { GROUP };
+        let most = (group / (bytes * kernels.columns)).max(2);
         let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), most);
         Cuts {
             depth: sizes.inner,
@@ -112,6 +119,7 @@ impl Cuts {
             parts: sizes.rows.div_ceil(rows).max(1),
             group,
             columns: panels,
+            few,
         }
     }
 
@@ -147,6 +155,18 @@ struct Job<'a, U: 'static, T: 'static> {
     /// The packed left factor, and the room of each worker for packed right panels.
     left: *mut U,
     room: *mut U,
+}
+
+/// What a worker computes at a time: a block of the inner size, for some panels of rows and of columns.
+struct Part<'a> {
+    /// The rows and blocks whose left factor is packed.
+    rows: &'a Range<usize>,
+    blocks: &'a Range<usize>,
+    block: usize,
+    panels: Range<usize>,
+    group: Range<usize>,
+    /// The block and the group whose right panels come next, to be on their way meanwhile.
+    after: Option<(usize, Range<usize>)>,
 }
 
 // SAFETY: workers read the packed left factor and write rooms and tiles of their own.
@@ -293,72 +313,115 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                     if task >= groups * splits {
                         break;
                     }
-                    let group = cut(self.cuts.columns, groups, task / splits);
-                    let part = cut(panels, splits, task % splits);
+                    let group = |task: usize| cut(self.cuts.columns, groups, task / splits);
                     for block in blocks.clone() {
-                        // SAFETY: promised by the caller; a room for each worker, and tiles for each task.
-                        unsafe {
-                            self.task(&rows, &blocks, block, (part.clone(), group.clone()), room)
+                        // The task after this one is likely to be the worker's too.
+                        let (task_after, after) = if block + 1 < blocks.end {
+                            (task, block + 1)
+                        } else {
+                            (next.load(Ordering::Relaxed), blocks.start)
                         };
+                        let part = Part {
+                            rows: &rows,
+                            blocks: &blocks,
+                            block,
+                            panels: cut(panels, splits, task % splits),
+                            group: group(task),
+                            after: (self.cuts.few && task_after < groups * splits)
+                                .then(|| (after, group(task_after))),
+                        };
+                        // SAFETY: promised by the caller; a room for each worker, and tiles for each task.
+                        unsafe { self.task(part, room) };
                     }
                 }
             }
         });
     }
 
-    /// A block of the inner size, for some panels of rows and of columns.
+    /// Packs the right panels of a part and multiplies them with its left ones. Where micro-kernels can read the right factor as
+    /// it lies, those of the first left panel pack it.
     ///
     /// # Safety
     /// As `tasks`; `room` must be the worker's.
-    unsafe fn task(
-        &self,
-        rows: &Range<usize>,
-        blocks: &Range<usize>,
-        block: usize,
-        (part, group): (Range<usize>, Range<usize>),
-        room: *mut U,
-    ) {
-        let (width, (panels, height)) = (self.kernels.columns, self.panels(rows));
-        let columns = group.start * width..self.sizes.columns.min(group.end * width);
-        let depth = self.cuts.block(block);
-        let form = Panel {
-            lanes: width,
-            width,
-        };
-        // SAFETY: the room has been sized for the largest group of panels and the deepest block.
-        unsafe { self.right.pack(depth.clone(), columns.clone(), form, room) };
-        for panel in part {
-            let row = rows.start + panel * height;
-            let lanes = row..rows.end.min(row + height);
-            let (left, kernels) = match self.straight {
-                Some(units) => {
-                    let offset = row * units.lane + depth.start * units.depth;
-                    let start = units.start.wrapping_add(offset);
-                    (Units { start, ..units }, self.kernels.strided)
-                }
-                None => {
-                    let start = self.left_panel(panels, blocks, block, panel).cast_const();
-                    (packed(start), self.kernels.packed)
-                }
+    unsafe fn task(&self, part: Part<'_>, room: *mut U) {
+        let width = self.kernels.columns;
+        let columns = self.lanes(&part.group);
+        let depth = self.cuts.block(part.block);
+        let mut place = None;
+        if columns.len().is_multiple_of(width) {
+            place = self.right.in_place(depth.clone(), columns.start);
+        }
+        let mut keeping = place.and_then(|flat| Some((flat, self.kernels.keeping(flat.dtype)?)));
+        if keeping.is_none() {
+            let form = Panel {
+                lanes: width,
+                width,
             };
-            let kernels = &kernels[lanes.len() - 1];
-            for (index, column) in columns.clone().step_by(width).enumerate() {
-                let count = width.min(columns.end - column);
-                let finish = self.finish(block, row, column, count);
-                let right = room.wrapping_add(index * width * depth.len()).cast_const();
-                let kernel = kernels[usize::from(2 * count > width)];
-                // SAFETY: both panels are packed, and the tile lies within the target.
-                unsafe {
-                    kernel(
-                        depth.len(),
-                        left,
-                        Units {
-                            depth: width,
-                            ..packed(right)
-                        },
-                        &finish,
-                    )
-                };
+            // SAFETY: the room has been sized for the largest group of panels and the deepest block.
+            unsafe { self.right.pack(depth.clone(), columns.clone(), form, room) };
+        }
+        for panel in part.panels.clone() {
+            let keeping = keeping.take();
+            // SAFETY: as promised by the caller; the right panels are packed, or get packed by the first left panel.
+            unsafe { self.row(&part, panel, (&depth, &columns), (room, keeping)) };
+        }
+    }
+
+    /// The columns of a group of panels.
+    fn lanes(&self, group: &Range<usize>) -> Range<usize> {
+        let width = self.kernels.columns;
+        group.start * width..self.sizes.columns.min(group.end * width)
+    }
+
+    /// The tiles of one left panel.
+    ///
+    /// # Safety
+    /// As `task`, with the right panels of the columns in the room, or kernels that put them there.
+    unsafe fn row(
+        &self,
+        part: &Part<'_>,
+        panel: usize,
+        (depth, columns): (&Range<usize>, &Range<usize>),
+        (room, keeping): (*mut U, Option<(Flat, &[Keeping<U, T>])>),
+    ) {
+        let (width, (panels, height)) = (self.kernels.columns, self.panels(part.rows));
+        let row = part.rows.start + panel * height;
+        let lanes = row..part.rows.end.min(row + height);
+        let (left, kernels) = match self.straight {
+            Some(units) => {
+                let offset = row * units.lane + depth.start * units.depth;
+                let start = units.start.wrapping_add(offset);
+                (Units { start, ..units }, self.kernels.strided)
+            }
+            None => {
+                let start = self.left_panel(panels, part.blocks, part.block, panel);
+                (
+                    packed(start.cast_const(), self.kernels.rows),
+                    self.kernels.packed,
+                )
+            }
+        };
+        let kernels = &kernels[lanes.len() - 1];
+        let (tiles, before) = (part.group.len(), panel - part.panels.start);
+        for (index, column) in columns.clone().step_by(width).enumerate() {
+            if let Some((block, group)) = &part.after {
+                let (depth, lanes) = (self.cuts.block(*block), self.lanes(group));
+                let step = (before * tiles + index, part.panels.len() * tiles);
+                self.right.ask(depth, lanes, step);
+            }
+            let count = width.min(columns.end - column);
+            let finish = self.finish(part.block, row, column, count);
+            let right = room.wrapping_add(index * width * depth.len());
+            // SAFETY: the left panel is packed, the right one too or it lies as the kernels read it, the room of the panel is
+            // the worker's, and the tile lies within the target.
+            unsafe {
+                if let Some((flat, keeping)) = keeping {
+                    let flat = flat.lanes_on(index * width);
+                    keeping[lanes.len() - 1](depth.len(), left, flat, right, &finish);
+                } else {
+                    let right = packed(right.cast_const(), width);
+                    kernels[usize::from(2 * count > width)](depth.len(), left, right, &finish);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::block::{self, Left, Target};
-use super::kernel::{Finish, Kernels, Lanes, Units, tile, tiles};
+use super::kernel::{Finish, Flat, Kernels, Lanes, Units, tile, tiles};
 use super::pack::{Matrix, Panel, Read, Source, pack};
 use super::{SERIAL, Sizes, cut, folded, sizes, steps};
 use crate::cpu::alloc::Block;
@@ -56,6 +56,15 @@ impl Source<u32> for Quads<'_> {
     unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut u32) {
         // SAFETY: promised by the caller.
         unsafe { pack(self, depth, lanes, panel, to) }
+    }
+
+    fn in_place(&self, _depth: Range<usize>, _lane: usize) -> Option<Flat> {
+        None
+    }
+
+    fn ask(&self, depth: Range<usize>, lanes: Range<usize>, part: (usize, usize)) {
+        self.matrix
+            .ask_part(4 * depth.start..4 * depth.end, lanes, part);
     }
 }
 
@@ -398,6 +407,7 @@ static PLAIN: Bytes = Bytes {
         rows: 8,
         packed: tiles!(run, Four, 8; 1 2 3 4),
         strided: &[],
+        keeping: &[],
     },
     raised: false,
 };

@@ -118,6 +118,7 @@ pub(super) static NEON: Bytes = Bytes {
         rows: 8,
         packed: tiles!(run, Wide, 8; 1 2 3 4 5 6 7 8),
         strided: &[],
+        keeping: &[],
     },
     raised: false,
 };
@@ -128,6 +129,7 @@ pub(super) static DOT_PRODUCT: Bytes = Bytes {
         rows: 16,
         packed: tiles!(run, Dot, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
         strided: &[],
+        keeping: &[],
     },
     raised: false,
 };

@@ -124,6 +124,7 @@ pub(super) static AVX2: Bytes = Bytes {
         rows: 8,
         packed: tiles!(avx2, Bytes8, 8; 1 2 3 4),
         strided: &[],
+        keeping: &[],
     },
     raised: false,
 };
@@ -134,6 +135,7 @@ pub(super) static VNNI: Bytes = Bytes {
         rows: 16,
         packed: tiles!(vnni, Bytes16, 16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         strided: &[],
+        keeping: &[],
     },
     raised: true,
 };

@@ -58,6 +58,39 @@ pub(super) trait Lanes {
     unsafe fn store(sum: Self::Sum, to: *mut Self::Number);
 }
 
+/// Registers that read two of units from lines of elements of a type, as they lie in memory.
+pub(super) trait Pick<E>: Lanes {
+    /// The units of `2 * COUNT` neighbouring lanes at one inner index, whose elements along the inner size lie `step` bytes apart.
+    ///
+    /// # Safety
+    /// The CPU must have the registers, and the elements must be readable.
+    unsafe fn pick(from: *const u8, step: usize) -> [Self::Factor; 2];
+    /// # Safety
+    /// `COUNT` units must be writable.
+    unsafe fn put(factor: Self::Factor, to: *mut Self::Unit);
+}
+
+/// Lines of memory with the units of neighbouring lanes side by side: the first one, the dtype of the elements, and the step in
+/// bytes from one element to the next along the inner size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flat {
+    pub start: *const u8,
+    pub dtype: DType,
+    pub step: usize,
+    /// The elements of a unit.
+    pub together: usize,
+}
+
+impl Flat {
+    /// From `count` lanes further on.
+    pub fn lanes_on(self, count: usize) -> Self {
+        Flat {
+            start: self.start.wrapping_add(count * self.dtype.size()),
+            ..self
+        }
+    }
+}
+
 /// Where a tile's units lie: the first one, and the steps to the next row or column and to the next inner index.
 #[derive(Debug)]
 pub(crate) struct Units<U> {
@@ -94,6 +127,9 @@ pub(crate) struct Finish<T> {
 /// A micro-kernel: `depth` steps over the left units (its rows) and the right ones (vectors of columns).
 pub(crate) type Tile<U, T> = unsafe fn(usize, Units<U>, Units<U>, &Finish<T>);
 
+/// A micro-kernel that reads the right units (two registers of columns) from lines, and leaves them packed at an address.
+pub(crate) type Keeping<U, T> = unsafe fn(usize, Units<U>, Flat, *mut U, &Finish<T>);
+
 /// The micro-kernels of one kind of unit on one set of registers.
 pub(crate) struct Kernels<U: 'static, T: 'static> {
     /// Columns of a panel of the right factor: two registers.
@@ -104,6 +140,16 @@ pub(crate) struct Kernels<U: 'static, T: 'static> {
     pub packed: &'static [[Tile<U, T>; 2]],
     /// The same with any steps, the right factor's columns contiguous.
     pub strided: &'static [[Tile<U, T>; 2]],
+    /// By dtype of the lines, then by rows less one; any steps of the left factor.
+    pub keeping: &'static [(DType, &'static [Keeping<U, T>])],
+}
+
+impl<U, T> Kernels<U, T> {
+    /// The kernels that pack lines of this dtype while they multiply, if there are any.
+    pub fn keeping(&self, dtype: DType) -> Option<&'static [Keeping<U, T>]> {
+        let found = self.keeping.iter().find(|(known, _)| *known == dtype);
+        found.map(|(_, kernels)| *kernels)
+    }
 }
 
 /// The most numbers of a tile: 14 rows of two registers of 16.
@@ -130,15 +176,7 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         } else {
             (left.lane, left.depth, right.depth)
         };
-        // What is added lies far apart: it is on its way while the sums are made.
-        if finish.from_column == 1 && !finish.from.is_null() {
-            for index in 0..ROWS {
-                let line = finish.from.wrapping_add(index * finish.from_row);
-                for vector in 0..VECTORS {
-                    prefetch(line.wrapping_add(vector * L::COUNT).cast());
-                }
-            }
-        }
+        soon::<L, ROWS, VECTORS>(finish);
         for _ in 0..depth {
             let mut columns = [L::load(b); VECTORS];
             for (vector, column) in columns.iter_mut().enumerate().skip(1) {
@@ -153,12 +191,82 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
             a = a.wrapping_add(down);
             b = b.wrapping_add(across);
         }
+        end::<L, ROWS, VECTORS>(&sums, finish);
+    }
+}
+
+/// Lines of the right factor that are asked for before they are read.
+const LINES: usize = 6;
+
+/// The body of the micro-kernels that pack the right factor: `ROWS` rows of two registers, from lines of `E`s.
+///
+/// # Safety
+/// As `tile`; the lines must hold two registers of lanes, and `keep` must have room for them packed.
+#[inline(always)]
+pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Flat,
+    keep: *mut L::Unit,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[L::zero(); 2]; ROWS];
+        let (mut a, mut b, mut keep) = (left.start, right.start, keep);
+        let unit = right.step * right.together;
+        soon::<L, ROWS, 2>(finish);
+        for _ in 0..depth {
+            let columns = L::pick(b, right.step);
+            prefetch(b.wrapping_add(LINES * unit));
+            prefetch(b.wrapping_add(LINES * unit + 64));
+            for (vector, column) in columns.into_iter().enumerate() {
+                L::put(column, keep.add(vector * L::COUNT));
+            }
+            for (index, sums) in sums.iter_mut().enumerate() {
+                let factor = L::splat(a.add(index * left.lane));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = L::multiply_add(factor, column, *sum);
+                }
+            }
+            a = a.wrapping_add(left.depth);
+            b = b.wrapping_add(unit);
+            keep = keep.wrapping_add(2 * L::COUNT);
+        }
+        end::<L, ROWS, 2>(&sums, finish);
+    }
+}
+
+/// What is added lies far apart: it is on its way while the sums are made.
+#[inline(always)]
+fn soon<L: Lanes, const ROWS: usize, const VECTORS: usize>(finish: &Finish<L::Number>) {
+    if finish.from_column == 1 && !finish.from.is_null() {
+        for index in 0..ROWS {
+            let line = finish.from.wrapping_add(index * finish.from_row);
+            for vector in 0..VECTORS {
+                prefetch(line.wrapping_add(vector * L::COUNT).cast());
+            }
+        }
+    }
+}
+
+/// Writes a finished tile.
+///
+/// # Safety
+/// As `tile`.
+#[inline(always)]
+unsafe fn end<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+    sums: &[[L::Sum; VECTORS]; ROWS],
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
         let straight = finish.column == 1
             && finish.from_column == 1
             && finish.dtype == <L::Number as Element>::DTYPE
             && finish.columns == VECTORS * L::COUNT;
         if !straight {
-            return by_way::<L, ROWS, VECTORS>(&sums, finish);
+            return by_way::<L, ROWS, VECTORS>(sums, finish);
         }
         let to = finish.to.cast::<L::Number>();
         for (index, sums) in sums.iter().enumerate() {
@@ -249,4 +357,11 @@ macro_rules! tiles {
     };
 }
 
-pub(super) use tiles;
+/// The table of the kernels that pack while they multiply.
+macro_rules! keepers {
+    ($run:ident, $lanes:ty, $element:ty; $($rows:literal)*) => {
+        &[$($run::<$lanes, $element, $rows>),*]
+    };
+}
+
+pub(super) use {keepers, tiles};

@@ -117,6 +117,7 @@ pub(super) static F32: Kernels<f32, f32> = Kernels {
     rows: 16,
     packed: tiles!(run, F32x4, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
     strided: tiles!(run, F32x4, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
+    keeping: &[],
 };
 
 // Two registers of two doubles are too narrow for a panel; plain arithmetic on four is compiled to the same instructions.

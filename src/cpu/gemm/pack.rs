@@ -5,6 +5,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::block::cut;
+use super::kernel::Flat;
 use crate::cpu::lane::Lane;
 use crate::cpu::simd::{Simd, vectorised};
 use crate::cpu::transpose::{SIDE, Square, square};
@@ -22,6 +24,12 @@ pub(crate) trait Source<U>: Sync {
     /// # Safety
     /// `to` must have room for whole panels, and the lanes and depths must exist.
     unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut U);
+
+    /// Where the units of these depths lie in memory from `lane` on, if neighbouring lanes lie side by side.
+    fn in_place(&self, depth: Range<usize>, lane: usize) -> Option<Flat>;
+
+    /// Asks for the `part.0`-th of `part.1` parts of the memory that [`Source::pack`] will read, for a second-level cache.
+    fn ask(&self, depth: Range<usize>, lanes: Range<usize>, part: (usize, usize));
 }
 
 /// The form of panels: the lanes of one, and the lanes that it has room for, a multiple of [`SIDE`].
@@ -71,6 +79,40 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The numbers from one lane and depth on, `together` of them to a unit.
+    fn from(&self, lane: usize, depth: usize, together: usize) -> Option<Flat> {
+        (self.lane == 1).then(|| Flat {
+            start: self.at(lane, depth),
+            dtype: self.dtype,
+            step: self.depth * self.dtype.size(),
+            together,
+        })
+    }
+
+    /// Asks for a part of the numbers `lanes` by `depth`, if they lie side by side along one of the two.
+    pub(super) fn ask_part(
+        &self,
+        depth: Range<usize>,
+        lanes: Range<usize>,
+        (index, parts): (usize, usize),
+    ) {
+        let (lines, along) = match (self.lane, self.depth) {
+            (1, _) => (depth.clone(), lanes.clone()),
+            (_, 1) => (lanes.clone(), depth.clone()),
+            _ => return,
+        };
+        let part = cut(lines.len(), parts, index);
+        for line in lines.start + part.start..lines.start + part.end {
+            let start = match self.lane {
+                1 => self.at(along.start, line),
+                _ => self.at(line, along.start),
+            };
+            for offset in (0..along.len() * self.dtype.size()).step_by(64) {
+                prefetch_far(start.wrapping_add(offset));
+            }
+        }
+    }
+
     pub(super) fn at(&self, lane: usize, depth: usize) -> *const u8 {
         let elements = lane * self.lane + depth * self.depth;
         self.start.wrapping_add(elements * self.dtype.size())
@@ -113,6 +155,14 @@ impl<T: Lane> Source<T> for Matrix<'_> {
     unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut T) {
         // SAFETY: promised by the caller.
         unsafe { pack(&Numbers(*self), depth, lanes, panel, to) }
+    }
+
+    fn in_place(&self, depth: Range<usize>, lane: usize) -> Option<Flat> {
+        self.from(lane, depth.start, 1)
+    }
+
+    fn ask(&self, depth: Range<usize>, lanes: Range<usize>, part: (usize, usize)) {
+        self.ask_part(depth, lanes, part);
     }
 }
 
@@ -160,6 +210,16 @@ impl Source<u32> for Pairs<'_> {
     unsafe fn pack(&self, depth: Range<usize>, lanes: Range<usize>, panel: Panel, to: *mut u32) {
         // SAFETY: promised by the caller.
         unsafe { pack(self, depth, lanes, panel, to) }
+    }
+
+    fn in_place(&self, depth: Range<usize>, lane: usize) -> Option<Flat> {
+        (2 * depth.end <= self.0.inner)
+            .then(|| self.0.from(lane, 2 * depth.start, 2))
+            .flatten()
+    }
+
+    fn ask(&self, depth: Range<usize>, lanes: Range<usize>, part: (usize, usize)) {
+        self.0.ask_part(2 * depth.start..2 * depth.end, lanes, part);
     }
 }
 
@@ -278,10 +338,13 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
         for begin in lanes.clone().step_by(run) {
             let length = run.min(lanes.end - begin);
             // SAFETY: lanes that exist, of at most as many as the buffer holds.
-            let line = from.line(begin, depth).unwrap_or_else(|| unsafe {
-                from.across(begin, depth, &mut buffer[..length]);
-                buffer.as_ptr()
-            });
+            let line = match from.line(begin, depth) {
+                Some(line) => line,
+                None => unsafe {
+                    from.across(begin, depth, &mut buffer[..length]);
+                    buffer.as_ptr()
+                },
+            };
             from.ask(begin, depth + AHEAD, length);
             for start in (0..length).step_by(panel.lanes) {
                 let index = (begin - lanes.start + start) / panel.lanes;
@@ -314,6 +377,19 @@ pub(super) fn prefetch(from: *const u8) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// The same for the second-level cache.
+#[inline(always)]
+fn prefetch_far(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect that a program could see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;

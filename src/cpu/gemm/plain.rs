@@ -113,6 +113,7 @@ pub(super) static F32: Kernels<f32, f32> = Kernels {
     rows: 8,
     packed: tiles!(run, Four<f32>, 8; 1 2 3 4),
     strided: tiles!(run, Four<f32>, 0; 1 2 3 4),
+    keeping: &[],
 };
 
 pub(super) static F64: Kernels<f64, f64> = Kernels {
@@ -120,6 +121,7 @@ pub(super) static F64: Kernels<f64, f64> = Kernels {
     rows: 8,
     packed: tiles!(run, Four<f64>, 8; 1 2 3 4),
     strided: tiles!(run, Four<f64>, 0; 1 2 3 4),
+    keeping: &[],
 };
 
 pub(super) static F32_LINES: [Streams<f32>; 3] = [

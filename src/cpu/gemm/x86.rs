@@ -6,8 +6,9 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::kernel::{Finish, Kernels, Lanes, Units, tile, tiles};
+use super::kernel::{Finish, Flat, Kernels, Lanes, Pick, Units, keepers, keeping, tile, tiles};
 use super::vector::{self, Lines, Streams, Widen};
+use crate::dtype::DType;
 
 /// Implements [`Lanes`] for registers of sums of `$number`, given how units are loaded and multiplied.
 macro_rules! lanes {
@@ -123,6 +124,43 @@ unsafe fn multiply_pairs(x: __m512i, y: __m512i, sum: __m512) -> __m512 {
     }
 }
 
+/// Implements [`Pick`] for elements of a type.
+macro_rules! pick {
+    ($name:ident, $element:ty, $store:ident, ($from:ident, $step:ident) => $pick:expr) => {
+        impl Pick<$element> for $name {
+            #[inline(always)]
+            unsafe fn pick($from: *const u8, $step: usize) -> [Self::Factor; 2] {
+                // SAFETY: the caller promised the registers and the elements.
+                unsafe { $pick }
+            }
+            #[inline(always)]
+            unsafe fn put(factor: Self::Factor, to: *mut Self::Unit) {
+                // SAFETY: the caller promised the registers and the room.
+                unsafe { $store(to.cast(), factor) }
+            }
+        }
+    };
+}
+
+pick!(F32x16, f32, _mm512_storeu_ps, (from, _step) => {
+    let from = from.cast::<f32>();
+    [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))]
+});
+pick!(F32x16, f16, _mm512_storeu_ps, (from, _step) => {
+    let from = from.cast::<__m256i>();
+    [_mm512_cvtph_ps(_mm256_loadu_si256(from)), _mm512_cvtph_ps(_mm256_loadu_si256(from.add(1)))]
+});
+// Two lines of halves become pairs: each word takes one half from either line.
+pick!(Bf16x32, bf16, _mm512_storeu_si512, (from, step) => {
+    let (low, high) = (_mm512_loadu_si512(from.cast()), _mm512_loadu_si512(from.add(step).cast()));
+    let wide = |half: __m256i| _mm512_cvtepu16_epi32(half);
+    let pairs = |low: __m256i, high: __m256i| _mm512_or_si512(wide(low), _mm512_slli_epi32::<16>(wide(high)));
+    [
+        pairs(_mm512_castsi512_si256(low), _mm512_castsi512_si256(high)),
+        pairs(_mm512_extracti64x4_epi64::<1>(low), _mm512_extracti64x4_epi64::<1>(high)),
+    ]
+});
+
 /// Implements [`Widen`] for elements of a type.
 macro_rules! widen {
     ($name:ident, $element:ty, $fma:ident, $from:ident => $widen:expr, $single:expr) => {
@@ -221,6 +259,34 @@ unsafe fn avx512_bf16<L: Lanes, const ROWS: usize, const VECTORS: usize, const S
     unsafe { tile::<L, ROWS, VECTORS, STEP>(depth, left, right, finish) }
 }
 
+/// # Safety
+/// As `keeping`, on a CPU with the features.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+unsafe fn keeping_avx512<L: Pick<E>, E, const ROWS: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Flat,
+    keep: *mut L::Unit,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { keeping::<L, E, ROWS>(depth, left, right, keep, finish) }
+}
+
+/// # Safety
+/// As `keeping`, on a CPU with the features.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+unsafe fn keeping_bf16<L: Pick<E>, E, const ROWS: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Flat,
+    keep: *mut L::Unit,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { keeping::<L, E, ROWS>(depth, left, right, keep, finish) }
+}
+
 /// The kernels for lines of elements of a type.
 macro_rules! streams {
     ($dots:ident $rows:ident $lanes:ty: $($element:ty, $together:literal);*) => {
@@ -245,6 +311,7 @@ pub(super) static F32_AVX2: Kernels<f32, f32> = Kernels {
     rows: 8,
     packed: tiles!(avx2, F32x8, 8; 1 2 3 4 5 6),
     strided: tiles!(avx2, F32x8, 0; 1 2 3 4 5 6),
+    keeping: &[],
 };
 
 pub(super) static F64_AVX2: Kernels<f64, f64> = Kernels {
@@ -252,6 +319,7 @@ pub(super) static F64_AVX2: Kernels<f64, f64> = Kernels {
     rows: 8,
     packed: tiles!(avx2, F64x4, 8; 1 2 3 4 5 6),
     strided: tiles!(avx2, F64x4, 0; 1 2 3 4 5 6),
+    keeping: &[],
 };
 
 pub(super) static F32_AVX512: Kernels<f32, f32> = Kernels {
@@ -259,6 +327,16 @@ pub(super) static F32_AVX512: Kernels<f32, f32> = Kernels {
     rows: 16,
     packed: tiles!(avx512, F32x16, 16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     strided: tiles!(avx512, F32x16, 0; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    keeping: &[
+        (
+            DType::F32,
+            keepers!(keeping_avx512, F32x16, f32; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        ),
+        (
+            DType::F16,
+            keepers!(keeping_avx512, F32x16, f16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        ),
+    ],
 };
 
 pub(super) static F64_AVX512: Kernels<f64, f64> = Kernels {
@@ -266,6 +344,7 @@ pub(super) static F64_AVX512: Kernels<f64, f64> = Kernels {
     rows: 16,
     packed: tiles!(avx512, F64x8, 16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     strided: tiles!(avx512, F64x8, 0; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    keeping: &[],
 };
 
 pub(super) static BF16_AVX512: Kernels<u32, f32> = Kernels {
@@ -273,4 +352,8 @@ pub(super) static BF16_AVX512: Kernels<u32, f32> = Kernels {
     rows: 16,
     packed: tiles!(avx512_bf16, Bf16x32, 16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     strided: &[],
+    keeping: &[(
+        DType::BF16,
+        keepers!(keeping_bf16, Bf16x32, bf16; 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    )],
 };

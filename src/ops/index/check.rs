@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cpu::gather::are_below;
 use crate::cpu::par;
 use crate::mode::{Modes, current};
 use crate::ops::prelude::*;
@@ -37,12 +38,16 @@ pub(crate) fn host_indices<'a>(
     len: usize,
     negative: Negative,
 ) -> Result<Cow<'a, [i64]>> {
-    let indices: Cow<'a, [i64]> = match index.as_slice::<i64>() {
+    in_range(op, any_indices(index), len, negative)
+}
+
+/// The indices in row-major order, whatever they are.
+pub(crate) fn any_indices<'a>(index: &Host<'a>) -> Cow<'a, [i64]> {
+    match index.as_slice::<i64>() {
         Some(indices) => Cow::Borrowed(indices),
         None if index.dtype() == DType::I64 => Cow::Owned(index.to_vec()),
         None => Cow::Owned(index.to_vec::<i32>().into_iter().map(i64::from).collect()),
-    };
-    in_range(op, indices, len, negative)
+    }
 }
 
 fn in_range<'a>(
@@ -52,13 +57,10 @@ fn in_range<'a>(
     negative: Negative,
 ) -> Result<Cow<'a, [i64]>> {
     let count = len as i64;
-    let stray = AtomicBool::new(false);
+    let (stray, simd) = (AtomicBool::new(false), Simd::best());
     par::ranges(indices.len(), par::GRAIN, |range| {
-        // An index as an unsigned number is too large if it is negative, too.
-        let strays = indices[range]
-            .iter()
-            .map(|index| *index as u64 >= len as u64);
-        if strays.fold(false, |any, one| any | one) {
+        let indices = &indices[range];
+        if !vectorised!(simd, are_below(indices, len as u64)) {
             stray.store(true, Ordering::Relaxed);
         }
     });

@@ -1,6 +1,6 @@
 //! `gather`: elements along a dim, by an index of the result's shape.
 
-use super::{Negative, host_indices, index_dtype, on_device};
+use super::{Negative, any_indices, host_indices, index_dtype, on_device};
 use crate::cpu::gather::gather_along;
 use crate::ops::prelude::*;
 
@@ -77,14 +77,10 @@ impl Op for Gather {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
-        let index = host_indices(
-            self.name(),
-            &x[1],
-            x[0].shape().size(dim),
-            Negative::Refused,
-        )?;
-        if !index.is_empty() {
-            gather_along(&x[0], dim, &index, &mut y[0]);
+        // Gathering checks the indices while it has them.
+        if !gather_along(&x[0], dim, &any_indices(&x[1]), &mut y[0]) {
+            let size = x[0].shape().size(dim);
+            host_indices(self.name(), &x[1], size, Negative::Refused)?;
         }
         Ok(Counts::EXACT)
     }

@@ -22,4 +22,4 @@ rooms! {
 mod check;
 mod take;
 
-pub(crate) use check::{Negative, host_indices, index_dtype, on_device, read_back};
+pub(crate) use check::{Negative, any_indices, host_indices, index_dtype, on_device, read_back};

@@ -3,6 +3,8 @@
 //! Knows scales per column or per group of rows, and CANN's kernel for both widths. Must not know how weights are packed beyond
 //! the number of columns in a byte.
 
+use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::gemm::{Each, FEW, Sizes, Weights, weighed};
 use crate::ops::prelude::*;
 
 /// Settings of [`Tensor::weight_int8_matmul`] and [`Tensor::weight_int4_matmul`]. Made from `()` or built up.
@@ -177,6 +179,15 @@ impl WeightMatmul {
         rows.narrow(0, 0, inner as i64)
     }
 
+    /// Whether a kernel of the host reads the weights as they are: bytes, for a few rows.
+    fn is_direct(&self, x: &[Meta]) -> bool {
+        let [.., inner] = x[0].shape.dims() else {
+            return false;
+        };
+        let rows = x[0].shape.elements() / (*inner).max(1);
+        self.bits == Bits::Eight && x[0].dtype != DType::F64 && *inner > 0 && rows <= FEW
+    }
+
     /// Whether CANN's kernel takes the call.
     fn fused(&self, x: &[Dev<'_>], [inner, columns]: [usize; 2]) -> bool {
         let groups =
@@ -214,6 +225,47 @@ impl Op for WeightMatmul {
         let last = x[0].shape.rank() - 1;
         plan.output(x[0].shape.with(last, sizes[1]), x[0].dtype);
         Ok(())
+    }
+
+    fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        let op = self.bits.op();
+        let metas = x.iter().map(|x| Meta {
+            shape: *x.shape(),
+            dtype: x.dtype(),
+        });
+        if !self.is_direct(&metas.collect::<Vec<_>>()) {
+            let why = "the op is composed of others";
+            return Err(Error::unsupported(op, Device::Cpu, x[0].dtype(), why));
+        }
+        let [inner, columns] = self.sizes(x[0].shape(), x[1].shape())?;
+        let sizes = Sizes {
+            rows: x[0].elements() / inner,
+            inner,
+            columns,
+        };
+        let (mut own, mut weight, mut held) = (Vec::new(), Vec::new(), [const { Vec::new() }; 3]);
+        let [scale, zero, bias] = &mut held;
+        let own = dense::<f32>(op, &x[0], &mut own)?;
+        let each = |values| Each { values, columns };
+        let weights = Weights {
+            values: dense(op, &x[1], &mut weight)?,
+            scale: each(dense(op, &x[2], scale)?),
+            zero: match self.zeros(x) {
+                Some(zeros) => each(dense(op, zeros, zero)?),
+                None => each(&[0.0]),
+            },
+            group: if self.group_size == 0 {
+                inner
+            } else {
+                self.group_size
+            },
+        };
+        let bias = self.bias(x).map(|own| dense(op, own, bias)).transpose()?;
+        into_dense(op, &mut y[0], |y| {
+            weighed(sizes, own, &weights, bias, y);
+            Ok(())
+        })?;
+        Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
@@ -280,7 +332,11 @@ impl Op for WeightMatmul {
     }
 
     fn is_composed(&self, x: &[Meta], device: Device) -> bool {
-        device.is_cpu() || !x[0].dtype.is_half()
+        if device.is_cpu() {
+            !self.is_direct(x)
+        } else {
+            !x[0].dtype.is_half()
+        }
     }
 
     fn gradient(&self) -> Gradient {

@@ -36,6 +36,7 @@ pub(crate) const NAMES: &[&str] = &[
     "ascend_dump",
     "ascend_hal",
     "ascendalog",
+    "ms_tools_ext",
     "msprofiler",
     "profapi",
     "runtime",

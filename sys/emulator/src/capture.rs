@@ -3,13 +3,14 @@
 //! Knows nodes in the order of their submission (which is an order that respects all dependencies); it must not know what they compute.
 
 use crate::callback::Callback;
+use crate::external::Arm;
 use crate::failure::{Failure, code};
 use crate::ledger::Site;
 use crate::memory::{Block, Hold};
 use crate::registry::{Kind, Registry};
 use crate::stream::{Body, Stream, Task, run_body};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
@@ -25,6 +26,11 @@ pub(crate) fn clear() {
 
 /// One recorded task; its content can be exchanged by a task update.
 pub(crate) struct Node {
+    /// The stream that recorded it.
+    pub stream: usize,
+    /// Wanted off by `aclmdlRITaskDisable`, and off since `aclmdlRIUpdate`.
+    pub off: (AtomicBool, AtomicBool),
+    arm: Option<Arm>,
     content: Mutex<(Site, Body, Vec<Arc<Block>>)>,
 }
 
@@ -72,6 +78,8 @@ struct State {
 pub(crate) struct Capture {
     pub origin: usize,
     pub mode: u32,
+    /// The handle that the graph will have.
+    pub graph: usize,
     pub thread: ThreadId,
     state: Mutex<State>,
 }
@@ -82,6 +90,10 @@ pub(crate) struct Graph {
     pub running: AtomicUsize,
     pub number: u32,
     pub name: Mutex<String>,
+    /// The streams that recorded it.
+    pub streams: Vec<usize>,
+    /// How often runs were called off.
+    pub aborts: AtomicU32,
     /// Functions that are called when the graph is destroyed.
     pub farewells: Mutex<Vec<Callback>>,
 }
@@ -98,6 +110,7 @@ impl Capture {
         Arc::new(Capture {
             origin,
             mode,
+            graph: GRAPHS.reserve(),
             thread: std::thread::current().id(),
             state: Mutex::default(),
         })
@@ -121,6 +134,9 @@ impl Capture {
             .map(|hold| Arc::clone(&hold.block))
             .collect();
         state.nodes.push(Arc::new(Node {
+            stream,
+            off: (AtomicBool::new(false), AtomicBool::new(false)),
+            arm: task.arm,
             content: Mutex::new((task.site, task.body, blocks)),
         }));
         let count = state.nodes.len();
@@ -205,13 +221,34 @@ impl Capture {
                 "a stream of the capture was not joined before its end",
             ));
         }
-        Ok(Graph {
-            nodes: std::mem::take(&mut state.nodes),
-            running: AtomicUsize::new(0),
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            name: Mutex::default(),
-            farewells: Mutex::default(),
-        })
+        let mut streams: Vec<usize> = state.sides.keys().copied().collect();
+        streams.sort_unstable();
+        streams.insert(0, origin.handle);
+        Ok(Graph::new(std::mem::take(&mut state.nodes), streams))
+    }
+
+    /// A stream records for a graph that is built by hand.
+    pub fn bind(self: &Arc<Self>, stream: &Arc<Stream>) {
+        stream.set_capture(Some(Arc::clone(self)));
+        let side = Side {
+            stream: Arc::downgrade(stream),
+            last: 0,
+            joined: None,
+        };
+        self.lock().sides.insert(stream.handle, side);
+    }
+
+    /// Ends building by hand; streams need not have joined.
+    pub fn finish(&self) -> Graph {
+        let mut state = self.lock();
+        for side in state.sides.values() {
+            if let Some(stream) = side.stream.upgrade() {
+                stream.set_capture(None);
+            }
+        }
+        let mut streams: Vec<usize> = state.sides.keys().copied().collect();
+        streams.sort_unstable();
+        Graph::new(std::mem::take(&mut state.nodes), streams)
     }
 
     pub fn begin_group(&self) -> Result<(), Failure> {
@@ -258,6 +295,18 @@ impl Capture {
 }
 
 impl Graph {
+    fn new(nodes: Vec<Arc<Node>>, streams: Vec<usize>) -> Graph {
+        Graph {
+            nodes,
+            running: AtomicUsize::new(0),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            name: Mutex::default(),
+            streams,
+            aborts: AtomicU32::new(0),
+            farewells: Mutex::default(),
+        }
+    }
+
     /// Queues one run of the graph.
     pub fn execute(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<(), Failure> {
         if let Some(stale) = self.nodes.iter().find_map(|node| node.stale()) {
@@ -277,13 +326,26 @@ impl Graph {
             .flat_map(|node| node.content().2.clone())
             .collect();
         task.holds = blocks.iter().map(Hold::new).collect();
+        for arm in self.nodes.iter().filter_map(|node| node.arm.as_ref()) {
+            arm(stream);
+        }
         stream.submit(task).inspect_err(|_| {
             self.running.fetch_sub(1, Ordering::AcqRel);
         })
     }
 
     fn run(&self) -> Result<(), Failure> {
+        let aborts = self.aborts.load(Ordering::Acquire);
         for node in &self.nodes {
+            if self.aborts.load(Ordering::Acquire) != aborts {
+                return Err(Failure::new(
+                    code::RT_TASK_ABORT_STOP,
+                    "the run of the graph was called off",
+                ));
+            }
+            if node.off.1.load(Ordering::Acquire) {
+                continue;
+            }
             if let Some(stale) = node.stale() {
                 return Err(Failure::exception(stale));
             }

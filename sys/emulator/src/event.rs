@@ -3,6 +3,7 @@
 //! Knows points and flags; it must not know contexts, kernels or C signatures.
 
 use crate::capture::Capture;
+use crate::external::Mark;
 use crate::failure::{Failure, code};
 use crate::registry::{Kind, Registry};
 use crate::shared::{Name, Shared, Use};
@@ -70,13 +71,13 @@ impl Point {
             .upgrade()
     }
 
-    fn complete(&self) {
+    pub fn complete(&self) {
         self.lock().get_or_insert_with(Instant::now);
         self.signal.notify_all();
     }
 
     /// Waits on the device: until done, or until the waiting stream is aborted, or until time is out.
-    fn wait(&self, waiter: &Weak<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
+    pub fn wait(&self, waiter: &Weak<Stream>, timeout: Option<Duration>) -> Result<(), Failure> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut done = self.lock();
         while done.is_none() {
@@ -112,6 +113,8 @@ pub(crate) struct Event {
     pub context: usize,
     pub number: u32,
     state: Mutex<State>,
+    /// Of an event with the flag EXTERNAL.
+    mark: Option<Arc<Mark>>,
     /// Of an event between processes: how many records were queued, and which of them is the last that completed.
     shared: Option<Arc<Shared>>,
 }
@@ -141,8 +144,10 @@ impl Event {
     }
 
     fn of(style: Style, flags: u32, context: usize, shared: Option<Arc<Shared>>) -> Event {
+        let external = style == Style::Flagged && flags & EXTERNAL != 0;
         Event {
             shared,
+            mark: external.then(Arc::default),
             style,
             flags,
             context,
@@ -167,7 +172,10 @@ impl Event {
         if let Some(shared) = &self.shared {
             return record_between(shared, stream);
         }
-        if capture.is_some() && self.style != Style::Extended && self.flags & EXTERNAL == 0 {
+        if let Some(mark) = &self.mark {
+            return mark.record(stream);
+        }
+        if capture.is_some() && self.style != Style::Extended {
             return Err(Failure::new(
                 code::RT_FEATURE_NOT_SUPPORT,
                 "an event recorded in a capture must be made by aclrtCreateEventExWithFlag or be EXTERNAL",
@@ -232,6 +240,9 @@ impl Event {
         if let Some(shared) = &self.shared {
             return wait_between(shared, stream, timeout);
         }
+        if let Some(mark) = &self.mark {
+            return mark.wait(stream, timeout);
+        }
         if self.style != Style::Classic && self.flags & SYNC == 0 {
             return Err(Failure::new(
                 code::RT_FEATURE_NOT_SUPPORT,
@@ -282,6 +293,10 @@ impl Event {
             });
             return if done { Ok(()) } else { Err(late(timeout)) };
         }
+        if let Some(mark) = &self.mark {
+            let done = mark.synchronize(deadline);
+            return if done { Ok(()) } else { Err(late(timeout)) };
+        }
         let Some(point) = self.point() else {
             return Ok(());
         };
@@ -302,6 +317,9 @@ impl Event {
             let (queued, done) = counts(shared);
             return Ok((queued > 0).then_some(done >= queued));
         }
+        if let Some(mark) = &self.mark {
+            return Ok(mark.status());
+        }
         let Some(point) = self.point() else {
             return Ok(None);
         };
@@ -309,7 +327,19 @@ impl Event {
         Ok(Some(point.is_done()))
     }
 
-    pub fn reset(&self) -> Result<(), Failure> {
+    /// A graph is launched that will record the event.
+    pub fn launch(&self, stream: &Arc<Stream>) -> Arc<Point> {
+        let point = Point::new(Some(stream), None);
+        let mut state = self.lock();
+        state.point = Some(Arc::clone(&point));
+        state.recorded = true;
+        point
+    }
+
+    pub fn reset(&self, stream: &Arc<Stream>) -> Result<(), Failure> {
+        if let Some(mark) = &self.mark {
+            return mark.reset(stream);
+        }
         if self.style == Style::Extended || (self.style == Style::Flagged && self.flags & SYNC == 0)
         {
             return Err(Failure::new(

@@ -42,21 +42,27 @@ pub mod code {
     pub const RT_STREAM_CAPTURE_IMPLICIT: i32 = 107031;
     pub const RT_STREAM_CAPTURE_CONFLICT: i32 = 107032;
     pub const RT_STREAM_TASK_GROUP_STATUS: i32 = 107033;
+    pub const RT_TASK_ABORT_STOP: i32 = 107035;
     pub const RT_STREAM_CAPTURE_UNMATCHED: i32 = 107036;
     pub const RT_MODEL_RUNNING: i32 = 107037;
     pub const RT_CAPTURE_WRONG_THREAD: i32 = 107038;
+    pub const RT_INSUFFICIENT_INPUT_ARRAY: i32 = 107039;
     pub const RT_MODEL_UPDATE_FAILED: i32 = 107040;
     pub const RT_CAPTURE_MODE_BLOCK_ASYNC: i32 = 107041;
     pub const ACLNN_PARAM_NULLPTR: i32 = 161001;
     pub const ACLNN_PARAM_INVALID: i32 = 161002;
     pub const API_NOT_SUPPORT: i32 = 200001;
     pub const RT_FEATURE_NOT_SUPPORT: i32 = 207000;
+    pub const FEATURE_UNSUPPORTED: i32 = 200006;
+    pub const RT_QUEUE_EMPTY: i32 = 207013;
+    pub const RT_QUEUE_FULL: i32 = 207014;
     pub const RT_NO_PERMISSION: i32 = 207006;
     pub const RT_MEMORY_ALLOCATION: i32 = 207001;
     pub const RT_MEMORY_FREE: i32 = 207002;
     pub const RT_NO_EVENT_RESOURCE: i32 = 207007;
     pub const RT_NO_STREAM_RESOURCE: i32 = 207008;
     pub const INTERNAL_ERROR: i32 = 500000;
+    pub const FAILURE: i32 = 500001;
     pub const RT_INTERNAL: i32 = 507000;
     pub const RT_REPORT_TIMEOUT: i32 = 507012;
     pub const RT_AICORE_EXCEPTION: i32 = 507015;
@@ -126,7 +132,8 @@ impl Failure {
             560000..=569999 => "EZ9999",
             361001 => "EZ9903",
             107024..=107038 | 507903 => "EE1016",
-            207001 | 207007 | 207008 | 207012 | 207018 => "EE1021",
+            207005 | 207007..=207010 => "EE1023",
+            207001 | 207012 | 207018 => "EE1021",
             507012 | 507046 | 507047 => "EE1002",
             100000..=199999 => "EE1001",
             _ => "EE9999",

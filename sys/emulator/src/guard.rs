@@ -11,12 +11,31 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 thread_local! {
     static CURRENT: Cell<Site> = const { Cell::new(Site { name: "", number: 0 }) };
     static TEXT: RefCell<Option<String>> = const { RefCell::new(None) };
     static HANDED: RefCell<Option<CString>> = const { RefCell::new(None) };
     static LAST: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Whether all threads share their error texts (`err_msg_mode` 1), and the shared text.
+static SHARES: AtomicBool = AtomicBool::new(false);
+static SHARED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Lets threads share their error texts, or not.
+pub(crate) fn share_texts(share: bool) {
+    SHARES.store(share, Ordering::Release);
+}
+
+/// The place of the error text that counts for this thread.
+fn with_text<R>(use_it: impl FnOnce(&mut Option<String>) -> R) -> R {
+    if SHARES.load(Ordering::Acquire) {
+        return use_it(&mut SHARED.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    TEXT.with(|cell| use_it(&mut cell.borrow_mut()))
 }
 
 /// The exported function that this thread is in.
@@ -117,8 +136,7 @@ fn keep(site: Site, failure: &Failure) {
         failure.code,
         failure.text
     );
-    TEXT.with(|cell| {
-        let mut text = cell.borrow_mut();
+    with_text(|text| {
         let older = text.take().unwrap_or_default();
         let keep = older
             .char_indices()
@@ -134,7 +152,7 @@ fn keep(site: Site, failure: &Failure) {
 
 /// Hands out and clears this thread's text; null if there is none.
 pub(crate) fn recent_text() -> *const c_char {
-    let Some(text) = TEXT.with(|cell| cell.borrow_mut().take()) else {
+    let Some(text) = with_text(Option::take) else {
         return ptr::null();
     };
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();

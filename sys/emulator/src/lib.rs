@@ -26,6 +26,7 @@ mod dtype;
 mod event;
 mod executor;
 mod exports;
+mod external;
 mod failure;
 mod guard;
 mod hccl;

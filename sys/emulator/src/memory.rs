@@ -437,6 +437,55 @@ pub(crate) enum Missing {
     Overrun(String),
 }
 
+/// What a call wants to do with memory of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+        })
+    }
+}
+
+/// Whether this process may read or write the range without being ended for it. The kernel is asked to bring the pages in;
+/// one that is too old for the question (before Linux 5.14) only says whether there are any.
+pub(crate) fn is_accessible(address: usize, length: usize, access: Access) -> bool {
+    static NEW: OnceLock<bool> = OnceLock::new();
+    const PAGE: usize = 4096;
+    let populate = |address: usize, length: usize, access: Access| {
+        let start = address & !(PAGE - 1);
+        let bytes = address.checked_add(length)? - start;
+        let advice = match access {
+            Access::Read => libc::MADV_POPULATE_READ,
+            Access::Write => libc::MADV_POPULATE_WRITE,
+        };
+        let start = ptr::with_exposed_provenance_mut(start);
+        // SAFETY: the call changes no content, and answers for memory that is not there with an error.
+        Some(unsafe { libc::madvise(start, bytes, advice) } == 0)
+    };
+    let own = [0_u8; 8];
+    let own = own.as_ptr().expose_provenance();
+    if *NEW.get_or_init(|| populate(own, 8, Access::Write) == Some(true)) {
+        return populate(address, length, access) == Some(true);
+    }
+    let first = address / PAGE;
+    let Some(end) = address.checked_add(length) else {
+        return false;
+    };
+    (first..end.div_ceil(PAGE)).all(|page| {
+        let mut resident = 0_u8;
+        let start = ptr::with_exposed_provenance_mut(page * PAGE);
+        // SAFETY: one byte for one page; memory that is not there is an error.
+        unsafe { libc::mincore(start, PAGE, &raw mut resident) == 0 }
+    })
+}
+
 /// The live block that holds `length` bytes from an address. Neighbouring mappings of one reservation count as one.
 pub(crate) fn find(address: usize, length: usize) -> Result<Arc<Block>, Missing> {
     let memory = MEMORY.read().unwrap_or_else(PoisonError::into_inner);

@@ -40,9 +40,14 @@ pub(crate) enum Kind {
     Allocator,
     Operator,
     Dataset,
+    TensorItem,
+    TensorDataset,
+    Channel,
+    GraphStream,
+    GraphTask,
 }
 
-const KINDS: [(Kind, &str); 25] = [
+const KINDS: [(Kind, &str); 30] = [
     (Kind::Context, "context"),
     (Kind::Stream, "stream"),
     (Kind::Event, "event"),
@@ -68,6 +73,11 @@ const KINDS: [(Kind, &str); 25] = [
     (Kind::Allocator, "allocator description"),
     (Kind::Operator, "operator"),
     (Kind::Dataset, "dataset"),
+    (Kind::TensorItem, "tensor item"),
+    (Kind::TensorDataset, "tensor dataset"),
+    (Kind::Channel, "channel"),
+    (Kind::GraphStream, "stream of a graph"),
+    (Kind::GraphTask, "task of a graph"),
 ];
 
 impl Kind {

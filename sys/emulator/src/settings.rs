@@ -153,7 +153,7 @@ const KEYS: [(&str, &str); 12] = [
     ("memory", "bytes, with an optional suffix K, M or G"),
     ("delay", "seed:microseconds"),
     ("latency", "microseconds"),
-    ("strict", "report, protect or abort"),
+    ("strict", "report, protect, abort or lenient"),
     (
         "faults",
         "name:n=code, name:n+=code, kernel:n=code, device-dies-after-launches=n[:code], device-lost-at-launch=n[:code] or memory-limit=bytes, separated by ;",

@@ -4,6 +4,7 @@
 
 use crate::capture::Capture;
 use crate::event::Point;
+use crate::external::Arm;
 use crate::failure::{Failure, Fault, code};
 use crate::guard;
 use crate::kernel::Run;
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     pub holds: Vec<Hold>,
     /// Runs even when the stream skips its work: event records.
     pub always: bool,
+    /// Told of each launch of the graph that the task is part of.
+    pub arm: Option<Arm>,
     /// May run on a thread that waits for the stream: it neither blocks nor calls user code.
     pub steal: bool,
 }
@@ -41,6 +44,7 @@ impl Task {
             body: Arc::new(Mutex::new(Box::new(run))),
             holds: Vec::new(),
             always: false,
+            arm: None,
             steal: true,
         }
     }
@@ -62,6 +66,8 @@ struct Queue {
     /// Skip everything but `always` tasks: the code that waiters get.
     aborted: Option<i32>,
     error: Option<Failure>,
+    /// How often queued work was dropped, and the code of the last time.
+    aborts: (u64, i32),
     capture: Option<Arc<Capture>>,
 }
 
@@ -273,7 +279,11 @@ impl Stream {
 
     /// Waits until a condition holds, working off tasks on this thread where that is allowed. False if time ran out.
     fn drive(&self, until: impl Fn(&Stream, bool) -> bool, deadline: Option<Instant>) -> bool {
-        let delays = world().is_ok_and(|world| world.settings.delay.is_some());
+        // A task on this thread would outlast a deadline, and an abort by somebody else.
+        let delays = deadline.is_some()
+            || world().is_ok_and(|world| {
+                world.settings.delay.is_some() || !world.settings.latency.is_zero()
+            });
         let mut queue = self.lock();
         loop {
             if until(self, queue.tasks.is_empty() && !queue.running) {
@@ -305,6 +315,7 @@ impl Stream {
     /// Waits for an empty queue and hands out the failure that came up meanwhile.
     pub fn synchronize(&self, timeout: Option<Duration>) -> Result<(), Failure> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let (aborts, _) = self.lock().aborts;
         if !self.drive(|_, idle| idle, deadline) {
             return Err(Failure::new(
                 code::RT_STREAM_SYNC_TIMEOUT,
@@ -312,6 +323,12 @@ impl Stream {
             ));
         }
         let mut queue = self.lock();
+        if queue.aborts.0 != aborts {
+            return Err(Failure::new(
+                queue.aborts.1,
+                "the stream was aborted while this call waited for it",
+            ));
+        }
         if let Some(code) = queue.aborted {
             return Err(queue
                 .error
@@ -338,6 +355,7 @@ impl Stream {
     pub fn abort(&self, code: i32) {
         let mut queue = self.lock();
         queue.aborted = Some(code);
+        queue.aborts = (queue.aborts.0 + 1, code);
         self.progress.notify_all();
         self.wake.notify_one();
     }

@@ -174,6 +174,10 @@ macro_rules! with_stored {
     };
 }
 
+/// The numbers that formats have, from undefined to the newest.
+const FORMATS: std::ops::RangeInclusive<i32> =
+    ascend_sys::ACL_FORMAT_UNDEFINED..=ascend_sys::ACL_FORMAT_FRACTAL_NZ_C0_8;
+
 impl Tensor {
     /// Takes the snapshot of a handle's object, and checks that the view is one: known dtype, no negative number, inside its storage.
     pub(crate) fn snapshot(origin: &Arc<TensorObject>, name: &str) -> Result<Tensor, Refusal> {
@@ -181,6 +185,10 @@ impl Tensor {
         let dtype = DType::from_code(said.dtype).ok_or_else(|| {
             Refusal::invalid(format!("{name}: data type {} is unknown", said.dtype))
         })?;
+        if !FORMATS.contains(&said.format) {
+            let text = format!("{name}: format {} is unknown", said.format);
+            return Err(Refusal::invalid(text));
+        }
         let natural = |values: &[i64], what: &str| -> Result<Vec<usize>, Refusal> {
             values
                 .iter()

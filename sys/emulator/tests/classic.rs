@@ -23,6 +23,60 @@ fn init_and_finalize_count() {
     assert_eq!(acl!(aclInit(ptr::null())), 0);
 }
 
+fn configuration(name: &str, text: &str) -> std::ffi::CString {
+    let path = std::env::temp_dir().join(format!("ascend-{}-{name}.json", std::process::id()));
+    std::fs::write(&path, text).expect("a file");
+    std::ffi::CString::new(path.to_str().expect("a name")).expect("a path")
+}
+
+#[test]
+fn a_configuration_is_checked() {
+    let nested = format!("{}1{}", "{\"a\":".repeat(11), "}".repeat(11));
+    for (name, text, code) in [
+        ("deep", nested.as_str(), 100006),
+        ("cut", "{\"a\":", 100006),
+        ("list", "[]", 100006),
+        (
+            "stack",
+            r#"{"StackSize": {"aicore_stack_size": 1000}}"#,
+            100000,
+        ),
+        (
+            "large",
+            r#"{"StackSize": {"aicore_stack_size": 212992}}"#,
+            100000,
+        ),
+        ("fits", r#"{"StackSize": {"aicore_stack_size": 196608}}"#, 0),
+    ] {
+        let _guard = fresh(Settings::default());
+        assert_eq!(acl!(aclFinalize()), 0);
+        let path = configuration(name, text);
+        // The world remembers the configuration of before: one without init is wanted.
+        ascend_emulator::reset(Settings::default()).expect("settings");
+        assert_eq!(acl!(aclInit(path.as_ptr())), code, "{name}: {}", recent());
+        if code != 0 {
+            assert_eq!(acl!(aclInit(ptr::null())), 0);
+        }
+        std::fs::remove_file(path.to_str().expect("a path")).expect("removed");
+    }
+}
+
+#[test]
+fn threads_share_their_error_texts_if_asked() {
+    let _guard = fresh(Settings::default());
+    ascend_emulator::reset(Settings::default()).expect("settings");
+    let path = configuration("shared", r#"{"err_msg_mode": "1"}"#);
+    assert_eq!(acl!(aclInit(path.as_ptr())), 0);
+    assert_eq!(acl!(aclrtMalloc(ptr::null_mut(), 8, 0)), 100000);
+    let text = std::thread::spawn(recent).join().expect("a thread");
+    assert!(text.contains("aclrtMalloc"), "{text}");
+    assert_eq!(recent(), "");
+    // The next one starts with texts per thread again.
+    ascend_emulator::reset(Settings::default()).expect("settings");
+    assert_eq!(acl!(aclInit(ptr::null())), 0);
+    std::fs::remove_file(path.to_str().expect("a path")).expect("removed");
+}
+
 #[test]
 fn add_and_copy_back() {
     let _guard = fresh(Settings::default());

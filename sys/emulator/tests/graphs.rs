@@ -123,6 +123,8 @@ fn modes_decide_who_may_copy_meanwhile() {
         107000,
         "pageable memory is never captured"
     );
+    assert_eq!(acl!(aclmdlRICaptureEnd(own, &mut graph)), 507903);
+    assert_eq!(acl!(aclmdlRICaptureBegin(own, 2)), 0);
     assert_eq!(
         acl!(aclrtMemcpyAsync(x, 4, host, 4, HOST_TO_DEVICE, own)),
         0
@@ -267,4 +269,172 @@ fn graphs_say_farewell() {
     );
     assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
     assert_eq!(CALLS.load(std::sync::atomic::Ordering::Relaxed), 7);
+}
+
+#[test]
+fn a_graph_is_built_by_hand_and_looked_into() {
+    let _guard = fresh(Settings::default());
+    let (x, out, plain) = (upload(&[1.0; 4]), upload(&[0.0; 4]), stream());
+    let (mut graph, mut own) = (ptr::null_mut(), ptr::null_mut());
+    assert_eq!(acl!(aclrtCreateStreamWithConfig(&mut own, 0, 4)), 0);
+    assert_eq!(acl!(aclmdlRIBuildBegin(&mut graph, 1)), 107000);
+    assert_eq!(acl!(aclmdlRIBuildBegin(&mut graph, 0)), 0);
+    assert_eq!(
+        acl!(aclmdlRIBindStream(graph, plain, 0)),
+        107000,
+        "not persistent"
+    );
+    assert_eq!(acl!(aclmdlRIBindStream(graph, own, 0x7fff_ffff)), 207000);
+    assert_eq!(acl!(aclmdlRIBindStream(graph, own, 0)), 0);
+    assert_eq!(acl!(aclmdlRIBindStream(graph, own, 0)), 107000, "twice");
+    assert_eq!(add(x, x, out, 4, own), 0);
+    assert_eq!(add(out, x, out, 4, own), 0);
+    assert_eq!(
+        acl!(aclmdlRIBuildEnd(graph, ptr::null_mut())),
+        107000,
+        "not ended"
+    );
+    assert_eq!(
+        acl!(aclmdlRIUnbindStream(graph, own)),
+        107000,
+        "being built"
+    );
+    assert_eq!(acl!(aclmdlRIEndTask(graph, plain)), 107000);
+    assert_eq!(acl!(aclmdlRIEndTask(graph, own)), 0);
+    assert_eq!(
+        acl!(aclmdlRIBuildEnd(graph, ptr::null_mut())),
+        0,
+        "{}",
+        recent()
+    );
+    assert_eq!(download(out, 4), [0.0; 4], "nothing ran");
+    assert_eq!(acl!(aclmdlRIExecute(graph, -1)), 0, "{}", recent());
+    assert_eq!(download(out, 4), [3.0; 4]);
+
+    let (mut count, mut streams) = (0, [ptr::null_mut(); 2]);
+    assert_eq!(
+        acl!(aclmdlRIGetStreams(graph, ptr::null_mut(), &mut count)),
+        0
+    );
+    assert_eq!(count, 1);
+    assert_eq!(
+        acl!(aclmdlRIGetStreams(graph, streams.as_mut_ptr(), &mut count)),
+        0
+    );
+    let mut tasks = [ptr::null_mut(); 4];
+    count = 1;
+    let code = acl!(aclmdlRIGetTasksByStream(
+        streams[0],
+        tasks.as_mut_ptr(),
+        &mut count
+    ));
+    assert_eq!(code, 107039, "room for one of two");
+    count = 4;
+    let code = acl!(aclmdlRIGetTasksByStream(
+        streams[0],
+        tasks.as_mut_ptr(),
+        &mut count
+    ));
+    assert_eq!((code, count), (0, 2));
+    let (mut kind, mut number) = (9, 9);
+    assert_eq!(acl!(aclmdlRITaskGetType(tasks[1], &mut kind)), 0);
+    assert_eq!(acl!(aclmdlRITaskGetSeqId(tasks[1], &mut number)), 0);
+    assert_eq!((kind, number), (1, 1));
+
+    assert_eq!(acl!(aclmdlRITaskDisable(tasks[1])), 0);
+    assert_eq!(acl!(aclmdlRIExecute(graph, -1)), 0);
+    assert_eq!(download(out, 4), [3.0; 4], "before the update");
+    assert_eq!(acl!(aclmdlRIUpdate(graph)), 0);
+    assert_eq!(acl!(aclmdlRIExecute(graph, -1)), 0);
+    assert_eq!(download(out, 4), [2.0; 4]);
+
+    assert_eq!(acl!(aclmdlRIUnbindStream(graph, own)), 0);
+    assert_eq!(acl!(aclmdlRIUnbindStream(graph, own)), 107000);
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+    assert_eq!(acl!(aclmdlRITaskGetType(tasks[1], &mut kind)), 107017);
+    assert_eq!(acl!(aclmdlRIBindStream(graph, own, 0)), 107000);
+}
+
+#[test]
+fn a_capture_knows_its_graph() {
+    let _guard = fresh(Settings::default());
+    let (own, mut status, mut early) = (stream(), 9, ptr::null_mut());
+    let (code, graph) = capture(own, || {
+        assert_eq!(
+            acl!(aclmdlRICaptureGetInfo(own, &mut status, &mut early)),
+            0
+        );
+    });
+    assert_eq!((code, status), (0, 1));
+    assert_eq!(early, graph);
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+}
+
+#[test]
+fn a_graph_waits_for_marks_of_the_outside() {
+    let _guard = fresh(Settings::default());
+    let (x, out, own, side) = (upload(&[1.0; 4]), upload(&[0.0; 4]), stream(), stream());
+    let mut event = ptr::null_mut();
+    assert_eq!(acl!(aclrtCreateEventWithFlag(&mut event, 0x20)), 0);
+    // The way in which tasks of a graph are updated while it is replayed.
+    let mut group = ptr::null_mut();
+    let (code, graph) = capture(own, || {
+        assert_eq!(acl!(aclrtStreamWaitEvent(own, event)), 0, "{}", recent());
+        assert_eq!(acl!(aclrtResetEvent(event, own)), 0, "{}", recent());
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpBegin(own)), 0);
+        assert_eq!(add(x, x, out, 4, own), 0);
+        assert_eq!(acl!(aclmdlRICaptureTaskGrpEnd(own, &mut group)), 0);
+    });
+    assert_eq!(code, 0, "{}", recent());
+    let inputs = [upload(&[2.0; 4]), upload(&[5.0; 4])];
+    for (input, wanted) in inputs.into_iter().zip([3.0_f32, 6.0]) {
+        assert_eq!(acl!(aclmdlRIExecuteAsync(graph, own)), 0);
+        assert_eq!(
+            acl!(aclrtSynchronizeStreamWithTimeout(own, 50)),
+            507046,
+            "it waits for the mark"
+        );
+        assert_eq!(acl!(aclmdlRICaptureTaskUpdateBegin(side, group)), 0);
+        assert_eq!(add(input, x, out, 4, side), 0);
+        assert_eq!(acl!(aclmdlRICaptureTaskUpdateEnd(side)), 0);
+        assert_eq!(acl!(aclrtRecordEvent(event, side)), 0);
+        assert_eq!(acl!(aclrtSynchronizeStreamWithTimeout(own, 5000)), 0);
+        assert_eq!(download(out, 4), [wanted; 4]);
+    }
+    assert_eq!(acl!(aclmdlRIDestroy(graph)), 0);
+    assert_eq!(acl!(aclrtDestroyEvent(event)), 0);
+}
+
+#[test]
+fn graphs_record_and_await_events_of_the_outside() {
+    let _guard = fresh(Settings::default());
+    let (x, a, out) = (upload(&[1.0; 4]), upload(&[0.0; 4]), upload(&[0.0; 4]));
+    let (own, side, mut event) = (stream(), stream(), ptr::null_mut());
+    assert_eq!(acl!(aclrtCreateEventExWithFlag(&mut event, 1)), 0);
+    let (code, records) = capture(own, || {
+        assert_eq!(add(x, x, a, 4, own), 0);
+        assert_eq!(
+            acl!(aclrtRecordEventWithFlag(event, own, 1)),
+            0,
+            "{}",
+            recent()
+        );
+    });
+    assert_eq!(code, 0, "{}", recent());
+    let (code, waits) = capture(side, || {
+        assert_eq!(
+            acl!(aclrtStreamWaitEventWithFlag(side, event, 0, 1)),
+            0,
+            "{}",
+            recent()
+        );
+        assert_eq!(add(a, x, out, 4, side), 0);
+    });
+    assert_eq!(code, 0, "{}", recent());
+    assert_eq!(acl!(aclmdlRIExecuteAsync(records, own)), 0);
+    assert_eq!(acl!(aclmdlRIExecuteAsync(waits, side)), 0);
+    assert_eq!(synchronize(side), 0);
+    assert_eq!(download(out, 4), [3.0; 4]);
+    assert_eq!(acl!(aclrtSynchronizeEvent(event)), 0);
+    assert_eq!(acl!(aclrtRecordEventWithFlag(event, own, 2)), 107000);
 }

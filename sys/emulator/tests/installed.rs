@@ -85,6 +85,19 @@ fn a_c_program_runs_single_operators() {
 }
 
 #[test]
+fn a_c_program_sends_tensors_through_a_channel() {
+    let root = install("channel");
+    let libraries = [
+        "-lascendcl",
+        "-lacl_tdt_channel",
+        "-lms_tools_ext",
+        "-pthread",
+    ];
+    let mut run = compiled(&root, "gcc", "channel.c", &libraries);
+    assert_eq!(succeed(&mut run), "channel: as it should be\n");
+}
+
+#[test]
 fn a_cpp_program_runs_a_layer() {
     let root = install("cpp");
     let libraries = ["-std=c++17", "-lascendcl", "-lnnopbase", "-lopapi"];
@@ -132,6 +145,7 @@ fn every_header_compiles_in_c_and_cpp() {
     assert!(headers.len() > 800, "{} headers", headers.len());
     for wanted in [
         "acl/acl.h",
+        "acl/acl_tdt.h",
         "aclnn/aclnn_base.h",
         "aclnnop/aclnn_add.h",
         "hccl/hccl.h",

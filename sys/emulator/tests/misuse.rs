@@ -13,6 +13,25 @@ fn last_violation() -> String {
 }
 
 #[test]
+fn addresses_are_reserved_before_a_device_is_set() {
+    let _guard = fresh(Settings::default());
+    std::thread::spawn(|| {
+        let mut base = ptr::null_mut();
+        let code = acl!(aclrtReserveMemAddress(
+            &mut base,
+            2 << 20,
+            0,
+            ptr::null_mut(),
+            1
+        ));
+        assert_eq!(code, 0, "{}", recent());
+        assert_eq!(acl!(aclrtReleaseMemAddress(base)), 0);
+    })
+    .join()
+    .expect("a thread");
+}
+
+#[test]
 fn a_thread_without_a_device_is_refused() {
     let _guard = fresh(Settings::default());
     std::thread::scope(|scope| {
@@ -254,6 +273,21 @@ fn views_stay_in_their_storage() {
     );
     assert!(recent().contains("u16"));
     assert_eq!(plan(ptr::null_mut(), tensor(&[4], out)), 161001);
+    let dims = [4_i64];
+    for (format, code) in [(1234, 161002), (-7, 161002), (47, 0)] {
+        let strange = acl!(aclCreateTensor(
+            dims.as_ptr(),
+            1,
+            ascend_sys::ACL_FLOAT,
+            ptr::null(),
+            0,
+            format,
+            dims.as_ptr(),
+            1,
+            x
+        ));
+        assert_eq!(plan(strange, tensor(&[4], out)), code, "format {format}");
+    }
 }
 
 #[test]
@@ -315,6 +349,50 @@ fn copies_are_checked() {
             ptr::null_mut()
         )),
         207000
+    );
+}
+
+#[test]
+fn memory_of_the_host_that_is_not_there_is_refused() {
+    let _guard = fresh(Settings::default());
+    let x = upload(&[1.0; 16]);
+    let nowhere: *mut c_void = ptr::without_provenance_mut(0x1000);
+    let constant: &'static str = "read only";
+    let constant = constant.as_ptr().cast_mut().cast::<c_void>();
+    for (target, source, kind) in [(x, nowhere, 1), (nowhere, x, 2), (constant, x, 2)] {
+        let code = acl!(aclrtMemcpy(target, 64, source, 8, kind));
+        assert_eq!(code, 107000);
+        assert!(recent().contains("may"), "{}", recent());
+        let code = acl!(aclrtMemcpyAsync(
+            target,
+            64,
+            source,
+            8,
+            kind,
+            ptr::null_mut()
+        ));
+        assert_eq!(code, 107000);
+        let code = acl!(aclrtMemcpy2d(target, 8, source, 8, 4, 2, kind));
+        assert_eq!(code, 107000);
+    }
+    let mut reserved = ptr::null_mut();
+    let code = acl!(aclrtReserveMemAddress(
+        &mut reserved,
+        4 << 20,
+        0,
+        ptr::null_mut(),
+        1
+    ));
+    assert_eq!(code, 0);
+    let host = [0_u8; 8];
+    let code = acl!(aclrtMemcpy(reserved, 8, host.as_ptr().cast(), 8, 1));
+    assert_eq!(code, 107000);
+    assert!(recent().contains("nothing is mapped"), "{}", recent());
+    assert_eq!(acl!(aclrtReleaseMemAddress(reserved)), 0);
+    // Rows go between host and device.
+    assert_eq!(
+        acl!(aclrtMemcpy2d(x, 8, x.wrapping_byte_add(32), 8, 8, 2, 3)),
+        107000
     );
 }
 

@@ -480,3 +480,17 @@ fn datasets_hold_buffers() {
     );
     assert!(recent().contains("aclmdlLoadFromFile"), "{}", recent());
 }
+
+#[test]
+fn time_outs_of_kernels_go_in_steps() {
+    let _turn = fresh(Default::default());
+    let (mut step, mut actual) = (0, 0);
+    ok(acl!(aclrtGetOpTimeOutInterval(&mut step)));
+    // 254 steps are the longest time-out of the chip, 1091 seconds.
+    assert_eq!(step * 254 / 1_000_000, 1090);
+    for (wanted, steps) in [(0, 1), (1, 1), (step + 1, 2), (u64::MAX, 254)] {
+        ok(acl!(aclrtSetOpExecuteTimeOutV2(wanted, &mut actual)));
+        assert_eq!(actual, steps * step);
+    }
+    assert_eq!(acl!(aclrtGetOpTimeOutInterval(ptr::null_mut())), 100000);
+}

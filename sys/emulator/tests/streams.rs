@@ -242,6 +242,72 @@ fn an_aborted_stream_drops_its_work() {
     assert_eq!(download(out, 1), [9.0]);
 }
 
+#[test]
+fn waiters_learn_of_an_abort() {
+    let _guard = fresh(Settings::default());
+    let (x, out) = (upload(&[1.0]), upload(&[9.0]));
+    for (abort, wanted) in [(false, 107023), (true, 107022)] {
+        let own = blocked();
+        let own = own.expose_provenance();
+        let handle = || ptr::with_exposed_provenance_mut(own);
+        assert_eq!(add(x, x, out, 1, handle()), 0);
+        let mut context = ptr::null_mut();
+        assert_eq!(acl!(aclrtGetCurrentContext(&mut context)), 0);
+        let context = context.expose_provenance();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let context = ptr::with_exposed_provenance_mut(context);
+                assert_eq!(acl!(aclrtSetCurrentContext(context)), 0);
+                (synchronize(handle()), recent())
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                GATE.store(true, Ordering::Release);
+            });
+            let code = match abort {
+                true => acl!(aclrtDeviceTaskAbort(0, 2000)),
+                false => acl!(aclrtStreamAbort(handle())),
+            };
+            assert_eq!(code, 0);
+            let (code, text) = waiter.join().expect("the waiter");
+            assert_eq!(code, wanted, "{text}");
+            assert!(text.contains("aborted"), "{text}");
+        });
+        assert_eq!(synchronize(handle()), 0);
+    }
+    assert_eq!(download(out, 1), [9.0]);
+}
+
+#[test]
+fn a_wait_ends_in_time() {
+    let mut settings = Settings::default();
+    settings.latency = Duration::from_millis(150);
+    let _guard = fresh(settings);
+    let (x, out, own) = (upload(&[1.0]), malloc(4), stream());
+    assert_eq!(add(x, x, out, 1, own), 0);
+    assert_eq!(acl!(aclrtSynchronizeStreamWithTimeout(own, 20)), 507046);
+    assert_eq!(acl!(aclrtSynchronizeDeviceWithTimeout(20)), 507046);
+    assert_eq!(acl!(aclrtSynchronizeStreamWithTimeout(own, 5000)), 0);
+    assert_eq!(download(out, 1), [2.0]);
+}
+
+#[test]
+fn callbacks_hold_the_stream_or_not() {
+    let _guard = fresh(Settings::default());
+    let own = stream();
+    assert_eq!(
+        acl!(aclrtLaunchCallback(
+            Some(wait_within),
+            ptr::null_mut(),
+            2,
+            own
+        )),
+        100000
+    );
+    assert!(recent().contains("blockType is 2"));
+}
+
 static CODE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 
 extern "C" fn wait_within(_: *mut c_void) {

@@ -49,6 +49,7 @@ run "$python" runtime.py "$@"
 run "$python" ops.py "$@"
 run "$python" attention.py "$@"
 run "$python" training.py "$@"
+run "$python" graphs.py "$@"
 for ranks in 2 4 8; do
   run RANKS=$ranks "$python" distributed.py "$@"
 done

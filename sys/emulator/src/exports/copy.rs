@@ -5,7 +5,7 @@
 use super::stream::resolve;
 use crate::failure::{Failure, code};
 use crate::guard::{call, not_null, violation};
-use crate::memory::{self, Block, Missing, Place};
+use crate::memory::{self, Access, Block, Missing, Place};
 use crate::state::context;
 use crate::stream::{Stream, Task};
 use ascend_sys::*;
@@ -46,6 +46,32 @@ impl Side {
             Place::Device(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// Host memory that is not there would end the process.
+    fn probe(&self, count: usize, access: Access, what: &str) -> Result<(), Failure> {
+        if self.block.is_some() {
+            return Ok(());
+        }
+        if let Some(base) = super::virtual_memory::reservation(self.data) {
+            return Err(violation(
+                code::RT_PARAM_INVALID,
+                format!(
+                    "{what}: nothing is mapped at {:#x} of the addresses reserved from {base:#x}",
+                    self.data
+                ),
+            ));
+        }
+        if memory::is_accessible(self.data, count, access) {
+            return Ok(());
+        }
+        Err(violation(
+            code::RT_PARAM_INVALID,
+            format!(
+                "{what}: {count} bytes from {:#x} are neither memory of the runtime nor memory that the process may {access}",
+                self.data
+            ),
+        ))
     }
 
     /// Ordinary host memory that nobody pinned.
@@ -110,6 +136,8 @@ impl Copy {
             source: Side::find(src, count, "src")?,
             count,
         };
+        copy.source.probe(count, Access::Read, "src")?;
+        copy.target.probe(count, Access::Write, "dst")?;
         copy.check_peers()?;
         Ok(Some(copy))
     }
@@ -264,7 +292,8 @@ pub(super) fn copy_async(
         return stream.submit(Task::new(run).holding(&blocks));
     }
     if copy.target.is_pageable() || copy.source.is_pageable() {
-        if stream.capture().is_some() {
+        if let Some(capture) = stream.capture() {
+            capture.break_off("a copy with pageable host memory");
             return Err(Failure::new(
                 code::RT_PARAM_INVALID,
                 "a copy with pageable host memory cannot be captured, wanted memory of aclrtMallocHost",
@@ -382,6 +411,12 @@ pub unsafe extern "C" fn aclrtMemcpy2d(
     call("aclrtMemcpy2d", || {
         let context = context()?;
         refuse_in_capture(&context.device)?;
+        if kind == 3 {
+            return Err(Failure::new(
+                code::RT_PARAM_INVALID,
+                "a synchronous copy of rows goes between host and device, not from device to device",
+            ));
+        }
         for row in Plane::check((dst, dpitch), (src, spitch), width, height, kind)?.rows {
             row.run();
         }

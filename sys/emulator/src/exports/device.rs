@@ -184,14 +184,17 @@ pub unsafe extern "C" fn aclrtSynchronizeDeviceWithTimeout(timeout: i32) -> aclE
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtDeviceTaskAbort(deviceId: i32, _timeout: u32) -> aclError {
+pub unsafe extern "C" fn aclrtDeviceTaskAbort(deviceId: i32, timeout: u32) -> aclError {
     call("aclrtDeviceTaskAbort", || {
         let world = world()?;
-        for stream in world.device(i64::from(deviceId))?.streams() {
+        let device = world.device(i64::from(deviceId))?;
+        super::hooks::abort(deviceId, ACL_RT_DEVICE_TASK_ABORT_PRE, timeout);
+        for stream in device.streams() {
             stream.abort(code::RT_DEVICE_TASK_ABORT);
             let _ = stream.synchronize(Some(Duration::from_secs(10)));
             stream.resume();
         }
+        super::hooks::abort(deviceId, ACL_RT_DEVICE_TASK_ABORT_POST, timeout);
         Ok(())
     })
 }

@@ -4,6 +4,7 @@
 
 use super::stream::{milliseconds, resolve};
 use crate::event::{EVENTS, Event, IPC, Style};
+use crate::external;
 use crate::failure::{Failure, code};
 use crate::guard::{call, give, not_null};
 use crate::kernel::Family;
@@ -141,8 +142,8 @@ fn wait(stream: aclrtStream, event: aclrtEvent, seconds: i32) -> Result<(), Fail
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtResetEvent(event: aclrtEvent, stream: aclrtStream) -> aclError {
     call("aclrtResetEvent", || {
-        resolve(&*context()?, stream)?;
-        find(event)?.reset()
+        let stream = resolve(&*context()?, stream)?;
+        find(event)?.reset(&stream)
     })
 }
 
@@ -326,13 +327,11 @@ pub unsafe extern "C" fn aclrtIpcOpenEventHandle(
     })
 }
 
-fn with_flag(flag: u32) -> Result<(), Failure> {
+/// Whether the flag says that a captured call concerns what is outside of the graph.
+fn is_external(flag: u32) -> Result<bool, Failure> {
     match flag {
-        0 => Ok(()),
-        1 => Err(Failure::new(
-            code::RT_FEATURE_NOT_SUPPORT,
-            "the emulator has no events outside of a captured graph (flag 1)",
-        )),
+        0 => Ok(false),
+        1 => Ok(true),
         other => Err(Failure::new(
             code::RT_PARAM_INVALID,
             format!("flag is {other}, wanted 0 or 1"),
@@ -347,8 +346,11 @@ pub unsafe extern "C" fn aclrtRecordEventWithFlag(
     flag: u32,
 ) -> aclError {
     call("aclrtRecordEventWithFlag", || {
-        with_flag(flag)?;
-        find(event)?.record(&resolve(&*context()?, stream)?)
+        let (event, stream) = (find(event)?, resolve(&*context()?, stream)?);
+        match is_external(flag)? {
+            true => external::record(&event, &stream),
+            false => event.record(&stream),
+        }
     })
 }
 
@@ -360,7 +362,11 @@ pub unsafe extern "C" fn aclrtStreamWaitEventWithFlag(
     flag: u32,
 ) -> aclError {
     call("aclrtStreamWaitEventWithFlag", || {
-        with_flag(flag)?;
+        if is_external(flag)? {
+            let stream = resolve(&*context()?, stream)?;
+            let limit = (timeout > 0).then(|| Duration::from_secs(u64::from(timeout)));
+            return external::wait(&EVENTS.get(event)?, &stream, limit);
+        }
         wait(stream, event, i32::try_from(timeout).unwrap_or(i32::MAX))
     })
 }

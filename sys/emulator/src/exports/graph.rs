@@ -99,9 +99,11 @@ pub unsafe extern "C" fn aclmdlRICaptureEnd(
         not_null(stream, "stream")?;
         not_null(modelRI, "modelRI")?;
         let stream = resolve(&context, stream)?;
-        let graph = ending(&stream)?.end(&stream)?;
+        let capture = ending(&stream)?;
+        GRAPHS.insert_at(capture.graph, Arc::new(capture.end(&stream)?));
+        let handle = std::ptr::without_provenance_mut(capture.graph);
         // SAFETY: checked for null, valid for a write.
-        unsafe { give(modelRI, "modelRI", GRAPHS.insert(graph)) }
+        unsafe { give(modelRI, "modelRI", handle) }
     })
 }
 
@@ -113,14 +115,16 @@ pub unsafe extern "C" fn aclmdlRICaptureGetInfo(
 ) -> aclError {
     call("aclmdlRICaptureGetInfo", || {
         let stream = resolve(&*context()?, stream)?;
-        let now = match stream.capture() {
+        let capture = stream.capture();
+        let graph = capture.as_ref().map_or(0, |capture| capture.graph);
+        let now = match capture {
             None => 0,
             Some(capture) if capture.is_broken() => 2,
             Some(_) => 1,
         };
         if !modelRI.is_null() {
             // SAFETY: not null, and valid for a write.
-            unsafe { modelRI.write(std::ptr::null_mut()) };
+            unsafe { modelRI.write(std::ptr::without_provenance_mut(graph)) };
         }
         // SAFETY: null or valid for a write.
         unsafe { give(status, "status", now as aclmdlRICaptureStatus) }
@@ -187,6 +191,7 @@ pub unsafe extern "C" fn aclmdlRIDestroy(modelRI: aclmdlRI) -> aclError {
             std::thread::sleep(Duration::from_micros(200));
         }
         GRAPHS.remove(modelRI)?;
+        super::graph_build::forget(modelRI.addr());
         let farewells = std::mem::take(
             &mut *graph
                 .farewells

@@ -18,6 +18,10 @@ static DEVICES: Hooks<unsafe extern "C" fn(i32, aclrtDeviceState, *mut c_void)> 
 static STREAMS: Hooks<unsafe extern "C" fn(aclrtStream, aclrtStreamState, *mut c_void)> =
     Hooks(Mutex::new(BTreeMap::new()));
 
+static ABORTS: Hooks<
+    unsafe extern "C" fn(i32, aclrtDeviceTaskAbortStage, u32, *mut c_void) -> i32,
+> = Hooks(Mutex::new(BTreeMap::new()));
+
 impl<F: Copy> Hooks<F> {
     /// # Safety
     /// `name` must be null or a C string.
@@ -94,6 +98,26 @@ pub unsafe extern "C" fn aclrtRegDeviceStateCallback(
     // SAFETY: null or a C string.
     call("aclrtRegDeviceStateCallback", || unsafe {
         DEVICES.set(regName, callback, args)
+    })
+}
+
+/// Tells of an abort of a device's tasks, before (0) and after it (1).
+pub(super) fn abort(id: i32, stage: aclrtDeviceTaskAbortStage, timeout: u32) {
+    ABORTS.tell(|function, argument| {
+        // SAFETY: the program registered the function for exactly this argument.
+        let _ = unsafe { function(id, stage, timeout, argument) };
+    });
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtSetDeviceTaskAbortCallback(
+    regName: *const c_char,
+    callback: aclrtDeviceTaskAbortCallback,
+    args: *mut c_void,
+) -> aclError {
+    // SAFETY: null or a C string.
+    call("aclrtSetDeviceTaskAbortCallback", || unsafe {
+        ABORTS.set(regName, callback, args)
     })
 }
 

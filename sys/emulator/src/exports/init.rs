@@ -4,6 +4,7 @@
 
 use crate::failure::{Failure, code};
 use crate::guard::{self, call, value};
+use crate::kernel::Family;
 use crate::state::{Init, world};
 use ascend_sys::*;
 use std::ffi::{CStr, c_char, c_void};
@@ -37,7 +38,7 @@ pub unsafe extern "C" fn aclInit(configPath: *const c_char) -> aclError {
     })
 }
 
-unsafe fn read_config(path: *const c_char) -> Result<String, Failure> {
+pub(super) unsafe fn read_config(path: *const c_char) -> Result<String, Failure> {
     if path.is_null() {
         return Ok(String::new());
     }
@@ -58,16 +59,63 @@ unsafe fn read_config(path: *const c_char) -> Result<String, Failure> {
     })
 }
 
-fn apply(init: &mut Init, config: &str) -> Result<(), Failure> {
+/// How deep a configuration may be nested.
+const DEPTH: usize = 10;
+
+fn depth(value: &serde_json::Value) -> usize {
+    let inner = match value {
+        serde_json::Value::Array(items) => items.iter().map(depth).max(),
+        serde_json::Value::Object(items) => items.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
+}
+
+/// The content of a configuration file; nothing is an empty object.
+pub(super) fn parse_config(config: &str) -> Result<serde_json::Value, Failure> {
+    let wrong = |text: String| Failure::new(code::PARSE_FILE, text);
     if config.is_empty() {
+        return Ok(serde_json::Value::Object(serde_json::Map::new()));
+    }
+    let parsed: serde_json::Value = serde_json::from_str(config)
+        .map_err(|error| wrong(format!("the configuration is no JSON: {error}")))?;
+    if !parsed.is_object() {
+        return Err(wrong(format!(
+            "the configuration is {parsed}, wanted an object"
+        )));
+    }
+    let depth = depth(&parsed);
+    if depth > DEPTH {
+        return Err(wrong(format!(
+            "the configuration is nested {depth} deep, wanted at most {DEPTH}"
+        )));
+    }
+    Ok(parsed)
+}
+
+/// The stack of a kernel: whole units of 16 KiB in the chip's range. Where documents name no range, any number passes.
+fn check_stack(parsed: &serde_json::Value) -> Result<(), Failure> {
+    let given = &parsed["StackSize"]["aicore_stack_size"];
+    let most = match world()?.family {
+        Family::A2 | Family::A3 => 192 << 10,
+        Family::A950 => 128 << 10,
+        _ => return Ok(()),
+    };
+    let fits = |size: u64| size % (16 << 10) == 0 && (32 << 10..=most).contains(&size);
+    if given.is_null() || given.as_u64().is_some_and(fits) {
         return Ok(());
     }
-    let parsed: serde_json::Value = serde_json::from_str(config).map_err(|error| {
-        Failure::new(
-            code::PARSE_FILE,
-            format!("the configuration is no JSON: {error}"),
-        )
-    })?;
+    Err(Failure::new(
+        code::INVALID_PARAM,
+        format!("aicore_stack_size is {given}, wanted a multiple of 16384 from 32768 to {most}"),
+    ))
+}
+
+fn apply(init: &mut Init, config: &str) -> Result<(), Failure> {
+    let parsed = parse_config(config)?;
+    check_stack(&parsed)?;
+    let mode = &parsed["err_msg_mode"];
+    guard::share_texts(mode.as_str() == Some("1") || mode.as_u64() == Some(1));
     let device = &parsed["defaultDevice"]["default_device"];
     let device = device
         .as_u64()
@@ -150,6 +198,18 @@ fn run_callbacks(list: &'static Mutex<Vec<Registered>>) {
     }
 }
 
+fn check_kind(kind: aclRegisterCallbackType) -> Result<(), Failure> {
+    if kind <= ACL_REG_TYPE_ACL_RETR || kind == ACL_REG_TYPE_OTHER {
+        return Ok(());
+    }
+    Err(Failure::new(
+        code::INVALID_PARAM,
+        format!(
+            "the kind of the callback is {kind}, wanted 0 to {ACL_REG_TYPE_ACL_RETR} or {ACL_REG_TYPE_OTHER}"
+        ),
+    ))
+}
+
 fn register(list: &Mutex<Vec<Registered>>, entry: Registered) {
     list.lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -178,6 +238,7 @@ pub unsafe extern "C" fn aclInitCallbackRegister(
     call("aclInitCallbackRegister", || {
         let function =
             cbFunc.ok_or_else(|| Failure::new(code::INVALID_PARAM, "the callback is null"))?;
+        check_kind(type_)?;
         let address = (function as *const ()).expose_provenance();
         register(
             &INIT_CALLBACKS,
@@ -217,6 +278,7 @@ pub unsafe extern "C" fn aclFinalizeCallbackRegister(
     call("aclFinalizeCallbackRegister", || {
         let function =
             cbFunc.ok_or_else(|| Failure::new(code::INVALID_PARAM, "the callback is null"))?;
+        check_kind(type_)?;
         let address = (function as *const ()).expose_provenance();
         register(
             &FINALIZE_CALLBACKS,

@@ -22,6 +22,7 @@ pub(crate) mod device;
 pub(crate) mod event;
 pub(crate) mod format_cast;
 pub(crate) mod graph;
+pub(crate) mod graph_build;
 pub(crate) mod group;
 pub(crate) mod hooks;
 pub(crate) mod identifier;
@@ -44,15 +45,37 @@ mod site;
 pub(crate) mod stream;
 pub(crate) mod stream_config;
 pub(crate) mod system;
+pub(crate) mod tensor_channel;
+pub(crate) mod tool_marks;
 pub(crate) mod topology;
 pub(crate) mod virtual_memory;
 
 /// The answer of a function that is exported but not emulated.
 pub(crate) fn absent(name: &'static str, code: i32) -> i32 {
-    guard::call(name, || {
-        Err(Failure::new(
-            code,
-            format!("{name}: the emulator does not have this function"),
-        ))
-    })
+    const OF_KERNELS: [&str; 7] = [
+        "aclrtBinary",
+        "aclrtCreateBinary",
+        "aclrtDestroyBinary",
+        "aclrtLaunchKernel",
+        "aclrtLaunchSIMT",
+        "aclrtKernelArgs",
+        "aclrtGetFunc",
+    ];
+    const OF_MODELS: [&str; 6] = [
+        "aclmdlLoad",
+        "aclmdlUnload",
+        "aclmdlExecute",
+        "aclmdlQuery",
+        "aclmdlGet",
+        "aclmdlCreateDesc",
+    ];
+    let is = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+    let why = if is(&OF_KERNELS) {
+        "a kernel binary is code for an NPU, which the emulator cannot run"
+    } else if is(&OF_MODELS) {
+        "an offline model is code for an NPU, which the emulator cannot run"
+    } else {
+        "the emulator does not have this function"
+    };
+    guard::call(name, || Err(Failure::new(code, format!("{name}: {why}"))))
 }

@@ -291,10 +291,11 @@ pub unsafe extern "C" fn aclmdlInitDump() -> aclError {
 pub unsafe extern "C" fn aclmdlSetDump(dumpCfgPath: *const c_char) -> aclError {
     call("aclmdlSetDump", || {
         not_null(dumpCfgPath, "dumpCfgPath")?;
-        if DUMPING.load(Ordering::Acquire) {
-            return Ok(());
+        if !DUMPING.load(Ordering::Acquire) {
+            return Err(Failure::new(code::DUMP_NOT_RUN, "dump is not initialised"));
         }
-        Err(Failure::new(code::DUMP_NOT_RUN, "dump is not initialised"))
+        // SAFETY: not null, and a C string by the contract of this function.
+        super::init::parse_config(&unsafe { super::init::read_config(dumpCfgPath) }?).map(drop)
     })
 }
 

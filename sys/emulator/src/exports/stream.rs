@@ -355,6 +355,12 @@ pub unsafe extern "C" fn aclrtLaunchCallback(
         let stream = resolve(&*context()?, stream)?;
         let function =
             fn_.ok_or_else(|| Failure::new(code::INVALID_PARAM, "the function is null"))?;
+        if blockType > 1 {
+            return Err(Failure::new(
+                code::INVALID_PARAM,
+                format!("blockType is {blockType}, wanted 0 or 1"),
+            ));
+        }
         let argument = userData.expose_provenance();
         callback::launch_subscribed(&stream, Callback { function, argument }, blockType == 1)
     })

@@ -294,8 +294,34 @@ pub unsafe extern "C" fn aclrtSetOpExecuteTimeOutV2(
 ) -> aclError {
     call("aclrtSetOpExecuteTimeOutV2", || {
         context()?;
+        let interval = time_out_interval()?;
+        let steps = timeout.div_ceil(interval).clamp(1, MOST_INTERVALS);
         // SAFETY: null or valid for a write.
-        unsafe { give(actualTimeout, "actualTimeout", timeout) }
+        unsafe { give(actualTimeout, "actualTimeout", steps * interval) }
+    })
+}
+
+/// Time-outs of kernels are at most this many intervals.
+const MOST_INTERVALS: u64 = 254;
+
+/// The steps of time-outs of kernels in microseconds. Documents name the longest time-outs only (1091, 547 and 68 seconds): powers of
+/// two in nanoseconds come closest to their 254th part.
+fn time_out_interval() -> Result<u64, crate::failure::Failure> {
+    use crate::kernel::Family;
+    let exponent = match world()?.family {
+        Family::A2 | Family::A3 | Family::A950 => 32,
+        Family::P310 | Family::B310 => 31,
+        Family::A910 => 28,
+    };
+    Ok((1_u64 << exponent) / 1000)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aclrtGetOpTimeOutInterval(interval: *mut u64) -> aclError {
+    call("aclrtGetOpTimeOutInterval", || {
+        let own = time_out_interval()?;
+        // SAFETY: null or valid for a write.
+        unsafe { give(interval, "interval", own) }
     })
 }
 

@@ -88,6 +88,13 @@ pub(super) static PHYSICAL: Registry<Physical> =
     Registry::new(Kind::Physical, code::RT_PARAM_INVALID);
 static RESERVED: Mutex<BTreeMap<usize, Arc<Reservation>>> = Mutex::new(BTreeMap::new());
 
+/// The start of the reserved addresses among which this one is.
+pub(super) fn reservation(address: usize) -> Option<usize> {
+    let reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, found) = reserved.range(..=address).next_back()?;
+    (address - found.base < found.length).then_some(found.base)
+}
+
 /// Forgets everything.
 pub(crate) fn clear() {
     PHYSICAL.clear();
@@ -128,8 +135,8 @@ pub unsafe extern "C" fn aclrtReserveMemAddress(
     expectPtr: *mut c_void,
     _flags: u64,
 ) -> aclError {
+    // PyTorch's client reserves addresses before it has set a device.
     call("aclrtReserveMemAddress", || {
-        context()?;
         not_null(virPtr, "virPtr")?;
         if size == 0 || !expectPtr.is_null() {
             return Err(Failure::new(

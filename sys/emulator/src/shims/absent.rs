@@ -198,28 +198,8 @@ pub unsafe extern "C" fn aclmdlQuerySize(_: *const core::ffi::c_char, _: *mut us
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIAbort(_: aclmdlRI) -> aclError {
-    absent("aclmdlRIAbort", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIAddCondTask(_: aclmdlRICondTaskParams, _: aclrtStream, _: u32) -> aclError {
     absent("aclmdlRIAddCondTask", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIBindStream(_: aclmdlRI, _: aclrtStream, _: u32) -> aclError {
-    absent("aclmdlRIBindStream", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIBuildBegin(_: *mut aclmdlRI, _: u32) -> aclError {
-    absent("aclmdlRIBuildBegin", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIBuildEnd(_: aclmdlRI, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclmdlRIBuildEnd", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -238,58 +218,13 @@ pub unsafe extern "C" fn aclmdlRICondHandleGetCondPtr(_: aclmdlRICondHandle, _: 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIEndTask(_: aclmdlRI, _: aclrtStream) -> aclError {
-    absent("aclmdlRIEndTask", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIGetStreams(_: aclmdlRI, _: *mut aclrtStream, _: *mut u32) -> aclError {
-    absent("aclmdlRIGetStreams", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIGetTasksByStream(_: aclrtStream, _: *mut aclmdlRITask, _: *mut u32) -> aclError {
-    absent("aclmdlRIGetTasksByStream", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIKernelTaskGetAttribute(_: aclmdlRITask, _: aclrtLaunchKernelAttrId, _: *mut aclrtLaunchKernelAttrValue) -> aclError {
     absent("aclmdlRIKernelTaskGetAttribute", 200001)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRITaskDisable(_: aclmdlRITask) -> aclError {
-    absent("aclmdlRITaskDisable", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRITaskGetParams(_: aclmdlRITask, _: *mut aclmdlRITaskParams) -> aclError {
-    absent("aclmdlRITaskGetParams", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRITaskGetSeqId(_: aclmdlRITask, _: *mut u32) -> aclError {
-    absent("aclmdlRITaskGetSeqId", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRITaskGetType(_: aclmdlRITask, _: *mut aclmdlRITaskType) -> aclError {
-    absent("aclmdlRITaskGetType", 200001)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRITaskSetParams(_: aclmdlRITask, _: *mut aclmdlRITaskParams) -> aclError {
     absent("aclmdlRITaskSetParams", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIUnbindStream(_: aclmdlRI, _: aclrtStream) -> aclError {
-    absent("aclmdlRIUnbindStream", 200001)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclmdlRIUpdate(_: aclmdlRI) -> aclError {
-    absent("aclmdlRIUpdate", 200001)
 }
 
 #[unsafe(no_mangle)]
@@ -727,11 +662,6 @@ pub unsafe extern "C" fn aclrtGetHardwareSyncAddr(_: *mut *mut core::ffi::c_void
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtGetOpTimeOutInterval(_: *mut u64) -> aclError {
-    absent("aclrtGetOpTimeOutInterval", 207000)
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetSymbolAddress(_: *const core::ffi::c_void, _: *mut *mut core::ffi::c_void) -> aclError {
     absent("aclrtGetSymbolAddress", 207000)
 }
@@ -949,11 +879,6 @@ pub unsafe extern "C" fn aclrtSetBufDataLen(_: aclrtMbuf, _: usize) -> aclError 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtSetBufUserData(_: aclrtMbuf, _: *const core::ffi::c_void, _: usize, _: usize) -> aclError {
     absent("aclrtSetBufUserData", 207000)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn aclrtSetDeviceTaskAbortCallback(_: *const core::ffi::c_char, _: aclrtDeviceTaskAbortCallback, _: *mut core::ffi::c_void) -> aclError {
-    absent("aclrtSetDeviceTaskAbortCallback", 207000)
 }
 
 #[unsafe(no_mangle)]

@@ -160,6 +160,10 @@ const _: <f::aclmdlFinalizeDump as Function>::Pointer = e::profile::aclmdlFinali
 const _: <f::aclmdlGetDatasetBuffer as Function>::Pointer = e::dataset::aclmdlGetDatasetBuffer;
 const _: <f::aclmdlGetDatasetNumBuffers as Function>::Pointer = e::dataset::aclmdlGetDatasetNumBuffers;
 const _: <f::aclmdlInitDump as Function>::Pointer = e::profile::aclmdlInitDump;
+const _: <f::aclmdlRIAbort as Function>::Pointer = e::graph_build::aclmdlRIAbort;
+const _: <f::aclmdlRIBindStream as Function>::Pointer = e::graph_build::aclmdlRIBindStream;
+const _: <f::aclmdlRIBuildBegin as Function>::Pointer = e::graph_build::aclmdlRIBuildBegin;
+const _: <f::aclmdlRIBuildEnd as Function>::Pointer = e::graph_build::aclmdlRIBuildEnd;
 const _: <f::aclmdlRICaptureBegin as Function>::Pointer = e::graph::aclmdlRICaptureBegin;
 const _: <f::aclmdlRICaptureEnd as Function>::Pointer = e::graph::aclmdlRICaptureEnd;
 const _: <f::aclmdlRICaptureGetInfo as Function>::Pointer = e::graph::aclmdlRICaptureGetInfo;
@@ -173,11 +177,20 @@ const _: <f::aclmdlRIDebugPrint as Function>::Pointer = e::graph::aclmdlRIDebugP
 const _: <f::aclmdlRIDestroy as Function>::Pointer = e::graph::aclmdlRIDestroy;
 const _: <f::aclmdlRIDestroyRegisterCallback as Function>::Pointer = e::graph::aclmdlRIDestroyRegisterCallback;
 const _: <f::aclmdlRIDestroyUnregisterCallback as Function>::Pointer = e::graph::aclmdlRIDestroyUnregisterCallback;
+const _: <f::aclmdlRIEndTask as Function>::Pointer = e::graph_build::aclmdlRIEndTask;
 const _: <f::aclmdlRIExecute as Function>::Pointer = e::graph::aclmdlRIExecute;
 const _: <f::aclmdlRIExecuteAsync as Function>::Pointer = e::graph::aclmdlRIExecuteAsync;
 const _: <f::aclmdlRIGetId as Function>::Pointer = e::graph::aclmdlRIGetId;
 const _: <f::aclmdlRIGetName as Function>::Pointer = e::graph::aclmdlRIGetName;
+const _: <f::aclmdlRIGetStreams as Function>::Pointer = e::graph_build::aclmdlRIGetStreams;
+const _: <f::aclmdlRIGetTasksByStream as Function>::Pointer = e::graph_build::aclmdlRIGetTasksByStream;
 const _: <f::aclmdlRISetName as Function>::Pointer = e::graph::aclmdlRISetName;
+const _: <f::aclmdlRITaskDisable as Function>::Pointer = e::graph_build::aclmdlRITaskDisable;
+const _: <f::aclmdlRITaskGetParams as Function>::Pointer = e::graph_build::aclmdlRITaskGetParams;
+const _: <f::aclmdlRITaskGetSeqId as Function>::Pointer = e::graph_build::aclmdlRITaskGetSeqId;
+const _: <f::aclmdlRITaskGetType as Function>::Pointer = e::graph_build::aclmdlRITaskGetType;
+const _: <f::aclmdlRIUnbindStream as Function>::Pointer = e::graph_build::aclmdlRIUnbindStream;
+const _: <f::aclmdlRIUpdate as Function>::Pointer = e::graph_build::aclmdlRIUpdate;
 const _: <f::aclmdlSetDump as Function>::Pointer = e::profile::aclmdlSetDump;
 const _: <f::aclnnCalculateMatmulWeightSize as Function>::Pointer = e::system::aclnnCalculateMatmulWeightSize;
 const _: <f::aclnnCalculateMatmulWeightSizeV2 as Function>::Pointer = e::system::aclnnCalculateMatmulWeightSizeV2;
@@ -311,6 +324,7 @@ const _: <f::aclrtGetMemUsageInfo as Function>::Pointer = e::memory::aclrtGetMem
 const _: <f::aclrtGetMemcpyDescSize as Function>::Pointer = e::copy_indirect::aclrtGetMemcpyDescSize;
 const _: <f::aclrtGetNotifyId as Function>::Pointer = e::notify::aclrtGetNotifyId;
 const _: <f::aclrtGetOpExecuteTimeout as Function>::Pointer = e::identifier::aclrtGetOpExecuteTimeout;
+const _: <f::aclrtGetOpTimeOutInterval as Function>::Pointer = e::system::aclrtGetOpTimeOutInterval;
 const _: <f::aclrtGetOverflowStatus as Function>::Pointer = e::overflow::aclrtGetOverflowStatus;
 const _: <f::aclrtGetPhyDevIdByLogicDevId as Function>::Pointer = e::identifier::aclrtGetPhyDevIdByLogicDevId;
 const _: <f::aclrtGetPhyDevIdByUserDevId as Function>::Pointer = e::identifier::aclrtGetPhyDevIdByUserDevId;
@@ -421,6 +435,7 @@ const _: <f::aclrtSetCurrentContext as Function>::Pointer = e::device::aclrtSetC
 const _: <f::aclrtSetDevice as Function>::Pointer = e::device::aclrtSetDevice;
 const _: <f::aclrtSetDeviceResLimit as Function>::Pointer = e::limits::aclrtSetDeviceResLimit;
 const _: <f::aclrtSetDeviceSatMode as Function>::Pointer = e::device::aclrtSetDeviceSatMode;
+const _: <f::aclrtSetDeviceTaskAbortCallback as Function>::Pointer = e::hooks::aclrtSetDeviceTaskAbortCallback;
 const _: <f::aclrtSetExceptionInfoCallback as Function>::Pointer = e::stream::aclrtSetExceptionInfoCallback;
 const _: <f::aclrtSetMemcpyDesc as Function>::Pointer = e::copy_indirect::aclrtSetMemcpyDesc;
 const _: <f::aclrtSetOpExecuteTimeOut as Function>::Pointer = e::system::aclrtSetOpExecuteTimeOut;
@@ -652,11 +667,11 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclmdlLoadFromFileWithMem", Symbol(absent::aclmdlLoadFromFileWithMem as *const ())),
     (c"aclmdlLoadFromMem", Symbol(absent::aclmdlLoadFromMem as *const ())),
     (c"aclmdlQuerySize", Symbol(absent::aclmdlQuerySize as *const ())),
-    (c"aclmdlRIAbort", Symbol(absent::aclmdlRIAbort as *const ())),
+    (c"aclmdlRIAbort", Symbol(e::graph_build::aclmdlRIAbort as *const ())),
     (c"aclmdlRIAddCondTask", Symbol(absent::aclmdlRIAddCondTask as *const ())),
-    (c"aclmdlRIBindStream", Symbol(absent::aclmdlRIBindStream as *const ())),
-    (c"aclmdlRIBuildBegin", Symbol(absent::aclmdlRIBuildBegin as *const ())),
-    (c"aclmdlRIBuildEnd", Symbol(absent::aclmdlRIBuildEnd as *const ())),
+    (c"aclmdlRIBindStream", Symbol(e::graph_build::aclmdlRIBindStream as *const ())),
+    (c"aclmdlRIBuildBegin", Symbol(e::graph_build::aclmdlRIBuildBegin as *const ())),
+    (c"aclmdlRIBuildEnd", Symbol(e::graph_build::aclmdlRIBuildEnd as *const ())),
     (c"aclmdlRICaptureBegin", Symbol(e::graph::aclmdlRICaptureBegin as *const ())),
     (c"aclmdlRICaptureEnd", Symbol(e::graph::aclmdlRICaptureEnd as *const ())),
     (c"aclmdlRICaptureGetInfo", Symbol(e::graph::aclmdlRICaptureGetInfo as *const ())),
@@ -673,22 +688,22 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclmdlRIDestroy", Symbol(e::graph::aclmdlRIDestroy as *const ())),
     (c"aclmdlRIDestroyRegisterCallback", Symbol(e::graph::aclmdlRIDestroyRegisterCallback as *const ())),
     (c"aclmdlRIDestroyUnregisterCallback", Symbol(e::graph::aclmdlRIDestroyUnregisterCallback as *const ())),
-    (c"aclmdlRIEndTask", Symbol(absent::aclmdlRIEndTask as *const ())),
+    (c"aclmdlRIEndTask", Symbol(e::graph_build::aclmdlRIEndTask as *const ())),
     (c"aclmdlRIExecute", Symbol(e::graph::aclmdlRIExecute as *const ())),
     (c"aclmdlRIExecuteAsync", Symbol(e::graph::aclmdlRIExecuteAsync as *const ())),
     (c"aclmdlRIGetId", Symbol(e::graph::aclmdlRIGetId as *const ())),
     (c"aclmdlRIGetName", Symbol(e::graph::aclmdlRIGetName as *const ())),
-    (c"aclmdlRIGetStreams", Symbol(absent::aclmdlRIGetStreams as *const ())),
-    (c"aclmdlRIGetTasksByStream", Symbol(absent::aclmdlRIGetTasksByStream as *const ())),
+    (c"aclmdlRIGetStreams", Symbol(e::graph_build::aclmdlRIGetStreams as *const ())),
+    (c"aclmdlRIGetTasksByStream", Symbol(e::graph_build::aclmdlRIGetTasksByStream as *const ())),
     (c"aclmdlRIKernelTaskGetAttribute", Symbol(absent::aclmdlRIKernelTaskGetAttribute as *const ())),
     (c"aclmdlRISetName", Symbol(e::graph::aclmdlRISetName as *const ())),
-    (c"aclmdlRITaskDisable", Symbol(absent::aclmdlRITaskDisable as *const ())),
-    (c"aclmdlRITaskGetParams", Symbol(absent::aclmdlRITaskGetParams as *const ())),
-    (c"aclmdlRITaskGetSeqId", Symbol(absent::aclmdlRITaskGetSeqId as *const ())),
-    (c"aclmdlRITaskGetType", Symbol(absent::aclmdlRITaskGetType as *const ())),
+    (c"aclmdlRITaskDisable", Symbol(e::graph_build::aclmdlRITaskDisable as *const ())),
+    (c"aclmdlRITaskGetParams", Symbol(e::graph_build::aclmdlRITaskGetParams as *const ())),
+    (c"aclmdlRITaskGetSeqId", Symbol(e::graph_build::aclmdlRITaskGetSeqId as *const ())),
+    (c"aclmdlRITaskGetType", Symbol(e::graph_build::aclmdlRITaskGetType as *const ())),
     (c"aclmdlRITaskSetParams", Symbol(absent::aclmdlRITaskSetParams as *const ())),
-    (c"aclmdlRIUnbindStream", Symbol(absent::aclmdlRIUnbindStream as *const ())),
-    (c"aclmdlRIUpdate", Symbol(absent::aclmdlRIUpdate as *const ())),
+    (c"aclmdlRIUnbindStream", Symbol(e::graph_build::aclmdlRIUnbindStream as *const ())),
+    (c"aclmdlRIUpdate", Symbol(e::graph_build::aclmdlRIUpdate as *const ())),
     (c"aclmdlSetDump", Symbol(e::profile::aclmdlSetDump as *const ())),
     (c"aclmdlUnload", Symbol(absent::aclmdlUnload as *const ())),
     (c"aclnnAbs", Symbol(ops::aclnnAbs as *const ())),
@@ -3089,7 +3104,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtGetMemcpyDescSize", Symbol(e::copy_indirect::aclrtGetMemcpyDescSize as *const ())),
     (c"aclrtGetNotifyId", Symbol(e::notify::aclrtGetNotifyId as *const ())),
     (c"aclrtGetOpExecuteTimeout", Symbol(e::identifier::aclrtGetOpExecuteTimeout as *const ())),
-    (c"aclrtGetOpTimeOutInterval", Symbol(absent::aclrtGetOpTimeOutInterval as *const ())),
+    (c"aclrtGetOpTimeOutInterval", Symbol(e::system::aclrtGetOpTimeOutInterval as *const ())),
     (c"aclrtGetOverflowStatus", Symbol(e::overflow::aclrtGetOverflowStatus as *const ())),
     (c"aclrtGetPhyDevIdByLogicDevId", Symbol(e::identifier::aclrtGetPhyDevIdByLogicDevId as *const ())),
     (c"aclrtGetPhyDevIdByUserDevId", Symbol(e::identifier::aclrtGetPhyDevIdByUserDevId as *const ())),
@@ -3244,7 +3259,7 @@ pub(crate) static SYMBOLS: &[(&CStr, Symbol)] = &[
     (c"aclrtSetDevice", Symbol(e::device::aclrtSetDevice as *const ())),
     (c"aclrtSetDeviceResLimit", Symbol(e::limits::aclrtSetDeviceResLimit as *const ())),
     (c"aclrtSetDeviceSatMode", Symbol(e::device::aclrtSetDeviceSatMode as *const ())),
-    (c"aclrtSetDeviceTaskAbortCallback", Symbol(absent::aclrtSetDeviceTaskAbortCallback as *const ())),
+    (c"aclrtSetDeviceTaskAbortCallback", Symbol(e::hooks::aclrtSetDeviceTaskAbortCallback as *const ())),
     (c"aclrtSetExceptionInfoCallback", Symbol(e::stream::aclrtSetExceptionInfoCallback as *const ())),
     (c"aclrtSetGroup", Symbol(absent::aclrtSetGroup as *const ())),
     (c"aclrtSetLabel", Symbol(absent::aclrtSetLabel as *const ())),

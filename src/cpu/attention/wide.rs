@@ -1,0 +1,365 @@
+//! The forward pass of many rows on AVX-512: keys and values packed in panels, tiles of rows over them.
+//!
+//! Knows how a head is packed, and when pairs of `bf16` are multiplied: where all operands are `bf16` and nothing is kept for a
+//! gradient. Weights are then rounded to `bf16` before they meet the values. Must not know registers.
+
+use std::ops::Range;
+
+use super::forward::{Outputs, Written};
+use super::stream::seen;
+use super::x86::{
+    Factor, Finish, KEYS, Kernels, LANES, Line, PAIRS, PANEL, Product, SINGLES, TILE, copy, pair,
+    total, turn,
+};
+use super::{Operand, Problem, carve};
+use crate::cpu::simd::{Level, level};
+use crate::dtype::DType;
+
+/// How the rows of a problem are computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wide {
+    kernels: &'static Kernels,
+    /// Numbers of a word.
+    each: usize,
+    /// The dtype of lines as they are packed.
+    dtype: DType,
+    /// Words of a row of queries and keys, in whole registers; numbers of a row of values, in whole panels.
+    words: usize,
+    columns: usize,
+}
+
+impl Wide {
+    /// None if this CPU has not the registers.
+    pub fn of(problem: &Problem<'_>, kept: bool) -> Option<Self> {
+        if level() < Level::Avx512 {
+            return None;
+        }
+        let operands = [&problem.query, &problem.key, &problem.value];
+        let paired = !kept
+            && operands.iter().all(|x| x.view.dtype() == DType::BF16)
+            && std::is_x86_feature_detected!("avx512bf16");
+        let (kernels, each, dtype) = if paired {
+            (&PAIRS, 2, DType::BF16)
+        } else {
+            (&SINGLES, 1, DType::F32)
+        };
+        let sizes = problem.sizes;
+        Some(Wide {
+            kernels,
+            each,
+            dtype,
+            words: sizes.width.max(1).div_ceil(each).next_multiple_of(LANES),
+            columns: sizes.value_width.max(1).next_multiple_of(PANEL),
+        })
+    }
+
+    /// Words of the blocks of a task, in order.
+    fn lengths(self, stripe: usize) -> [usize; 10] {
+        let [words, columns] = [self.words, self.columns];
+        let line = columns.div_ceil(self.each);
+        [
+            stripe * words,
+            stripe * columns,
+            stripe,
+            stripe * LANES,
+            words * KEYS,
+            KEYS / self.each * columns,
+            TILE * KEYS,
+            TILE * KEYS / self.each,
+            LANES * words,
+            2 * line,
+        ]
+    }
+
+    pub fn size(self, stripe: usize) -> usize {
+        self.lengths(stripe).iter().sum()
+    }
+
+    /// The results of some rows of a long head.
+    pub fn run(
+        self,
+        problem: &Problem<'_>,
+        (head, rows): (usize, Range<usize>),
+        stripe: usize,
+        room: &mut [f32],
+        outputs: &Outputs<'_>,
+    ) {
+        let mut rest = room;
+        let [
+            queries,
+            results,
+            tops,
+            sums,
+            keys,
+            values,
+            scores,
+            weights,
+            lines,
+            pairs,
+        ] = self.lengths(stripe).map(|length| carve(&mut rest, length));
+        let mut task = Task {
+            wide: self,
+            problem,
+            head,
+            rows,
+            queries,
+            results,
+            tops,
+            sums,
+            keys,
+            values,
+            scores,
+            weights,
+            lines,
+            pairs,
+        };
+        task.whole();
+        task.store(outputs);
+    }
+}
+
+/// The rows of one task and its blocks.
+struct Task<'a> {
+    wide: Wide,
+    problem: &'a Problem<'a>,
+    head: usize,
+    rows: Range<usize>,
+    /// Queries in words (times the scale, unless in pairs), their results, and their running maxima and sums.
+    queries: &'a mut [f32],
+    results: &'a mut [f32],
+    tops: &'a mut [f32],
+    sums: &'a mut [f32],
+    /// A block of keys in panels, of values in panels.
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    /// A tile's scores, and its weights in pairs.
+    scores: &'a mut [f32],
+    weights: &'a mut [f32],
+    /// Keys and values that do not lie as they are packed; zeros past their ends.
+    lines: &'a mut [f32],
+    pairs: &'a mut [f32],
+}
+
+impl Task<'_> {
+    fn paired(&self) -> bool {
+        self.wide.each == 2
+    }
+
+    fn whole(&mut self) {
+        let count = self.rows.len();
+        self.results.fill(0.0);
+        self.tops[..count].fill(f32::NEG_INFINITY);
+        self.sums.fill(0.0);
+        self.lines.fill(0.0);
+        self.pairs.fill(0.0);
+        self.load_queries();
+        let visible = self.problem.visible(self.rows.clone());
+        for first in (0..visible).step_by(KEYS) {
+            let keys = KEYS.min(visible - first);
+            self.pack_keys(first, keys);
+            self.pack_values(first, keys);
+            for start in (0..count).step_by(TILE) {
+                self.tile(start..count.min(start + TILE), [first, keys]);
+            }
+        }
+    }
+
+    fn load_queries(&mut self) {
+        let problem = self.problem;
+        let width = problem.sizes.width;
+        let paired = self.paired();
+        let lines = self.queries.chunks_exact_mut(self.wide.words);
+        for (line, row) in lines.zip(self.rows.clone()) {
+            let (head, row) = problem.place(self.head, row);
+            if paired {
+                problem.query.copy([head, row], width, line);
+            } else {
+                problem.query.read([head, row, 0], &mut line[..width]);
+                for x in &mut line[..width] {
+                    *x *= problem.scale as f32;
+                }
+            }
+        }
+    }
+
+    /// Whether an operand's lines can be packed from where they are: whole registers of the packed dtype.
+    fn lies(&self, operand: &Operand<'_>, width: usize, whole: usize) -> bool {
+        operand.view.dtype() == self.wide.dtype && operand.column == 1 && width == whole
+    }
+
+    /// Keys turned: panels of `[words][PANEL]`.
+    fn pack_keys(&mut self, first: usize, keys: usize) {
+        let problem = self.problem;
+        let (width, words) = (problem.sizes.width, self.wide.words);
+        let (head, _) = problem.place(self.head, self.rows.start);
+        let lies = self.lies(&problem.key, width, words * self.wide.each);
+        for key in (0..keys).step_by(LANES) {
+            let count = LANES.min(keys - key);
+            let (from, step) = if lies && count == LANES {
+                problem.key.line(head, first + key)
+            } else {
+                for (index, line) in self.lines.chunks_exact_mut(words).take(count).enumerate() {
+                    let place = [head, first + key + index];
+                    if self.wide.each == 2 {
+                        problem.key.copy(place, width, line);
+                    } else {
+                        problem
+                            .key
+                            .read([place[0], place[1], 0], &mut line[..width]);
+                    }
+                }
+                (self.lines.as_ptr().cast(), words * size_of::<f32>())
+            };
+            let panel = &mut self.keys[key / PANEL * PANEL * words + key % PANEL..];
+            for word in (0..words).step_by(LANES) {
+                // SAFETY: the level says that there are the registers; all lines have so many words, and the panels as many rows.
+                unsafe {
+                    let from = from.wrapping_add(word * size_of::<f32>());
+                    turn(from, step, panel.as_mut_ptr().add(word * PANEL));
+                }
+            }
+        }
+    }
+
+    /// Values as they are or in pairs: panels of `[KEYS / each][PANEL]`.
+    fn pack_values(&mut self, first: usize, keys: usize) {
+        let problem = self.problem;
+        let (width, columns, each) = (problem.sizes.value_width, self.wide.columns, self.wide.each);
+        let (head, _) = problem.place(self.head, self.rows.start);
+        let lies = self.lies(&problem.value, width, columns);
+        let line_size = columns.div_ceil(each);
+        for key in (0..keys).step_by(each) {
+            let mut from = [std::ptr::null::<u8>(); 2];
+            let lines = self.pairs.chunks_exact_mut(line_size);
+            for ((index, line), from) in lines.enumerate().zip(&mut from).take(each) {
+                let row = first + key + index;
+                if key + index >= keys {
+                    line.fill(0.0);
+                } else if lies {
+                    *from = problem.value.line(head, row).0;
+                    continue;
+                } else if each == 2 {
+                    problem.value.copy([head, row], width, line);
+                } else {
+                    problem.value.read([head, row, 0], &mut line[..width]);
+                }
+                *from = line.as_ptr().cast();
+            }
+            for column in (0..columns).step_by(PANEL) {
+                let at = column * (KEYS / each) + key / each * PANEL;
+                let to = &mut self.values[at..at + PANEL];
+                let skip = column * size_of::<f32>() / each;
+                let [even, odd] = from.map(|line| line.wrapping_add(skip));
+                // SAFETY: the lines have so many columns, in whole panels; the level says that there are the registers.
+                unsafe {
+                    if each == 2 {
+                        pair(even, odd, to.as_mut_ptr());
+                    } else {
+                        copy(even, to.as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A tile of rows over a block of keys.
+    fn tile(&mut self, rows: Range<usize>, [first, keys]: [usize; 2]) {
+        let problem = self.problem;
+        let own = self.rows.start + rows.start..self.rows.start + rows.end;
+        let keys = keys.min(problem.visible(own.clone()).saturating_sub(first));
+        if keys == 0 {
+            return;
+        }
+        let (words, columns, each) = (self.wide.words, self.wide.columns, self.wide.each);
+        let scale = if each == 2 { problem.scale as f32 } else { 1.0 };
+        let product = Product {
+            rows: rows.len(),
+            depth: problem.sizes.width.div_ceil(each),
+            panels: keys.div_ceil(PANEL),
+            left: Factor {
+                start: self.queries[rows.start * words..].as_ptr(),
+                step: words,
+                inner: 1,
+            },
+            right: Factor {
+                start: self.keys.as_ptr(),
+                step: words * PANEL,
+                inner: PANEL,
+            },
+            to: self.scores.as_mut_ptr(),
+            to_step: KEYS,
+            finish: Finish::Scaled(scale),
+        };
+        // SAFETY: the kernels are those of this CPU; queries and panels have so many words, and a tile's scores have their room.
+        unsafe { (self.wide.kernels.product)(&product) };
+        let mut factors = [1.0; TILE];
+        for ((index, row), factor) in own.enumerate().zip(&mut factors) {
+            *factor = self.weigh([index, rows.start + index], row, [first, keys]);
+        }
+        let weights = if each == 2 {
+            self.weights.as_ptr()
+        } else {
+            self.scores.as_ptr()
+        };
+        let product = Product {
+            rows: rows.len(),
+            depth: keys.div_ceil(each),
+            panels: columns / PANEL,
+            left: Factor {
+                start: weights,
+                step: KEYS / each,
+                inner: 1,
+            },
+            right: Factor {
+                start: self.values.as_ptr(),
+                step: KEYS / each * PANEL,
+                inner: PANEL,
+            },
+            to: self.results[rows.start * columns..].as_mut_ptr(),
+            to_step: columns,
+            finish: Finish::Onto(factors.as_ptr()),
+        };
+        // SAFETY: as above; results are whole panels.
+        unsafe { (self.wide.kernels.product)(&product) };
+    }
+
+    /// A row of scores becomes weights: what its earlier results shrink by.
+    fn weigh(&mut self, [line, index]: [usize; 2], row: usize, [first, keys]: [usize; 2]) -> f32 {
+        let problem = self.problem;
+        let (head, row) = problem.place(self.head, row);
+        let scores = &mut self.scores[line * KEYS..(line + 1) * KEYS];
+        let seen = seen(problem, [head, row, first], &mut scores[..keys]);
+        let weights = if self.wide.each == 2 {
+            &mut self.weights[line * KEYS / 2..(line + 1) * KEYS / 2]
+        } else {
+            &mut *scores
+        };
+        let weights = weights.as_mut_ptr();
+        let line = Line {
+            scores: scores.as_mut_ptr(),
+            weights,
+            seen,
+            until: keys,
+            top: &mut self.tops[index],
+            sums: self.sums[index * LANES..(index + 1) * LANES].as_mut_ptr(),
+        };
+        // SAFETY: the kernels are those of this CPU; a line has room for a block of keys.
+        unsafe { (self.wide.kernels.weigh)(line) }
+    }
+
+    /// Results over sums, and the logarithms.
+    fn store(&mut self, outputs: &Outputs<'_>) {
+        let columns = self.wide.columns;
+        for (index, row) in self.rows.clone().enumerate() {
+            let sums = self.sums[index * LANES..(index + 1) * LANES].as_ptr();
+            // SAFETY: the level says that there are the registers.
+            let sum = unsafe { total(sums) };
+            outputs.write(Written {
+                place: self.problem.place(self.head, row),
+                line: &mut self.results[index * columns..(index + 1) * columns],
+                top: self.tops[index],
+                sum,
+            });
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! The blocks of attention in AVX-512 registers: products by panels, scores that become weights, keys turned and values paired.
+//!
+//! Knows registers and panels. Must not know heads, masks or where blocks come from. A *word* is what one multiplication takes
+//! from a factor: an `f32`, or two neighbours of `bf16` along the inner size, whose products are added up in `f32`.
+
+use std::arch::x86_64::*;
+
+/// Rows of a tile of sums: with two registers for each, all but a few registers hold sums.
+pub(super) const TILE: usize = 12;
+/// Columns of a panel: two registers.
+pub(super) const PANEL: usize = 32;
+/// Keys of a block.
+pub(super) const KEYS: usize = 256;
+/// Numbers of a register.
+pub(super) const LANES: usize = 16;
+/// Registers of a line of scores.
+const LINE: usize = KEYS / LANES;
+
+/// `to = finish(left right)`, with a product's words where the factors say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product {
+    /// At most [`TILE`].
+    pub rows: usize,
+    pub depth: usize,
+    pub panels: usize,
+    pub left: Factor,
+    pub right: Factor,
+    pub to: *mut f32,
+    pub to_step: usize,
+    pub finish: Finish,
+}
+
+/// Words of a factor: the steps from row to row of a left one, or panel to panel of a right one, and from one inner index to the
+/// next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Factor {
+    pub start: *const f32,
+    pub step: usize,
+    pub inner: usize,
+}
+
+/// What becomes of the sums of a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Finish {
+    /// They replace the target, times a factor.
+    Scaled(f32),
+    /// They are added to the target times a factor for each row.
+    Onto(*const f32),
+}
+
+/// A row of scores that become weights.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub scores: *mut f32,
+    /// Where the weights go as words, which may be the place of the scores.
+    pub weights: *mut f32,
+    /// The keys that the row sees, and those that it has weights for: 0 from the former on.
+    pub seen: usize,
+    pub until: usize,
+    /// The running maximum, and the running sum in [`LANES`] parts.
+    pub top: &'a mut f32,
+    pub sums: *mut f32,
+}
+
+/// The functions for one kind of words.
+#[derive(Debug)]
+pub(super) struct Kernels {
+    /// # Safety
+    /// The CPU must have the kernels' instructions; the factors must be readable, the target writable, whole panels of it.
+    pub product: unsafe fn(&Product),
+    /// Exponentials of the scores relative to the row's maximum so far; what earlier results of the row shrink by.
+    ///
+    /// # Safety
+    /// As above, with room for [`KEYS`] scores and weights.
+    pub weigh: unsafe fn(Line<'_>) -> f32,
+}
+
+pub(super) static SINGLES: Kernels = Kernels {
+    product: singles::product,
+    weigh: singles::weigh,
+};
+
+pub(super) static PAIRS: Kernels = Kernels {
+    product: pairs::product,
+    weigh: pairs::weigh,
+};
+
+/// What a kind of words does on registers of them.
+///
+/// # Safety
+/// The CPU must have the instructions, and what is read and written must be there.
+trait Word {
+    /// `x y + sum`.
+    unsafe fn multiply_add(x: __m512, y: __m512, sum: __m512) -> __m512;
+    /// Writes numbers as words.
+    unsafe fn keep(x: __m512, to: *mut f32, register: usize);
+}
+
+struct Single;
+struct Pair;
+
+impl Word for Single {
+    #[inline(always)]
+    unsafe fn multiply_add(x: __m512, y: __m512, sum: __m512) -> __m512 {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_fmadd_ps(x, y, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(x: __m512, to: *mut f32, register: usize) {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_storeu_ps(to.add(register * LANES), x) }
+    }
+}
+
+impl Word for Pair {
+    #[inline(always)]
+    unsafe fn multiply_add(x: __m512, y: __m512, sum: __m512) -> __m512 {
+        // SAFETY: promised by the caller; both types are 64 bytes of any bits.
+        unsafe {
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512, __m512bh>(x),
+                std::mem::transmute::<__m512, __m512bh>(y),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(x: __m512, to: *mut f32, register: usize) {
+        // SAFETY: promised by the caller; both types are 32 bytes of any bits.
+        unsafe {
+            let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+            _mm256_storeu_si256(to.add(register * LANES / 2).cast(), halves);
+        }
+    }
+}
+
+/// The functions of a kind of words, compiled with a set of instructions.
+macro_rules! compiled {
+    ($module:ident, $word:ty, $features:literal) => {
+        mod $module {
+            use super::*;
+
+            /// # Safety
+            /// As `Kernels::product`.
+            #[target_feature(enable = $features)]
+            pub(in super::super) unsafe fn product(product: &Product) {
+                // SAFETY: promised by the caller.
+                unsafe {
+                    match product.rows {
+                        12 => panels::<$word, 12>(product),
+                        11 => panels::<$word, 11>(product),
+                        10 => panels::<$word, 10>(product),
+                        9 => panels::<$word, 9>(product),
+                        8 => panels::<$word, 8>(product),
+                        7 => panels::<$word, 7>(product),
+                        6 => panels::<$word, 6>(product),
+                        5 => panels::<$word, 5>(product),
+                        4 => panels::<$word, 4>(product),
+                        3 => panels::<$word, 3>(product),
+                        2 => panels::<$word, 2>(product),
+                        _ => panels::<$word, 1>(product),
+                    }
+                }
+            }
+
+            /// # Safety
+            /// As `Kernels::weigh`.
+            #[target_feature(enable = $features)]
+            pub(in super::super) unsafe fn weigh(line: Line<'_>) -> f32 {
+                // SAFETY: promised by the caller.
+                unsafe { soften::<$word>(line) }
+            }
+        }
+    };
+}
+
+compiled!(
+    singles,
+    Single,
+    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma"
+);
+compiled!(
+    pairs,
+    Pair,
+    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,avx2,fma"
+);
+
+/// `M` rows of a product.
+///
+/// # Safety
+/// As `Kernels::product`.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "indices of several arrays at once, which must unroll"
+)]
+unsafe fn panels<W: Word, const M: usize>(product: &Product) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for panel in 0..product.panels {
+            let mut sums = [[_mm512_setzero_ps(); 2]; M];
+            let (mut left, step) = (product.left.start, product.left.step);
+            let mut right = product.right.start.add(panel * product.right.step);
+            for _ in 0..product.depth {
+                let low = _mm512_loadu_ps(right);
+                let high = _mm512_loadu_ps(right.add(LANES));
+                for i in 0..M {
+                    let factor = _mm512_set1_ps(*left.add(i * step));
+                    sums[i][0] = W::multiply_add(factor, low, sums[i][0]);
+                    sums[i][1] = W::multiply_add(factor, high, sums[i][1]);
+                }
+                left = left.wrapping_add(product.left.inner);
+                right = right.wrapping_add(product.right.inner);
+            }
+            for i in 0..M {
+                for v in 0..2 {
+                    let to = product
+                        .to
+                        .add(i * product.to_step + panel * PANEL + v * LANES);
+                    let value = match product.finish {
+                        Finish::Scaled(scale) => _mm512_mul_ps(sums[i][v], _mm512_set1_ps(scale)),
+                        Finish::Onto(factors) => {
+                            let factor = _mm512_set1_ps(*factors.add(i));
+                            _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
+                        }
+                    };
+                    _mm512_storeu_ps(to, value);
+                }
+            }
+        }
+    }
+}
+
+/// As `function::exp_term`, with the same bits.
+///
+/// # Safety
+/// The CPU must have AVX-512.
+#[inline(always)]
+unsafe fn exp_term(x: __m512) -> __m512 {
+    // SAFETY: promised by the caller.
+    unsafe {
+        // What is no number stays so: the second operand is the answer then.
+        let x = _mm512_max_ps(_mm512_set1_ps(-88.03), x);
+        let rounder = _mm512_set1_ps(12_582_912.0);
+        let shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), rounder);
+        let whole = _mm512_sub_ps(shifted, rounder);
+        let r = _mm512_fmadd_ps(whole, _mm512_set1_ps(-0.693_145_75), x);
+        let r = _mm512_fmadd_ps(whole, _mm512_set1_ps(-1.428_606_8e-6), r);
+        let mut p = _mm512_set1_ps(0.001_392_625_1);
+        for coefficient in [0.008_363_233, 0.041_666_555, 0.166_665_77, 0.5] {
+            p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficient));
+        }
+        let near = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
+        let near = _mm512_add_ps(near, _mm512_set1_ps(1.0));
+        let n = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
+        _mm512_mul_ps(near, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n)))
+    }
+}
+
+/// The body of `Kernels::weigh`.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "an array of registers, which must unroll"
+)]
+unsafe fn soften<W: Word>(line: Line<'_>) -> f32 {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
+        let (mut scores, mut high) = ([lowest; LINE], lowest);
+        let count = line.seen.div_ceil(LANES);
+        for v in 0..LINE {
+            if v < count {
+                let left = (line.seen - v * LANES).min(LANES);
+                let mask = ((1u32 << left) - 1) as __mmask16;
+                scores[v] = _mm512_mask_loadu_ps(lowest, mask, line.scores.add(v * LANES));
+                high = _mm512_max_ps(high, scores[v]);
+            }
+        }
+        let high = _mm512_reduce_max_ps(high);
+        let high = if high > *line.top { high } else { *line.top };
+        // What is subtracted from the scores of a row with this maximum.
+        let zero = if high == f32::NEG_INFINITY { 0.0 } else { high };
+        let factor = if high == *line.top {
+            1.0
+        } else {
+            crate::cpu::function::exp(*line.top - zero)
+        };
+        *line.top = high;
+        let zero = _mm512_set1_ps(zero);
+        let mut sum = _mm512_mul_ps(_mm512_loadu_ps(line.sums), _mm512_set1_ps(factor));
+        for v in 0..LINE {
+            if v < count {
+                let weight = exp_term(_mm512_sub_ps(scores[v], zero));
+                sum = _mm512_add_ps(sum, weight);
+                W::keep(weight, line.weights, v);
+            } else if v * LANES < line.until {
+                W::keep(_mm512_setzero_ps(), line.weights, v);
+            }
+        }
+        _mm512_storeu_ps(line.sums, sum);
+        factor
+    }
+}
+
+/// A row of scores and of the gradients of its weights, which become weights and gradients of scores.
+#[derive(Debug)]
+pub(super) struct Slopes {
+    pub scores: *mut f32,
+    pub slopes: *mut f32,
+    /// The keys that the row sees, and those of the block: all 0 from the former on.
+    pub seen: usize,
+    pub keys: usize,
+    /// The logarithm of the row's sum.
+    pub log: f32,
+    /// The sum of all weights times their gradients; none where these keys are all that the row sees.
+    pub delta: Option<f32>,
+}
+
+/// Keys of a block of [`Slopes`] at most.
+pub(super) const SLOPES: usize = 128;
+
+/// `p = exp(score - log)`, `ds = p (dp - delta)`. Where the row sees no other keys, the weights are divided by their sum, for
+/// logarithms of large scores are coarse, and `delta` is the sum of the very products that it is subtracted from.
+///
+/// # Safety
+/// The CPU must have AVX-512, and there must be room for whole registers of scores and slopes.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "arrays of registers, which must unroll"
+)]
+pub(super) unsafe fn slope(line: Slopes) {
+    const REGISTERS: usize = SLOPES / LANES;
+    // SAFETY: promised by the caller.
+    unsafe {
+        let (log, nothing) = (_mm512_set1_ps(line.log), _mm512_setzero_ps());
+        let (mut weights, mut slopes) = ([nothing; REGISTERS], [nothing; REGISTERS]);
+        let mut sum = nothing;
+        for v in 0..REGISTERS {
+            if v * LANES < line.seen {
+                let left = (line.seen - v * LANES).min(LANES);
+                let mask = ((1u32 << left) - 1) as __mmask16;
+                let scores = _mm512_maskz_loadu_ps(mask, line.scores.add(v * LANES));
+                let weight = exp_term(_mm512_sub_ps(scores, log));
+                weights[v] = _mm512_maskz_mov_ps(mask, weight);
+                slopes[v] = _mm512_maskz_loadu_ps(mask, line.slopes.add(v * LANES));
+                sum = _mm512_add_ps(sum, weights[v]);
+            }
+        }
+        let delta = line.delta.unwrap_or_else(|| {
+            let sum = _mm512_reduce_add_ps(sum);
+            let inverse = _mm512_set1_ps(if sum > 0.0 { 1.0 / sum } else { 1.0 });
+            let mut products = nothing;
+            for v in 0..REGISTERS {
+                weights[v] = _mm512_mul_ps(weights[v], inverse);
+                products = _mm512_fmadd_ps(weights[v], slopes[v], products);
+            }
+            _mm512_reduce_add_ps(products)
+        });
+        let delta = _mm512_set1_ps(delta);
+        for v in 0..REGISTERS {
+            if v * LANES < line.keys {
+                let slope = _mm512_mul_ps(weights[v], _mm512_sub_ps(slopes[v], delta));
+                _mm512_storeu_ps(line.scores.add(v * LANES), weights[v]);
+                let seen = line.seen.saturating_sub(v * LANES).min(LANES);
+                let mask = ((1u32 << seen) - 1) as __mmask16;
+                _mm512_storeu_ps(line.slopes.add(v * LANES), _mm512_maskz_mov_ps(mask, slope));
+            }
+        }
+    }
+}
+
+/// The sum of [`LANES`] numbers.
+///
+/// # Safety
+/// The CPU must have AVX-512, and the numbers must be readable.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn total(from: *const f32) -> f32 {
+    // SAFETY: promised by the caller.
+    unsafe { _mm512_reduce_add_ps(_mm512_loadu_ps(from)) }
+}
+
+/// Writes [`LANES`] lines of as many words, which lie `step` bytes apart, turned: word `p` of all lines in a row, rows [`PANEL`]
+/// words apart.
+///
+/// # Safety
+/// The CPU must have AVX-512; the words must be readable and the rows writable.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn turn(from: *const u8, step: usize, to: *mut f32) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut lines = [_mm512_setzero_ps(); LANES];
+        for (index, line) in lines.iter_mut().enumerate() {
+            *line = _mm512_loadu_ps(from.wrapping_add(index * step).cast());
+        }
+        for (index, line) in turned(lines).into_iter().enumerate() {
+            _mm512_storeu_ps(to.add(index * PANEL), line);
+        }
+    }
+}
+
+/// Sixteen registers turned: words in pairs, pairs in quarters, quarters in registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turned(lines: [__m512; LANES]) -> [__m512; LANES] {
+    let mut twos = lines;
+    for (two, line) in twos.chunks_exact_mut(2).zip(lines.chunks_exact(2)) {
+        two[0] = _mm512_unpacklo_ps(line[0], line[1]);
+        two[1] = _mm512_unpackhi_ps(line[0], line[1]);
+    }
+    let mut fours = twos;
+    for (four, two) in fours.chunks_exact_mut(4).zip(twos.chunks_exact(4)) {
+        let (a, b) = (_mm512_castps_pd(two[0]), _mm512_castps_pd(two[1]));
+        let (c, d) = (_mm512_castps_pd(two[2]), _mm512_castps_pd(two[3]));
+        four[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        four[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        four[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        four[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    let mut whole = fours;
+    for j in 0..4 {
+        let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+        let even = [
+            _mm512_shuffle_f32x4::<0x88>(a, b),
+            _mm512_shuffle_f32x4::<0x88>(c, d),
+        ];
+        let odd = [
+            _mm512_shuffle_f32x4::<0xdd>(a, b),
+            _mm512_shuffle_f32x4::<0xdd>(c, d),
+        ];
+        whole[j] = _mm512_shuffle_f32x4::<0x88>(even[0], even[1]);
+        whole[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]);
+        whole[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]);
+        whole[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]);
+    }
+    whole
+}
+
+/// A panel's row of words from a line of them.
+///
+/// # Safety
+/// The CPU must have AVX-512; [`PANEL`] words must be readable and writable.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn copy(from: *const u8, to: *mut f32) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for v in 0..PANEL / LANES {
+            let words = _mm512_loadu_ps(from.cast::<f32>().add(v * LANES));
+            _mm512_storeu_ps(to.add(v * LANES), words);
+        }
+    }
+}
+
+/// A panel's row of words from the halves of two neighbouring lines.
+///
+/// # Safety
+/// The CPU must have AVX-512; [`PANEL`] halves must be readable from both, and as many words writable.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn pair(even: *const u8, odd: *const u8, to: *mut f32) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for v in 0..PANEL / LANES {
+            let low = _mm256_loadu_si256(even.add(v * LANES * 2).cast());
+            let high = _mm256_loadu_si256(odd.add(v * LANES * 2).cast());
+            let low = _mm512_cvtepu16_epi32(low);
+            let high = _mm512_cvtepu16_epi32(high);
+            let words = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+            _mm512_storeu_si512(to.add(v * LANES).cast(), words);
+        }
+    }
+}

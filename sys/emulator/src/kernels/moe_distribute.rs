@@ -43,7 +43,7 @@ impl Spread {
         };
         let (size, rank, experts) = (natural(first)?, natural(first + 1)?, natural(first + 2)?);
         if natural(first + 4)? > 1 || natural(first + 5)? != 0 {
-            return Err(call.invalid("a group of tensor parallelism, wanted none"));
+            return Err(call.unsupported("a group of tensor parallelism has no kernel here"));
         }
         if natural(first + 6)? != 0 {
             return Err(call.invalid(format!("expertShardType is {}", call.int(first + 6)?)));

@@ -2,13 +2,13 @@
 //!
 //! Knows how to cut, gather and scatter runs. Must not know what the function computes.
 
-use smallvec::SmallVec;
+use std::ops::Range;
 
-use super::alloc::Block;
 use super::lane::{Lane, with_lane};
 use super::number::Number;
 use super::par;
-use super::permute::{self, Pieces};
+use super::permute;
+use super::pieces::{Pieces, in_pieces};
 use super::real::Real;
 use super::simd::{self, Simd, vectorised};
 use super::strided::Walk;
@@ -99,10 +99,11 @@ struct Sink<T> {
 }
 
 impl<T: Lane> Sink<T> {
-    /// `inputs` are the addresses of the inputs' storages: an output that shares one goes through the buffer.
-    fn new(view: &HostMut<'_>, stride: usize, inputs: &[*const u8]) -> Self {
+    /// `inputs` are the addresses of the inputs' storages: an output that shares one goes through the buffer. `whole` is the
+    /// number of elements of the whole output.
+    fn new(view: &HostMut<'_>, stride: usize, inputs: &[*const u8], whole: usize) -> Self {
         let fresh = stride == 1 && !inputs.contains(&view.start().cast_const());
-        let road = if fresh && view.elements() * view.dtype().size() >= STREAMED {
+        let road = if fresh && whole * view.dtype().size() >= STREAMED {
             Road::Streamed
         } else if fresh && view.dtype() == T::DTYPE {
             Road::Direct
@@ -322,7 +323,7 @@ fn drive0<C: Lane>(y: &mut HostMut<'_>, run: &(dyn Fn(usize, &mut [C]) + Sync)) 
     let target = Shared(y.start(), y);
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
-        let mut sink = Sink::<C>::new(target.1, stride, &[]);
+        let mut sink = Sink::<C>::new(target.1, stride, &[], walk.elements());
         let mut position = range.start;
         walk.runs(range, sink.longest(), |[offset], count| {
             run(position, sink.run(offset, count));
@@ -344,66 +345,36 @@ fn drive1<A: Lane, C: Lane>(
     {
         return run(x, y);
     }
+    let whole = y.elements();
     if let Some(pieces) = Pieces::of(&[x], y.layout()) {
-        return in_pieces(&pieces, [x], y, |[x], y| drive1(x, y, run));
+        return in_pieces(&pieces, [x], y, |[x], y| {
+            part1(x, y, 0..y.elements(), whole, run)
+        });
     }
+    let target = Shared(y.start(), y);
+    par::ranges(whole, par::GRAIN, |range| {
+        let target = &target;
+        part1(x, target.1, range, whole, run);
+    });
+}
+
+/// The elements `range` of `drive1`, whose output is of `whole` elements or a piece of one.
+fn part1<A: Lane, C: Lane>(
+    x: &Host<'_>,
+    y: &HostMut<'_>,
+    range: Range<usize>,
+    whole: usize,
+    run: &(dyn Fn(&[A], &mut [C]) + Sync),
+) {
     let walk = Walk::new([x.layout(), y.layout()]);
     let [sx, sy] = walk.inner();
-    let target = Shared(y.start(), y);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut source = Source::<A>::new(x, sx);
-        let mut sink = Sink::<C>::new(target.1, sy, &[x.start()]);
-        walk.runs(
-            range,
-            longest(source.direct).min(sink.longest()),
-            |[ox, oy], count| {
-                run(source.run(ox, count), sink.run(oy, count));
-                sink.finish(oy, count);
-            },
-        );
+    let mut source = Source::<A>::new(x, sx);
+    let mut sink = Sink::<C>::new(y, sy, &[x.start()], whole);
+    let longest = longest(source.direct).min(sink.longest());
+    walk.runs(range, longest, |[ox, oy], count| {
+        run(source.run(ox, count), sink.run(oy, count));
+        sink.finish(oy, count);
     });
-}
-
-/// Runs `body` piece by piece, with turned copies of the pieces of inputs whose runs lie apart.
-fn in_pieces<const N: usize>(
-    pieces: &Pieces,
-    inputs: [&Host<'_>; N],
-    output: &mut HostMut<'_>,
-    body: impl Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync,
-) {
-    let mut layouts: SmallVec<[&Layout; 4]> = inputs.iter().map(|input| input.layout()).collect();
-    layouts.push(output.layout());
-    let target = Shared(output.start(), output);
-    pieces.each(&layouts, |parts| {
-        let target = &target;
-        let mut copies: [Option<Block>; N] = std::array::from_fn(|_| None);
-        let parts_of: [Host<'_>; N] =
-            std::array::from_fn(|index| inputs[index].with_layout(parts[index]));
-        for (part, copy) in parts_of.iter().zip(&mut copies) {
-            *copy = turned(part);
-        }
-        let held: [Host<'_>; N] = std::array::from_fn(|index| match &copies[index] {
-            None => parts_of[index],
-            Some(copy) => {
-                let layout = Layout::contiguous(*parts[index].shape());
-                // SAFETY: `turned` has written the whole part to the block, which lives on.
-                unsafe { Host::new(copy.start(), layout, inputs[index].dtype()) }
-            }
-        });
-        // SAFETY: a part of the output; every piece is another part.
-        let mut part = unsafe { HostMut::new(target.0, parts[N], target.1.dtype()) };
-        body(held.each_ref(), &mut part);
-    });
-}
-
-/// A row-major copy of a part whose elements lie apart in runs, if memory for it can be had.
-fn turned(part: &Host<'_>) -> Option<Block> {
-    let layout = Layout::contiguous(*part.shape());
-    let block = Block::allocate("copy", part.elements() * part.dtype().size()).ok()?;
-    // SAFETY: the block has room for the part's elements.
-    let mut copy = unsafe { HostMut::new(block.start(), layout, part.dtype()) };
-    permute::copy(part, &mut copy).then_some(block)
 }
 
 /// A number is repeated for outputs of at most so many elements.
@@ -445,26 +416,40 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
         return run(x, y, z);
     }
     let (x, y) = (&x.broadcast(z.shape()), &y.broadcast(z.shape()));
+    let whole = z.elements();
     if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
-        return in_pieces(&pieces, [x, y], z, |[x, y], z| drive2(x, y, z, run));
+        return in_pieces(&pieces, [x, y], z, |xy, z| {
+            part2(xy, z, 0..z.elements(), whole, run)
+        });
     }
+    let target = Shared(z.start(), z);
+    par::ranges(whole, par::GRAIN, |range| {
+        let target = &target;
+        part2([x, y], target.1, range, whole, run);
+    });
+}
+
+/// As `part1`, for two inputs.
+fn part2<A: Lane, B: Lane, C: Lane>(
+    [x, y]: [&Host<'_>; 2],
+    z: &HostMut<'_>,
+    range: Range<usize>,
+    whole: usize,
+    run: Run2<'_, A, B, C>,
+) {
     let walk = Walk::new([x.layout(), y.layout(), z.layout()]);
     let [sx, sy, sz] = walk.inner();
-    let target = Shared(z.start(), z);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut left = Source::<A>::new(x, sx);
-        let mut right = Source::<B>::new(y, sy);
-        let mut sink = Sink::<C>::new(target.1, sz, &[x.start(), y.start()]);
-        let longest = longest(left.direct && right.direct).min(sink.longest());
-        walk.runs(range, longest, |[ox, oy, oz], count| {
-            run(
-                left.run(ox, count),
-                right.run(oy, count),
-                sink.run(oz, count),
-            );
-            sink.finish(oz, count);
-        });
+    let mut left = Source::<A>::new(x, sx);
+    let mut right = Source::<B>::new(y, sy);
+    let mut sink = Sink::<C>::new(z, sz, &[x.start(), y.start()], whole);
+    let longest = longest(left.direct && right.direct).min(sink.longest());
+    walk.runs(range, longest, |[ox, oy, oz], count| {
+        run(
+            left.run(ox, count),
+            right.run(oy, count),
+            sink.run(oz, count),
+        );
+        sink.finish(oz, count);
     });
 }
 
@@ -476,33 +461,43 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
     w: &mut HostMut<'_>,
     run: Run3<'_, A, B, C, D>,
 ) {
-    let [x, y, z] = inputs;
+    let whole = w.elements();
     if let Some(pieces) = Pieces::of(&inputs, w.layout()) {
-        return in_pieces(&pieces, inputs, w, |inputs, w| drive3(inputs, w, run));
+        return in_pieces(&pieces, inputs, w, |xyz, w| {
+            part3(xyz, w, 0..w.elements(), whole, run)
+        });
     }
+    let target = Shared(w.start(), w);
+    par::ranges(whole, par::GRAIN, |range| {
+        let target = &target;
+        part3(inputs, target.1, range, whole, run);
+    });
+}
+
+/// As `part1`, for three inputs.
+fn part3<A: Lane, B: Lane, C: Lane, D: Lane>(
+    [x, y, z]: [&Host<'_>; 3],
+    w: &HostMut<'_>,
+    range: Range<usize>,
+    whole: usize,
+    run: Run3<'_, A, B, C, D>,
+) {
     let walk = Walk::new([x.layout(), y.layout(), z.layout(), w.layout()]);
     let [sx, sy, sz, sw] = walk.inner();
-    let target = Shared(w.start(), w);
-    par::ranges(walk.elements(), par::GRAIN, |range| {
-        let target = &target;
-        let mut first = Source::<A>::new(x, sx);
-        let mut second = Source::<B>::new(y, sy);
-        let mut third = Source::<C>::new(z, sz);
-        let mut sink = Sink::<D>::new(target.1, sw, &[x.start(), y.start(), z.start()]);
-        let direct = first.direct && second.direct && third.direct;
-        walk.runs(
-            range,
-            longest(direct).min(sink.longest()),
-            |[ox, oy, oz, ow], count| {
-                run(
-                    first.run(ox, count),
-                    second.run(oy, count),
-                    third.run(oz, count),
-                    sink.run(ow, count),
-                );
-                sink.finish(ow, count);
-            },
+    let mut first = Source::<A>::new(x, sx);
+    let mut second = Source::<B>::new(y, sy);
+    let mut third = Source::<C>::new(z, sz);
+    let mut sink = Sink::<D>::new(w, sw, &[x.start(), y.start(), z.start()], whole);
+    let direct = first.direct && second.direct && third.direct;
+    let longest = longest(direct).min(sink.longest());
+    walk.runs(range, longest, |[ox, oy, oz, ow], count| {
+        run(
+            first.run(ox, count),
+            second.run(oy, count),
+            third.run(oz, count),
+            sink.run(ow, count),
         );
+        sink.finish(ow, count);
     });
 }
 
@@ -531,7 +526,7 @@ fn narrow_or_widen<T: Lane>(x: &Host<'_>, y: &mut HostMut<'_>) {
     par::ranges(walk.elements(), par::GRAIN, |range| {
         let target = &target;
         let mut source = Source::<T>::new(x, sx);
-        let sink = Sink::<T>::new(target.1, sy, &[x.start()]);
+        let sink = Sink::<T>::new(target.1, sy, &[x.start()], walk.elements());
         walk.runs(range, BLOCK, |[ox, oy], count| {
             sink.write(source.run(ox, count), oy);
         });

@@ -5,6 +5,7 @@
 
 pub(crate) mod alloc;
 pub(crate) mod attention;
+pub(crate) mod columns;
 pub(crate) mod conv;
 pub(crate) mod conv_dense;
 #[cfg(target_arch = "x86_64")]
@@ -30,6 +31,7 @@ pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
 pub(crate) mod permute;
+mod pieces;
 pub(crate) mod pool;
 pub(crate) mod pool_resize;
 pub(crate) mod random;

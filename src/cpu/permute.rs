@@ -5,14 +5,17 @@
 use smallvec::SmallVec;
 
 use super::strided::Walk;
-use super::transpose::{SIDE, Square, square};
+use super::transpose::{LINE, SIDE, Square, line_square, square};
 use super::view::{Host, HostMut};
 use super::{par, simd};
-use crate::layout::Layout;
 use crate::shape::MAX_RANK;
 
 /// Elements along the source's contiguous dim that a task turns: a few cache lines of each of its lines.
 const WIDE: usize = 64;
+/// As `WIDE`, where squares of lines are written past the caches: a task reads a few lines from end to end, or writes them.
+const FAR: usize = 4096;
+/// A source whose lines have fewer elements is read across them, and the result's lines are written from end to end.
+const NARROW: usize = 256;
 /// Elements along the source's contiguous dim of a tile: one line of the source for elements of four bytes.
 const TILE: usize = 16;
 /// Elements along the result's contiguous dim of a tile.
@@ -65,22 +68,34 @@ fn turn<T: Copy + Default>(x: &Host<'_>, y: &mut HostMut<'_>) -> bool {
         return false;
     }
     let size = size_of::<T>();
-    let tile = Tiles {
-        step,
-        across,
-        long,
-        streamed: walk.elements() * size >= STREAMED,
-        square: square::<T>(),
-    };
     let [from, to] = walk.offsets();
     let (source, target) = (Shared(x.start().cast_mut()), Shared(y.start()));
-    let parts = wide.div_ceil(WIDE);
-    let tasks = parts * outer.iter().map(|(size, _)| size).product::<usize>();
-    let grain = (par::GRAIN / (WIDE.min(wide) * long)).max(1);
+    let streamed = walk.elements() * size >= STREAMED;
+    let mut jumps = outer.iter().map(|(_, strides)| strides[1]).chain([across]);
+    let lined = target.at(to * size).align_offset(LINE) == 0
+        && jumps.all(|jump| (jump * size).is_multiple_of(LINE));
+    let tiles = Tiles {
+        step,
+        across,
+        streamed,
+        square: square::<T>(),
+        lines: (lined || !streamed).then(|| line_square::<T>(streamed)),
+    };
+    let extent = match tiles.lines {
+        None => [WIDE, long],
+        Some(_) if wide < NARROW => [LINE / size, FAR],
+        Some(_) => [FAR, LINE / size],
+    };
+    let parts = [wide.div_ceil(extent[0]), long.div_ceil(extent[1])];
+    let tasks = parts[0] * parts[1] * outer.iter().map(|(size, _)| size).product::<usize>();
+    let grain = (par::GRAIN / (extent[0].min(wide) * extent[1].min(long))).max(1);
     par::ranges(tasks, grain, |range| {
         for task in range {
-            let (start, mut rest) = (task % parts * WIDE, task / parts);
-            let (mut from, mut to) = (from + start, to + start * across);
+            let start = task % parts[0] * extent[0];
+            let first = task / parts[0] % parts[1] * extent[1];
+            let mut rest = task / parts[0] / parts[1];
+            let mut from = from + start + first * step;
+            let mut to = to + start * across + first;
             for (size, strides) in outer.iter().rev() {
                 from += rest % size * strides[0];
                 to += rest % size * strides[1];
@@ -88,14 +103,14 @@ fn turn<T: Copy + Default>(x: &Host<'_>, y: &mut HostMut<'_>) -> bool {
             }
             // SAFETY: the walk names elements of both views; tasks write different elements of `y`.
             unsafe {
-                tile.run(
+                tiles.run(
                     source.at(from * size).cast_const().cast(),
                     target.at(to * size).cast(),
-                    WIDE.min(wide - start),
+                    (extent[0].min(wide - start), extent[1].min(long - first)),
                 )
             };
         }
-        if tile.streamed {
+        if streamed {
             simd::fence();
         }
     });
@@ -107,19 +122,24 @@ struct Tiles<T> {
     /// The step of the source along the result's contiguous dim, and of the result along the source's.
     step: usize,
     across: usize,
-    /// The size of the result's contiguous dim.
-    long: usize,
+    /// Whether the result is written past the caches.
     streamed: bool,
     square: Square<T>,
+    /// Squares of whole lines of the cache, for a result that stays there or whose lines all begin with one.
+    lines: Option<Square<T>>,
 }
 
 impl<T: Copy + Default> Tiles<T> {
     /// # Safety
     /// `wide` by `long` elements must be readable and writable at the steps.
-    unsafe fn run(&self, from: *const T, to: *mut T, wide: usize) {
+    unsafe fn run(&self, from: *const T, to: *mut T, (wide, long): (usize, usize)) {
+        if let Some(turn) = self.lines {
+            // SAFETY: promised by the caller.
+            return unsafe { self.lined(turn, from, to, (wide, long)) };
+        }
         let mut buffer = [[T::default(); LONG]; TILE];
-        for down in (0..self.long).step_by(LONG) {
-            let length = LONG.min(self.long - down);
+        for down in (0..long).step_by(LONG) {
+            let length = LONG.min(long - down);
             for side in (0..wide).step_by(TILE) {
                 let width = TILE.min(wide - side);
                 // SAFETY: a tile within the elements that the caller promised.
@@ -127,7 +147,7 @@ impl<T: Copy + Default> Tiles<T> {
                     let from = from.add(side + down * self.step);
                     let to = to.add(side * self.across + down);
                     // Lines of a task with more blocks lie in too many pages to be asked for with profit.
-                    if self.long <= LONG {
+                    if long <= LONG {
                         self.ask(from.wrapping_add(AHEAD), length);
                     }
                     if !self.streamed {
@@ -139,6 +159,33 @@ impl<T: Copy + Default> Tiles<T> {
                     for (index, line) in buffer.iter().enumerate().take(width) {
                         let to = to.add(index * self.across);
                         simd::stream(line.as_ptr().cast(), to.cast(), length * size_of::<T>());
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As `run`; the lines of a streamed result begin with lines of the cache.
+    unsafe fn lined(
+        &self,
+        turn: Square<T>,
+        from: *const T,
+        to: *mut T,
+        (wide, long): (usize, usize),
+    ) {
+        let side = LINE / size_of::<T>();
+        for down in (0..long).step_by(side) {
+            for start in (0..wide).step_by(side) {
+                let (width, length) = (side.min(wide - start), side.min(long - down));
+                // SAFETY: a square, or what is left of one, of the elements that the caller promised.
+                unsafe {
+                    let from = from.add(start + down * self.step);
+                    let to = to.add(start * self.across + down);
+                    if width == side && length == side {
+                        turn(from.cast(), self.step * size_of::<T>(), to, self.across);
+                    } else {
+                        self.tile(from, (to, self.across), (width, length));
                     }
                 }
             }
@@ -181,91 +228,56 @@ impl<T: Copy + Default> Tiles<T> {
     }
 }
 
-/// The pieces in which an elementwise op reads inputs whose contiguous dim is not the output's: small enough that a turned
-/// copy of a piece of an input stays in the cache.
-#[derive(Debug)]
-pub(crate) struct Pieces {
-    /// The dim that is contiguous in an input, and the one that is contiguous in the output.
-    dims: [usize; 2],
-}
-
-/// The extent of a piece along these dims.
-const PIECE: [usize; 2] = [64, 512];
-
-impl Pieces {
-    /// The pieces, if an input needs them.
-    pub fn of(inputs: &[&Host<'_>], output: &Layout) -> Option<Self> {
-        if output.elements() < 4 * PIECE[0] * PIECE[1] {
-            return None;
-        }
-        let sized = |dim: &usize| output.shape().size(*dim) >= SIDE;
-        let dims = (0..output.shape().rank()).filter(sized);
-        let long = dims.clone().find(|dim| output.strides()[*dim] == 1)?;
-        let turned = |input: &&Host<'_>| {
-            let strides = input.layout().strides();
-            let contiguous = dims.clone().find(|dim| *dim != long && strides[*dim] == 1);
-            contiguous.filter(|_| strides[long] > 1)
-        };
-        let wide = inputs.iter().find_map(turned)?;
-        Some(Pieces { dims: [wide, long] })
-    }
-
-    /// Calls `body` with each piece of the layouts, on several threads. Pieces are small enough to stay on one.
-    pub fn each(&self, layouts: &[&Layout], body: impl Fn(&[Layout]) + Sync) {
-        let Some(shape) = layouts.first().map(|layout| *layout.shape()) else {
-            return;
-        };
-        let extent = |dim: usize| match self.dims.iter().position(|own| *own == dim) {
-            Some(index) => PIECE[index],
-            None => 1,
-        };
-        let counts: SmallVec<[usize; MAX_RANK]> = (0..shape.rank())
-            .map(|dim| shape.size(dim).div_ceil(extent(dim)))
-            .collect();
-        par::ranges(counts.iter().product(), 1, |range| {
-            for piece in range {
-                let mut parts: SmallVec<[Layout; 4]> =
-                    layouts.iter().map(|layout| **layout).collect();
-                let mut rest = piece;
-                for dim in (0..shape.rank()).rev() {
-                    let start = rest % counts[dim] * extent(dim);
-                    rest /= counts[dim];
-                    let length = extent(dim).min(shape.size(dim) - start);
-                    for part in &mut parts {
-                        *part = part.slice(dim, start, length, 1);
-                    }
-                }
-                body(&parts);
-            }
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Element;
+    use crate::layout::Layout;
     use crate::shape::Shape;
+
+    /// Permutes numbers into a result that begins so many elements after a line of the cache, and checks each.
+    fn permutes<T: Element + PartialEq>(
+        sizes: [usize; 3],
+        order: [usize; 3],
+        ahead: usize,
+        number: fn(usize) -> T,
+    ) {
+        let layout = Layout::contiguous(sizes);
+        let values: Vec<T> = (0..layout.elements()).map(number).collect();
+        let x = Host::from_slice(&values, &Shape::from(sizes)).expect("enough values");
+        let turned = layout.permute(&order);
+        let mut result = vec![number(1); values.len() + LINE + ahead];
+        let first = result.as_ptr().align_offset(LINE) + ahead;
+        let result = &mut result[first..first + values.len()];
+        let mut y = HostMut::from_slice(result, turned.shape()).expect("enough room");
+        assert!(copy(&x.with_layout(turned), &mut y));
+        let walk = Walk::new([&turned]);
+        let [step] = walk.inner();
+        let mut got = result.iter();
+        walk.runs(0..walk.elements(), usize::MAX, |[offset], count| {
+            for index in 0..count {
+                assert!(got.next() == Some(&number(offset + index * step)));
+            }
+        });
+    }
 
     #[test]
     fn elements_come_where_they_belong() {
-        for (sizes, order) in [
-            ([70usize, 3, 33], [2usize, 1, 0]),
-            ([9, 130, 17], [0, 2, 1]),
-        ] {
-            let layout = Layout::contiguous(sizes);
-            let values: Vec<i32> = (0..layout.elements() as i32).collect();
-            let x = Host::from_slice(&values, &Shape::from(sizes)).expect("enough values");
-            let turned = layout.permute(&order);
-            let mut result = vec![-1i32; values.len()];
-            let mut y = HostMut::from_slice(&mut result, turned.shape()).expect("enough room");
-            assert!(copy(&x.with_layout(turned), &mut y));
-            let walk = Walk::new([&turned]);
-            let [step] = walk.inner();
-            let mut wanted = Vec::new();
-            walk.runs(0..walk.elements(), usize::MAX, |[offset], count| {
-                wanted.extend((0..count).map(move |index| (offset + index * step) as i32));
-            });
-            assert_eq!(result, wanted);
+        permutes([70, 3, 33], [2, 1, 0], 0, |index| index as i32);
+        permutes([9, 130, 17], [0, 2, 1], 0, |index| index as i32);
+    }
+
+    #[test]
+    fn large_results_are_written_in_lines() {
+        for ahead in [0, 1] {
+            // Long and short lines of the source, with and without a rest.
+            permutes([2, 528, 1003], [0, 2, 1], ahead, |index| index as i32);
+            permutes([1, 30_016, 40], [0, 2, 1], ahead, |index| index as i32);
+            permutes([3, 720, 1030], [0, 2, 1], ahead, |index| index as i16);
+            permutes([1, 1040, 520], [0, 2, 1], ahead, |index| index as i64);
+            permutes([1, 2112, 2000], [0, 2, 1], ahead, |index| index as u8);
         }
+        permutes([264, 3, 1500], [2, 1, 0], 0, |index| index as i32);
+        permutes([1000, 3, 401], [1, 2, 0], 0, |index| index as f32);
     }
 }

@@ -284,7 +284,10 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
         // SAFETY: all three parts lie within the bytes that the caller promised; the second starts at a multiple of a line. The
         // level says which registers there are.
         unsafe {
-            std::ptr::copy_nonoverlapping(from, to, head);
+            // Calls for no bytes would cost as much as a line.
+            if head > 0 {
+                std::ptr::copy_nonoverlapping(from, to, head);
+            }
             if level() >= Level::Avx512 {
                 stream_lines(from.add(head), to.add(head), lines);
             } else {
@@ -294,7 +297,9 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
                 }
             }
             let done = head + lines * LINE;
-            std::ptr::copy_nonoverlapping(from.add(done), to.add(done), count - done);
+            if done < count {
+                std::ptr::copy_nonoverlapping(from.add(done), to.add(done), count - done);
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -2,6 +2,7 @@
 
 use super::SoftmaxOptions;
 use super::softmax::gradient;
+use crate::cpu::columns::{self, Form};
 use crate::cpu::rows;
 use crate::cpu::total::exponentials;
 use crate::ops::prelude::*;
@@ -48,15 +49,17 @@ impl Op for LogSoftmax {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
+        let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
         let simd = Simd::best();
-        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
-            let (top, sum) = exponentials(x);
-            let logarithm = Float::ln(sum);
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = x.minus(top).minus(logarithm);
-            }
-        })));
+        with_float!(y[0].dtype(), T => if !columns::softmax::<T>(&x[0], &mut y[0], dim, Form::Logarithms) {
+            rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &rows::one(dim), |_, [x], [y]| vectorised!(simd, {
+                let (top, sum) = exponentials(x);
+                let logarithm = Float::ln(sum);
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = x.minus(top).minus(logarithm);
+                }
+            }));
+        });
         Ok(Counts::EXACT)
     }
 

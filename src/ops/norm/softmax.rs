@@ -1,6 +1,7 @@
 //! `softmax`: exponentials that sum to 1 along a dim, and its gradient as one kernel.
 
 use super::SoftmaxOptions;
+use crate::cpu::columns::{self, Form};
 use crate::cpu::rows;
 use crate::cpu::total::{largest, mapped, total, total2};
 use crate::mode::{self, Modes};
@@ -48,15 +49,17 @@ impl Op for Softmax {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let mask = rows::one(x[0].shape().axis_or_scalar(self.name(), self.options.dim)?);
+        let dim = x[0].shape().axis_or_scalar(self.name(), self.options.dim)?;
         let simd = Simd::best();
-        with_float!(y[0].dtype(), T => rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &mask, |_, [x], [y]| vectorised!(simd, {
-            let top = largest(x);
-            let share = T::ONE.over(mapped(x, y, |x| x.minus(top).exp_term()));
-            for y in y {
-                *y = y.times(share);
-            }
-        })));
+        with_float!(y[0].dtype(), T => if !columns::softmax::<T>(&x[0], &mut y[0], dim, Form::Shares) {
+            rows::rows::<T, 1, 1>([&x[0]], [&mut y[0]], &rows::one(dim), |_, [x], [y]| vectorised!(simd, {
+                let top = largest(x);
+                let share = T::ONE.over(mapped(x, y, |x| x.minus(top).exp_term()));
+                for y in y {
+                    *y = y.times(share);
+                }
+            }));
+        });
         Ok(Counts::EXACT)
     }
 

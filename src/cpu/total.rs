@@ -163,8 +163,10 @@ pub(crate) fn largest<T: Float>(line: &[T]) -> T {
     best(line, T::LOWEST, |a, b| if b > a { b } else { a })
 }
 
-/// Elements of a line that are compared, then summed; while they are summed, memory brings as many more.
-const PART: usize = 2048;
+/// Elements of a line that are compared, then summed.
+const PART: usize = 1024;
+/// Elements before they are compared memory is asked for them, while others are summed.
+const AHEAD: usize = 4 * PART;
 
 /// The largest value `top` of a line, and the sum of `e^(x - top)`; NaN for a line that is nothing but the lowest value.
 #[inline(always)]
@@ -179,7 +181,10 @@ pub(crate) fn exponentials<T: Float>(line: &[T]) -> (T, T) {
         }
         let zero = if top == T::LOWEST { T::ZERO } else { top };
         let rest = by_parts(part, |chunk| {
-            simd::prefetch(chunk.as_ptr().wrapping_add(PART).cast(), size_of_val(chunk));
+            simd::prefetch(
+                chunk.as_ptr().wrapping_add(AHEAD).cast(),
+                size_of_val(chunk),
+            );
             for (lane, x) in chunk.iter().enumerate() {
                 sums[lane] = sums[lane].plus(x.minus(zero).exp_addend());
             }

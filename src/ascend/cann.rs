@@ -18,7 +18,12 @@ pub(super) struct Cann {
 
 /// The name of a C function.
 pub(super) fn name_of<F: Function>(_: F) -> &'static str {
-    F::NAME.to_str().unwrap_or("a function of CANN")
+    const {
+        match F::NAME.to_str() {
+            Ok(name) => name,
+            Err(_) => "a function of CANN",
+        }
+    }
 }
 
 /// The text that a C function returned, or an empty one.

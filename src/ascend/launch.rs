@@ -28,6 +28,9 @@ use crate::shape::Shape;
 pub(super) type Second =
     unsafe extern "C" fn(*mut c_void, u64, *mut aclOpExecutor, aclrtStream) -> aclnnStatus;
 
+/// The first phase of an operator, its arguments given: it writes the workspace's size and the executor.
+type Begin<'a> = dyn FnMut(*mut u64, *mut *mut aclOpExecutor) -> aclnnStatus + 'a;
+
 /// One op's run on an NPU: the op's name for errors, and the stream that its kernels go to.
 ///
 /// Belongs to the thread that made it.
@@ -198,22 +201,33 @@ impl Launch {
         determinism::permit(self.op, self.context(), name_of(second))?;
         let starting = self.function(second)?;
         let first_phase = self.function(first)?;
+        self.phases(
+            [name_of(first), name_of(second)],
+            dtypes,
+            &mut |size, executor| begin(first_phase, size, executor),
+            starting,
+        )
+    }
+
+    /// Both phases, by the names of their functions: one body for all operators.
+    fn phases(
+        &self,
+        [first, second]: [&'static str; 2],
+        dtypes: &[Option<DType>],
+        begin: &mut Begin<'_>,
+        starting: Second,
+    ) -> Result<()> {
         let context = self.context();
-        let mut begun = self.begin(first, &mut |size, executor| {
-            begin(first_phase, size, executor)
-        });
+        let mut begun = self.begin(first, begin);
         if begun.as_ref().is_err_and(Error::is_out_of_memory) {
             context.empty_cache(self.op)?;
-            begun = self.begin(first, &mut |size, executor| {
-                begin(first_phase, size, executor)
-            });
+            begun = self.begin(first, begin);
         }
-        let (size, executor) =
-            begun.map_err(|error| self.explained(error, name_of(second), dtypes))?;
+        let (size, executor) = begun.map_err(|error| self.explained(error, second, dtypes))?;
         let mut workspace = self.stream.workspace();
         let address = workspace.at_least(self.op, size)?;
         count_call();
-        count_launch(name_of(second));
+        count_launch(second);
         self.kernels.set(self.kernels.get().saturating_add(1));
         // SAFETY: the executor is fresh and used once; the workspace has at least `size` bytes and is shared only with other
         // work of this stream, whose submission the held lock keeps apart; the stream is alive and its context bound.
@@ -222,12 +236,8 @@ impl Launch {
         if code == 0 {
             Ok(())
         } else {
-            Err(context.noted(
-                context
-                    .runtime()
-                    .cann
-                    .failure(self.op, name_of(second), code),
-            ))
+            let cann = &context.runtime().cann;
+            Err(context.noted(cann.failure(self.op, second, code)))
         }
     }
 
@@ -241,21 +251,14 @@ impl Launch {
     }
 
     /// The first phase: the size of the workspace and the executor.
-    fn begin<F: Function>(
-        &self,
-        first: F,
-        begin: &mut dyn FnMut(*mut u64, *mut *mut aclOpExecutor) -> aclnnStatus,
-    ) -> Result<(u64, Executor<'_>)> {
+    fn begin(&self, name: &'static str, begin: &mut Begin<'_>) -> Result<(u64, Executor<'_>)> {
         let (mut size, mut raw) = (0, std::ptr::null_mut());
         count_call();
         let code = begin(&mut size, &mut raw);
         let context = self.context();
         if code != 0 {
-            return Err(context.noted(context.runtime().cann.failure(
-                self.op,
-                name_of(first),
-                code,
-            )));
+            let cann = &context.runtime().cann;
+            return Err(context.noted(cann.failure(self.op, name, code)));
         }
         Ok((size, Executor::new(context, raw)))
     }

@@ -38,7 +38,8 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp_term(x: f32) -> f32 {
     let (n, r) = reduced(if x < NOTHING { NOTHING } else { x });
-    exp_near(r) * power_of_two(n)
+    let power = f32::from_bits(n << 23);
+    exp_near(r).mul_add(power, power)
 }
 
 /// `e^x` for `x <= 0`, with steps for a sum of such powers, of which the largest is 1: an error of `x` counts as little as the
@@ -72,24 +73,29 @@ fn exp_of(x: f32, low: f32) -> f32 {
     exp_reduced(n, r + low)
 }
 
-/// `n` and `r` with `x = n ln(2) + r`.
+/// Adding it rounds as `ROUNDER` does; the lowest nine bits then are the exponent of `2^n`.
+const BIASED: f32 = ROUNDER + 127.0;
+
+/// The bits of `n + BIASED`, and `r`, with `x = n ln(2) + r`.
 #[inline(always)]
-fn reduced(x: f32) -> (i32, f32) {
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
-    let whole = shifted - ROUNDER;
+fn reduced(x: f32) -> (u32, f32) {
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, BIASED);
+    let whole = shifted - BIASED;
     let r = whole.mul_add(-0.693_145_75, x);
-    (n, whole.mul_add(-1.428_606_8e-6, r))
+    (shifted.to_bits(), whole.mul_add(-1.428_606_8e-6, r))
 }
 
-/// `2^n e^r`.
+/// `2^n e^r`. The first power is that of a normal number, whose product with `1 + ..` is rounded as the sum alone would be.
 #[inline(always)]
-fn exp_reduced(n: i32, r: f32) -> f32 {
-    let half = n >> 1;
-    exp_near(r) * power_of_two(half) * power_of_two(n - half)
+fn exp_reduced(n: u32, r: f32) -> f32 {
+    const NORMAL: [i32; 2] = [ROUNDER.to_bits() as i32 + 2, ROUNDER.to_bits() as i32 + 254];
+    let n = n as i32;
+    let normal = n.max(NORMAL[0]).min(NORMAL[1]);
+    let power = f32::from_bits((normal as u32) << 23);
+    exp_near(r).mul_add(power, power) * power_of_two(n - normal)
 }
 
-/// `e^r` for `|r| <= ln(2) / 2`.
+/// `e^r - 1` for `|r| <= ln(2) / 2`.
 #[inline(always)]
 fn exp_near(r: f32) -> f32 {
     let p = polynomial(
@@ -102,7 +108,7 @@ fn exp_near(r: f32) -> f32 {
             0.5,
         ],
     );
-    (r * r).mul_add(p, r) + 1.0
+    (r * r).mul_add(p, r)
 }
 
 /// The natural logarithm: `x = 2^e m` with `m` between the roots of 1/2 and 2, `ln m = 2 atanh((m - 1) / (m + 1))`.

@@ -347,7 +347,7 @@ fn drive1<A: Lane, C: Lane>(
     }
     let whole = y.elements();
     if let Some(pieces) = Pieces::of(&[x], y.layout()) {
-        return in_pieces(&pieces, [x], y, |[x], y| {
+        return in_pieces(&pieces, [x], y, &|[x], y| {
             part1(x, y, 0..y.elements(), whole, run)
         });
     }
@@ -418,7 +418,7 @@ fn drive2<A: Lane, B: Lane, C: Lane>(
     let (x, y) = (&x.broadcast(z.shape()), &y.broadcast(z.shape()));
     let whole = z.elements();
     if let Some(pieces) = Pieces::of(&[x, y], z.layout()) {
-        return in_pieces(&pieces, [x, y], z, |xy, z| {
+        return in_pieces(&pieces, [x, y], z, &|xy, z| {
             part2(xy, z, 0..z.elements(), whole, run)
         });
     }
@@ -463,7 +463,7 @@ fn drive3<A: Lane, B: Lane, C: Lane, D: Lane>(
 ) {
     let whole = w.elements();
     if let Some(pieces) = Pieces::of(&inputs, w.layout()) {
-        return in_pieces(&pieces, inputs, w, |xyz, w| {
+        return in_pieces(&pieces, inputs, w, &|xyz, w| {
             part3(xyz, w, 0..w.elements(), whole, run)
         });
     }

@@ -48,7 +48,7 @@ impl Pieces {
     }
 
     /// Calls `body` with each piece of the layouts, on several threads. Pieces are small enough to stay on one.
-    pub fn each(&self, layouts: &[&Layout], body: impl Fn(&[Layout]) + Sync) {
+    pub fn each(&self, layouts: &[&Layout], body: &(dyn Fn(&[Layout]) + Sync)) {
         let Some(shape) = layouts.first().map(|layout| *layout.shape()) else {
             return;
         };
@@ -78,17 +78,20 @@ impl Pieces {
     }
 }
 
+/// What is done with a piece of the inputs and of the output.
+type Body<'a, const N: usize> = dyn Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync + 'a;
+
 /// Runs `body` piece by piece, with turned copies of the pieces of inputs whose runs lie apart.
 pub(crate) fn in_pieces<const N: usize>(
     pieces: &Pieces,
     inputs: [&Host<'_>; N],
     output: &mut HostMut<'_>,
-    body: impl Fn([&Host<'_>; N], &mut HostMut<'_>) + Sync,
+    body: &Body<'_, N>,
 ) {
     let mut layouts: SmallVec<[&Layout; 4]> = inputs.iter().map(|input| input.layout()).collect();
     layouts.push(output.layout());
     let target = Shared(output.start(), output);
-    pieces.each(&layouts, |parts| {
+    pieces.each(&layouts, &|parts| {
         let target = &target;
         let mut copies: [Option<Block>; N] = std::array::from_fn(|_| None);
         let parts_of: [Host<'_>; N] =

@@ -157,6 +157,9 @@ struct Job<'a, U: 'static, T: 'static> {
     room: *mut U,
 }
 
+/// A right factor as it lies, and the micro-kernels that read it so.
+type Kept<'a, U, T> = (Flat, &'a [Keeping<U, T>]);
+
 /// What a worker computes at a time: a block of the inner size, for some panels of rows and of columns.
 struct Part<'a> {
     /// The rows and blocks whose left factor is packed.
@@ -382,7 +385,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         part: &Part<'_>,
         panel: usize,
         (depth, columns): (&Range<usize>, &Range<usize>),
-        (room, keeping): (*mut U, Option<(Flat, &[Keeping<U, T>])>),
+        (room, keeping): (*mut U, Option<Kept<'_, U, T>>),
     ) {
         let (width, (panels, height)) = (self.kernels.columns, self.panels(part.rows));
         let row = part.rows.start + panel * height;

@@ -337,13 +337,13 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
     for (row, depth) in depth.enumerate() {
         for begin in lanes.clone().step_by(run) {
             let length = run.min(lanes.end - begin);
-            // SAFETY: lanes that exist, of at most as many as the buffer holds.
             let line = match from.line(begin, depth) {
                 Some(line) => line,
-                None => unsafe {
-                    from.across(begin, depth, &mut buffer[..length]);
+                None => {
+                    // SAFETY: lanes that exist, of at most as many as the buffer holds.
+                    unsafe { from.across(begin, depth, &mut buffer[..length]) };
                     buffer.as_ptr()
-                },
+                }
             };
             from.ask(begin, depth + AHEAD, length);
             for start in (0..length).step_by(panel.lanes) {

@@ -67,6 +67,7 @@ fn threads_share_their_error_texts_if_asked() {
     ascend_emulator::reset(Settings::default()).expect("settings");
     let path = configuration("shared", r#"{"err_msg_mode": "1"}"#);
     assert_eq!(acl!(aclInit(path.as_ptr())), 0);
+    assert_eq!(acl!(aclrtSetDevice(0)), 0);
     assert_eq!(acl!(aclrtMalloc(ptr::null_mut(), 8, 0)), 100000);
     let text = std::thread::spawn(recent).join().expect("a thread");
     assert!(text.contains("aclrtMalloc"), "{text}");

@@ -101,7 +101,7 @@ fn check_stack(parsed: &serde_json::Value) -> Result<(), Failure> {
         Family::A950 => 128 << 10,
         _ => return Ok(()),
     };
-    let fits = |size: u64| size % (16 << 10) == 0 && (32 << 10..=most).contains(&size);
+    let fits = |size: u64| size.is_multiple_of(16 << 10) && (32 << 10..=most).contains(&size);
     if given.is_null() || given.as_u64().is_some_and(fits) {
         return Ok(());
     }

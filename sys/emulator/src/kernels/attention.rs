@@ -2,6 +2,7 @@
 //!
 //! Knows the kernel interface and ndarray's product; it must not know streams, handles or device memory.
 
+use super::attention_heads::Heads;
 use super::common::{broadcast_positions, volume};
 use super::dropout::kept;
 use crate::failure::{Fault, Refusal};
@@ -13,94 +14,14 @@ use ndarray::Array2;
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnFlashAttentionScore", |call| forward(call, 8)),
     ("aclnnFlashAttentionScoreV2", |call| forward(call, 10)),
+    ("aclnnFlashAttentionScoreV3", |call| forward(call, 11)),
     ("aclnnFlashAttentionScoreGrad", |call| backward(call, 13)),
     ("aclnnFlashAttentionScoreGradV2", |call| backward(call, 15)),
+    ("aclnnFlashAttentionScoreGradV3", |call| backward(call, 16)),
 ];
 
 /// The score of a masked key; a row of nothing else becomes a plain mean of the values.
 const HIDDEN: f32 = -3.0e38;
-
-/// Where the heads of a tensor lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heads {
-    pub batch: usize,
-    pub heads: usize,
-    pub rows: usize,
-    pub width: usize,
-    /// Strides of batch, head and row.
-    strides: [usize; 3],
-}
-
-impl Heads {
-    /// From a shape in one of the four layouts; `heads` is needed where heads and width share a dim.
-    pub fn new(
-        call: &Call,
-        shape: &[usize],
-        layout: &str,
-        width: Option<usize>,
-        heads: usize,
-    ) -> Result<Heads, Refusal> {
-        let refuse = || {
-            call.invalid(format!(
-                "shape {shape:?} is not {layout} with {heads} heads"
-            ))
-        };
-        let (batch, rows, heads, width) = match (layout, shape) {
-            ("BSH" | "SBH", &[first, second, joint]) => {
-                let width = width.unwrap_or(joint / heads.max(1));
-                if width == 0 || !joint.is_multiple_of(width) {
-                    return Err(refuse());
-                }
-                let (batch, rows) = if layout == "BSH" {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
-                (batch, rows, joint / width, width)
-            }
-            ("BSND", &[batch, rows, heads, width]) => (batch, rows, heads, width),
-            ("BNSD", &[batch, heads, rows, width]) => (batch, rows, heads, width),
-            _ => return Err(refuse()),
-        };
-        let joint = heads * width;
-        let strides = match layout {
-            "SBH" => [joint, width, batch * joint],
-            "BNSD" => [rows * joint, rows * width, width],
-            _ => [rows * joint, width, joint],
-        };
-        Ok(Heads {
-            batch,
-            heads,
-            rows,
-            width,
-            strides,
-        })
-    }
-
-    fn start(&self, batch: usize, head: usize, row: usize) -> usize {
-        batch * self.strides[0] + head * self.strides[1] + row * self.strides[2]
-    }
-
-    pub fn gather(&self, values: &[f32], batch: usize, head: usize) -> Array2<f32> {
-        let mut matrix = Array2::zeros((self.rows, self.width));
-        for (row, mut target) in matrix.outer_iter_mut().enumerate() {
-            let start = self.start(batch, head, row);
-            for (target, &value) in target.iter_mut().zip(&values[start..start + self.width]) {
-                *target = value;
-            }
-        }
-        matrix
-    }
-
-    pub fn add(&self, values: &mut [f32], batch: usize, head: usize, matrix: &Array2<f32>) {
-        for (row, source) in matrix.outer_iter().enumerate() {
-            let start = self.start(batch, head, row);
-            for (target, &value) in values[start..start + self.width].iter_mut().zip(source) {
-                *target += value;
-            }
-        }
-    }
-}
 
 /// Which keys a query must not see.
 #[derive(Debug, Clone)]
@@ -125,6 +46,8 @@ struct Setup {
     shift_first: bool,
     drop: Option<Tensor>,
     mask: Mask,
+    /// A score of each head that takes its share and adds nothing.
+    sink: Option<Tensor>,
     scale: f32,
     keep: f32,
     zero_rows: bool,
@@ -167,8 +90,9 @@ impl Setup {
                 drop.is_some()
             )));
         }
-        let second_form = call.name().ends_with("V2");
-        let shift_kind = if second_form { call.int(scale + 8)? } else { 1 };
+        let third_form = call.name().ends_with("V3");
+        let later_form = third_form || call.name().ends_with("V2");
+        let shift_kind = if later_form { call.int(scale + 8)? } else { 1 };
         if !matches!(shift_kind, 0 | 1) {
             return Err(call.unsupported(format!("pseType is {shift_kind}, wanted 0 or 1")));
         }
@@ -182,6 +106,7 @@ impl Setup {
             shift_first: shift_kind == 1,
             drop: drop.filter(|_| keep < 1.0),
             mask: Mask::None,
+            sink: sink(call, prefix.checked_sub(1).filter(|_| third_form), heads)?,
             scale: call.float(scale)? as f32,
             keep,
             zero_rows: call.int(scale + 6)? == 2,
@@ -389,7 +314,7 @@ struct Loaded {
 
 /// `scale` is the position of the scale; the four outputs come last.
 fn forward(call: &Call, scale: usize) -> Result<Work, Refusal> {
-    let setup = Setup::new(call, 3, 7, scale)?;
+    let setup = Setup::new(call, 3, 7 + usize::from(scale == 11), scale)?;
     let last = call.count().saturating_sub(4);
     let (highest, sums, out) = (
         call.tensor(last)?,
@@ -422,19 +347,22 @@ fn forward(call: &Call, scale: usize) -> Result<Work, Refusal> {
         );
         let mut result = vec![0f32; out.count()];
         let (mut maxima, mut totals) = (Vec::new(), Vec::new());
+        let sinks = setup.sink.as_ref().map(|sink| sink.load_vec::<f32>());
         let group = setup.q.heads / setup.k.heads;
         for block in 0..setup.q.batch * setup.q.heads {
             let (batch, head) = (block / setup.q.heads, block % setup.q.heads);
             let keys = setup.k.gather(&k, batch, head / group);
             let (mut scores, seen) =
                 setup.scores(&loaded, &setup.q.gather(&q, batch, head), &keys, block);
+            let sink = sinks.as_ref().map(|sinks| sinks[head]);
             for (row, mut line) in scores.outer_iter_mut().enumerate() {
+                let lowest = sink.unwrap_or(f32::NEG_INFINITY);
                 let highest = line
                     .iter()
                     .copied()
-                    .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+                    .fold(lowest, |a, b| if b > a { b } else { a });
                 line.mapv_inplace(|score| (score - highest).exp());
-                let sum: f32 = line.sum();
+                let sum: f32 = line.sum() + sink.map_or(0.0, |sink| (sink - highest).exp());
                 let empty = setup.zero_rows && !seen[row];
                 for (column, value) in line.iter_mut().enumerate() {
                     let at = (block * setup.q.rows + row) * setup.k.rows + column;
@@ -462,10 +390,27 @@ struct Gradients {
     dk: Vec<f32>,
     dv: Vec<f32>,
     shift: Vec<f32>,
+    sink: Vec<f32>,
+}
+
+/// The scores that take a share of each head.
+pub(super) fn sink(
+    call: &Call,
+    index: Option<usize>,
+    heads: usize,
+) -> Result<Option<Tensor>, Refusal> {
+    let sink = index
+        .and_then(|index| call.optional_tensor(index))
+        .filter(|sink| !sink.is_empty());
+    if let Some(sink) = &sink {
+        call.expect_shape("sink", sink, &[heads])?;
+    }
+    Ok(sink)
 }
 
 fn backward(call: &Call, scale: usize) -> Result<Work, Refusal> {
-    let setup = Setup::new(call, 4, 12, scale)?;
+    let third_form = usize::from(scale == 16);
+    let setup = Setup::new(call, 4, 12 + third_form, scale)?;
     let inputs = [0, 1, 2, 3, 8, 9, 11]
         .into_iter()
         .map(|index| call.tensor(index))
@@ -479,7 +424,7 @@ fn backward(call: &Call, scale: usize) -> Result<Work, Refusal> {
     call.expect_shape("dy", dy, y.shape())?;
     let layout = call.text(scale + 5)?;
     let target = Heads::new(call, y.shape(), layout, Some(setup.v.width), setup.q.heads)?;
-    let last = call.count().saturating_sub(4);
+    let last = call.count().saturating_sub(4 + third_form);
     let (dq, dk, dv) = (
         call.tensor(last)?,
         call.tensor(last + 1)?,
@@ -489,6 +434,14 @@ fn backward(call: &Call, scale: usize) -> Result<Work, Refusal> {
     for (what, out, like) in [("dq", &dq, q), ("dk", &dk, k), ("dv", &dv, v)] {
         call.expect_shape(what, out, like.shape())?;
     }
+    let sink_out = match &setup.sink {
+        Some(sink) => {
+            let out = call.tensor(last + 4)?;
+            call.expect_shape("dsink", &out, sink.shape())?;
+            Some(out)
+        }
+        None => None,
+    };
     if let (Some(out), Some(shift)) = (&shift_out, &setup.shift) {
         call.expect_shape("dpse", out, shift.shape())?;
     }
@@ -497,6 +450,9 @@ fn backward(call: &Call, scale: usize) -> Result<Work, Refusal> {
         dq.store_slice(&gradients.dq)?;
         dk.store_slice(&gradients.dk)?;
         dv.store_slice(&gradients.dv)?;
+        if let Some(out) = &sink_out {
+            out.store_slice(&gradients.sink)?;
+        }
         match &shift_out {
             Some(out) if setup.shift.is_some() => out.store_slice(&gradients.shift),
             _ => Ok(()),
@@ -519,7 +475,9 @@ impl Setup {
             dk: vec![0.0; k.len()],
             dv: vec![0.0; v.len()],
             shift: vec![0.0; loaded.shift.as_ref().map_or(0, |shift| shift.0.len())],
+            sink: vec![0.0; self.q.heads],
         };
+        let sinks = self.sink.as_ref().map(|sink| sink.load_vec::<f32>());
         let group = self.q.heads / self.k.heads;
         for block in 0..self.q.batch * self.q.heads {
             let (batch, head) = (block / self.q.heads, block % self.q.heads);
@@ -540,6 +498,10 @@ impl Setup {
                     .zip(ys.row(row))
                     .map(|(a, b)| a * b)
                     .sum();
+                if let Some(sinks) = &sinks {
+                    let share = (sinks[head] - highest[line * 8]).exp() / sums[line * 8];
+                    result.sink[head] -= share * inner;
+                }
                 for column in 0..self.k.rows {
                     let at = line * self.k.rows + column;
                     let cell = [row, column];

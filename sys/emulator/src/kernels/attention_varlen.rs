@@ -5,11 +5,13 @@
 //! The statistics are kept by head, then by row, then eight times; `same_as_input` asks for them by row, then by head. A
 //! shape with the first two dims swapped is taken too, for the documents disagree about it and PyTorch's client passes it.
 
+use super::attention::sink;
+use super::attention_heads::{Packed, add_lines, lines};
 use super::dropout::kept;
 use crate::failure::{Fault, Refusal};
 use crate::kernel::{Call, Prepare, Work};
 use crate::tensor::Tensor;
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::Array2;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
@@ -17,10 +19,12 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnFlashAttentionVarLenScoreV2", forward),
     ("aclnnFlashAttentionVarLenScoreV3", forward),
     ("aclnnFlashAttentionVarLenScoreV4", forward),
+    ("aclnnFlashAttentionVarLenScoreV5", forward),
     ("aclnnFlashAttentionUnpaddingScoreGrad", backward),
     ("aclnnFlashAttentionUnpaddingScoreGradV2", backward),
     ("aclnnFlashAttentionUnpaddingScoreGradV3", backward),
     ("aclnnFlashAttentionUnpaddingScoreGradV4", backward),
+    ("aclnnFlashAttentionUnpaddingScoreGradV5", backward),
 ];
 
 /// The score of a hidden key; a row of nothing else becomes a plain mean of the values.
@@ -35,6 +39,7 @@ struct Places {
     v: usize,
     /// Shift, drop mask, padding mask and mask follow each other from here.
     shift: usize,
+    sink: Option<usize>,
     /// Lengths of queries, then of keys.
     lengths: usize,
     /// Scale, share that is kept, keys before and after, heads, layout, precision and sparse mode follow each other from here.
@@ -44,10 +49,15 @@ struct Places {
 impl Places {
     fn new(call: &Call, gradient: bool) -> Places {
         let form = call.name().rsplit_once('V').map_or("", |(_, form)| form);
-        let rope = usize::from(form == "3");
-        let starts = if matches!(form, "2" | "3") { 2 } else { 0 };
+        let rope = usize::from(matches!(form, "3" | "5"));
+        let starts = if matches!(form, "2" | "3" | "5") {
+            2
+        } else {
+            0
+        };
         let first = 3 + 2 * rope + usize::from(gradient);
-        let lengths = if gradient { first + 9 } else { first + 5 };
+        let sink = (form == "5").then_some(if gradient { first + 8 } else { first + 4 });
+        let lengths = if gradient { first + 9 } else { first + 5 } + usize::from(sink.is_some());
         Places {
             q: 0,
             q_rope: (rope == 1).then_some(1),
@@ -55,6 +65,7 @@ impl Places {
             k_rope: (rope == 1).then_some(3),
             v: 2 + 2 * rope,
             shift: first,
+            sink,
             lengths,
             scale: lengths + 2 + starts,
         }
@@ -82,93 +93,6 @@ enum Band {
     },
 }
 
-/// Queries, keys or values of one kind: `[rows, heads, width]`.
-#[derive(Debug, Clone)]
-struct Packed {
-    parts: Vec<Tensor>,
-    heads: usize,
-    width: usize,
-}
-
-impl Packed {
-    fn new(call: &Call, index: usize, rope: Option<usize>) -> Result<Packed, Refusal> {
-        let plain = call.tensor(index)?;
-        let rope = rope
-            .and_then(|rope| call.optional_tensor(rope))
-            .filter(|rope| !rope.is_empty());
-        let &[rows, heads, mut width] = plain.shape() else {
-            return Err(call.invalid(format!("shape {:?} is not TND", plain.shape())));
-        };
-        let mut parts = vec![plain];
-        if let Some(rope) = rope {
-            match rope.shape() {
-                [more_rows, more_heads, more] if (*more_rows, *more_heads) == (rows, heads) => {
-                    width += more;
-                }
-                shape => return Err(call.invalid(format!("the rotary part has shape {shape:?}"))),
-            }
-            parts.push(rope);
-        }
-        Ok(Packed {
-            parts,
-            heads,
-            width,
-        })
-    }
-
-    fn rows(&self) -> usize {
-        self.parts[0].shape()[0]
-    }
-
-    /// All values, rotary parts after the plain ones: rows of `heads * width`.
-    fn load(&self) -> Result<Array2<f32>, Fault> {
-        let rows = self.rows() * self.heads;
-        let parts: Vec<Array2<f32>> = self
-            .parts
-            .iter()
-            .map(|part| Array2::from_shape_vec((rows, part.shape()[2]), part.load_vec()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| Fault::exception(error.to_string()))?;
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        concatenate(Axis(1), &views).map_err(|error| Fault::exception(error.to_string()))
-    }
-
-    /// Writes a gradient back into tensors like the parts.
-    fn store(&self, targets: &[Tensor], values: &Array2<f32>) -> Result<(), Fault> {
-        let mut from = 0;
-        for (part, target) in self.parts.iter().zip(targets) {
-            let to = from + part.shape()[2];
-            target.store(&values.slice(ndarray::s![.., from..to]))?;
-            from = to;
-        }
-        Ok(())
-    }
-}
-
-/// One sample's and head's rows of all values.
-fn lines(
-    values: &Array2<f32>,
-    rows: &std::ops::Range<usize>,
-    heads: usize,
-    head: usize,
-) -> Array2<f32> {
-    let picked: Vec<usize> = rows.clone().map(|row| row * heads + head).collect();
-    values.select(Axis(0), &picked)
-}
-
-fn add_lines(
-    target: &mut Array2<f32>,
-    rows: &std::ops::Range<usize>,
-    heads: usize,
-    head: usize,
-    part: &Array2<f32>,
-) {
-    for (row, line) in rows.clone().zip(part.outer_iter()) {
-        let mut target = target.row_mut(row * heads + head);
-        target += &line;
-    }
-}
-
 /// Everything that forward and backward must agree on.
 struct Setup {
     q: Packed,
@@ -178,6 +102,7 @@ struct Setup {
     band: Band,
     mask: Option<Tensor>,
     drop: Option<Tensor>,
+    sink: Option<Tensor>,
     scale: f32,
     keep: f32,
     zero_rows: bool,
@@ -227,16 +152,13 @@ impl Setup {
                 "keepProb is {keep}, and dropMask must hold {bits} bits"
             )));
         }
-        let layout_of_statistics = if call.name().ends_with("V4") {
-            call.text(if gradient {
-                call.count() - 1
-            } else {
-                places.scale + 8
-            })
-            .unwrap_or("")
-        } else {
-            ""
+        let place = match (call.name().rsplit_once('V'), gradient) {
+            (Some((_, "4")), true) => Some(call.count() - 1),
+            (Some((_, "4")), false) => Some(places.scale + 8),
+            (Some((_, "5")), _) => Some(places.scale + 9),
+            _ => None,
         };
+        let layout_of_statistics = place.and_then(|place| call.text(place).ok());
         let mut setup = Setup {
             q,
             k,
@@ -245,10 +167,11 @@ impl Setup {
             band: Band::All,
             mask: None,
             drop: drop.filter(|_| keep < 1.0),
+            sink: sink(call, places.sink, heads)?,
             scale: call.float(places.scale)? as f32,
             keep,
             zero_rows: call.int(places.scale + 6)? == 2,
-            by_row: layout_of_statistics == "same_as_input",
+            by_row: layout_of_statistics == Some("same_as_input"),
         };
         setup.set_mask(call, &places)?;
         Ok(setup)
@@ -369,6 +292,7 @@ impl Setup {
             q: self.q.load()?,
             k: self.k.load()?,
             v: self.v.load()?,
+            sinks: self.sink.as_ref().map(Tensor::load_vec),
             mask: self.mask.as_ref().map(|mask| {
                 let width = mask.shape().last().copied().unwrap_or(0);
                 (mask.load_vec(), width)
@@ -390,6 +314,7 @@ struct Loaded {
     q: Array2<f32>,
     k: Array2<f32>,
     v: Array2<f32>,
+    sinks: Option<Vec<f32>>,
     mask: Option<(Vec<bool>, usize)>,
     drop: Option<Vec<u8>>,
 }
@@ -445,10 +370,12 @@ fn forward(call: &Call) -> Result<Work, Refusal> {
         let (mut maxima, mut totals) = (vec![0f32; highest.count()], vec![0f32; sums.count()]);
         for (sample, head) in setup.blocks() {
             let (mut scores, hidden) = setup.scores(&loaded, sample, head);
+            let sink = loaded.sinks.as_ref().map(|sinks| sinks[head]);
             for (row, mut line) in scores.outer_iter_mut().enumerate() {
-                let top = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let lowest = sink.unwrap_or(f32::NEG_INFINITY);
+                let top = line.iter().copied().fold(lowest, f32::max);
                 line.mapv_inplace(|score| (score - top).exp());
-                let sum = line.sum();
+                let sum = line.sum() + sink.map_or(0.0, |sink| (sink - top).exp());
                 let empty = setup.zero_rows && hidden.row(row).iter().all(|&hidden| hidden);
                 for (column, value) in line.iter_mut().enumerate() {
                     let factor = setup.factor(&loaded, sample, head, [row, column]);
@@ -485,8 +412,9 @@ fn backward(call: &Call) -> Result<Work, Refusal> {
     call.expect_shape("dy", &dy, &shape)?;
     call.expect_shape("attentionIn", &y, &shape)?;
     let form = call.name().rsplit_once('V').map_or("", |(_, form)| form);
-    let rope = form == "3";
-    let last = call.count() - usize::from(form == "4") - if rope { 6 } else { 4 };
+    let rope = matches!(form, "3" | "5");
+    let later = usize::from(matches!(form, "4" | "5"));
+    let last = call.count() - later - if rope { 6 } else { 4 };
     let targets = |from: usize, parts: &Packed| -> Result<Vec<Tensor>, Refusal> {
         let mut found = Vec::new();
         for (index, part) in parts.parts.iter().enumerate() {
@@ -500,6 +428,10 @@ fn backward(call: &Call) -> Result<Work, Refusal> {
     let dq = targets(last, &setup.q)?;
     let dk = targets(last + step, &setup.k)?;
     let dv = targets(last + 2 * step, &setup.v)?;
+    let dsink = match &setup.sink {
+        Some(_) => sink(call, Some(call.count() - 1), setup.q.heads)?,
+        None => None,
+    };
     Ok(Work::new(move || {
         let loaded = setup.load()?;
         let flat = |tensor: &Tensor| {
@@ -508,7 +440,11 @@ fn backward(call: &Call) -> Result<Work, Refusal> {
         };
         let (dy, y) = (flat(&dy)?, flat(&y)?);
         let statistics = (highest.load_vec::<f32>(), sums.load_vec::<f32>());
-        let gradients = setup.gradients(&loaded, &dy, &y, (&statistics.0, &statistics.1));
+        let statistics = (statistics.0.as_slice(), statistics.1.as_slice());
+        let gradients = setup.gradients(&loaded, &dy, &y, statistics);
+        if let (Some(out), Some(sinks)) = (&dsink, &loaded.sinks) {
+            out.store_slice(&setup.sink_gradient(sinks, &dy, &y, statistics))?;
+        }
         setup.q.store(&dq, &gradients[0])?;
         setup.k.store(&dk, &gradients[1])?;
         setup.v.store(&dv, &gradients[2])
@@ -516,6 +452,24 @@ fn backward(call: &Call) -> Result<Work, Refusal> {
 }
 
 impl Setup {
+    /// A sink takes a share of dY Y from each row.
+    fn sink_gradient(
+        &self,
+        sinks: &[f32],
+        dy: &Array2<f32>,
+        y: &Array2<f32>,
+        statistics: (&[f32], &[f32]),
+    ) -> Vec<f32> {
+        let heads = self.q.heads;
+        let mut result = vec![0f32; heads];
+        for (number, (dy, y)) in dy.outer_iter().zip(y.outer_iter()).enumerate() {
+            let (row, head) = (number / heads, number % heads);
+            let at = self.statistic(row, head);
+            result[head] -= (sinks[head] - statistics.0[at]).exp() / statistics.1[at] * dy.dot(&y);
+        }
+        result
+    }
+
     fn gradients(
         &self,
         loaded: &Loaded,

@@ -18,8 +18,13 @@ use std::sync::Arc;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnMatmulAllReduce", |call| all_reduce(call, None)),
-    ("aclnnMatmulAllReduceV2", |call| all_reduce(call, Some(3))),
+    ("aclnnMatmulAllReduce", |call| all_reduce(call, None, 0)),
+    ("aclnnMatmulAllReduceV2", |call| {
+        all_reduce(call, Some(3), 0)
+    }),
+    ("aclnnMatmulAllReduceV3", |call| {
+        all_reduce(call, Some(3), 1)
+    }),
     ("aclnnMatmulAllReduceAddRmsNorm", add_norm as Prepare),
     ("aclnnInplaceMatmulAllReduceAddRmsNorm", add_norm as Prepare),
     ("aclnnAllGatherMatmul", all_gather as Prepare),
@@ -27,16 +32,16 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
 ];
 
 /// A communicator and how its ranks exchange values of one type.
-struct Ranks {
-    communicator: Arc<Communicator>,
+pub(super) struct Ranks {
+    pub communicator: Arc<Communicator>,
     dtype: DType,
-    wire: Dtype,
+    pub wire: Dtype,
     call: String,
 }
 
 impl Ranks {
     /// The communicator of a name on this thread's device.
-    fn of(
+    pub fn of(
         call: &Call,
         group: usize,
         reduction: Option<usize>,
@@ -75,12 +80,12 @@ impl Ranks {
         })
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.communicator.ranks()
     }
 
     /// A turn of all ranks, in the order in which these operators run.
-    fn turn<T>(
+    pub fn turn<T>(
         &self,
         swap: impl FnOnce(&Turn) -> Result<T, crate::hccl::result::Trouble>,
     ) -> Result<T, Fault> {
@@ -91,7 +96,7 @@ impl Ranks {
     }
 
     /// Values as they travel, each rounded once.
-    fn bytes(&self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+    pub fn bytes(&self, values: impl Iterator<Item = f32>) -> Vec<u8> {
         match self.dtype {
             DType::F16 => values
                 .flat_map(|value| f16::from_f32(value).to_ne_bytes())
@@ -103,7 +108,7 @@ impl Ranks {
         }
     }
 
-    fn values(&self, bytes: &[u8]) -> Vec<f32> {
+    pub fn values(&self, bytes: &[u8]) -> Vec<f32> {
         let pairs = bytes.as_chunks::<2>().0.iter();
         match self.dtype {
             DType::F16 => pairs
@@ -187,20 +192,20 @@ impl Product {
     }
 }
 
-fn expect_mode(call: &Call, index: usize) -> Result<(), Refusal> {
+pub(super) fn expect_mode(call: &Call, index: usize) -> Result<(), Refusal> {
     match call.int(index)? {
         1 => Ok(()),
         mode => Err(call.invalid(format!("streamMode is {mode}, wanted 1"))),
     }
 }
 
-/// The sum over all ranks of `x1 x2 + bias + x3`.
-fn all_reduce(call: &Call, addend: Option<usize>) -> Result<Work, Refusal> {
+/// The sum over all ranks of `x1 x2 + bias + x3`; `later` parameters (how ranks exchange) stand before the mode of streams.
+fn all_reduce(call: &Call, addend: Option<usize>, later: usize) -> Result<Work, Refusal> {
     let product = Product::of(call)?;
     let first = addend.map_or(3, |index| index + 1);
     let addend = addend.and_then(|index| call.optional_tensor(index));
-    expect_mode(call, first + 3)?;
-    let out = call.tensor(first + 4)?;
+    expect_mode(call, first + 3 + later)?;
+    let out = call.tensor(first + 4 + later)?;
     call.expect_shape("output", &out, &product.shape())?;
     call.expect_dtype("output", &out, &[product.x.dtype()])?;
     if let Some(addend) = &addend {

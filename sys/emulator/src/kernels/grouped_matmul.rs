@@ -15,12 +15,13 @@ pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnGroupedMatmulV3", third as Prepare),
     ("aclnnGroupedMatmulV4", |call| fourth(call, 16)),
     ("aclnnGroupedMatmulV5", |call| fourth(call, 17)),
-    ("aclnnGroupedMatmulAdd", gradients as Prepare),
+    ("aclnnGroupedMatmulAdd", |call| gradients(call, None)),
+    ("aclnnGroupedMatmulAddV2", |call| gradients(call, Some(7))),
 ];
 
 /// Where the groups end.
 #[derive(Debug, Clone)]
-enum Bounds {
+pub(super) enum Bounds {
     /// There is no list: tensor by tensor.
     None,
     /// Cumulative ends, or lengths where the flag is set, on the device.
@@ -30,7 +31,7 @@ enum Bounds {
 }
 
 impl Bounds {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Bounds::None => 0,
             Bounds::Device(tensor, _) => tensor.count(),
@@ -39,7 +40,7 @@ impl Bounds {
     }
 
     /// Start and end of each group, which must lie within `limit`.
-    fn spans(&self, op: &str, limit: usize) -> Result<Vec<(usize, usize)>, Fault> {
+    pub fn spans(&self, op: &str, limit: usize) -> Result<Vec<(usize, usize)>, Fault> {
         let (list, lengths) = match self {
             Bounds::None => (Vec::new(), false),
             Bounds::Device(tensor, lengths) => (tensor.load_vec::<i64>(), *lengths),
@@ -376,7 +377,12 @@ fn product(left: ArrayView2<f32>, right: ArrayView2<f32>, bias: Option<&[f32]>) 
 }
 
 /// `y[g] += x[rows of g]^T weight[rows of g]`: the gradient of the weights of a grouped product.
-fn gradients(call: &Call) -> Result<Work, Refusal> {
+fn gradients(call: &Call, kind_of_list: Option<usize>) -> Result<Work, Refusal> {
+    let lengths = match kind_of_list.map_or(Ok(0), |index| call.int(index))? {
+        0 => false,
+        1 => true,
+        kind => return Err(call.invalid(format!("groupListType is {kind}, wanted 0 or 1"))),
+    };
     let (x, weight, ends, y) = (
         call.tensor(0)?,
         call.tensor(1)?,
@@ -406,7 +412,7 @@ fn gradients(call: &Call) -> Result<Work, Refusal> {
         )));
     }
     call.expect_dtype("weight", &weight, &[x.dtype()])?;
-    let (bounds, op) = (Bounds::Device(ends, false), call.name());
+    let (bounds, op) = (Bounds::Device(ends, lengths), call.name());
     Ok(Work::new(move || {
         let failed = |error: ndarray::ShapeError| Fault::exception(error.to_string());
         let left = x

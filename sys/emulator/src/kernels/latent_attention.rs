@@ -343,7 +343,7 @@ impl Prolog {
 }
 
 /// Pairs of neighbours turned; the first of all pairs come before the second of all.
-fn turn(x: &[f32], cos: &[f32], sin: &[f32]) -> Vec<f32> {
+pub(super) fn turn(x: &[f32], cos: &[f32], sin: &[f32]) -> Vec<f32> {
     let half = x.len() / 2;
     (0..x.len())
         .map(|at| {

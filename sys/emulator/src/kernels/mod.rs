@@ -9,7 +9,11 @@ mod activation_backward;
 mod advanced_index;
 mod arithmetic;
 mod attention;
+mod attention_heads;
+mod attention_merge;
 mod attention_varlen;
+mod cache;
+mod cache_rope;
 #[cfg(test)]
 mod checks;
 mod chunks;
@@ -27,10 +31,13 @@ mod foreach;
 mod fourier;
 mod functions;
 mod fused_collective;
+mod fused_exchange;
+mod fused_small;
 mod gated;
 mod gated_quant;
 mod gather;
 mod grid;
+mod grouped_gated;
 mod grouped_matmul;
 mod inference_attention;
 mod latent_attention;
@@ -43,6 +50,8 @@ mod loss_sequence;
 mod matmul;
 mod matmul_permuted;
 mod moe;
+mod moe_combine;
+mod moe_distribute;
 mod norm;
 mod norm_channel;
 mod norm_quant;
@@ -69,6 +78,7 @@ mod scan;
 mod scatter;
 mod selection;
 mod softmax;
+mod sparse_attention;
 mod ternary;
 #[cfg(test)]
 mod testing;
@@ -114,11 +124,16 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     resize::KERNELS,
     attention::KERNELS,
     attention_varlen::KERNELS,
+    attention_merge::KERNELS,
+    cache::KERNELS,
+    cache_rope::KERNELS,
     inference_attention::KERNELS,
     recurrent::KERNELS,
     rotary::KERNELS,
     moe::KERNELS,
     grouped_matmul::KERNELS,
+    grouped_gated::KERNELS,
+    sparse_attention::KERNELS,
     quant::KERNELS,
     distance::KERNELS,
     embedding_bag::KERNELS,
@@ -135,6 +150,10 @@ pub(crate) const FAMILIES: &[&[(&str, Prepare)]] = &[
     fourier::KERNELS,
     latent_attention::KERNELS,
     fused_collective::KERNELS,
+    fused_exchange::KERNELS,
+    fused_small::KERNELS,
+    moe_combine::KERNELS,
+    moe_distribute::KERNELS,
     sampling::KERNELS,
     routing::KERNELS,
     routing_map::KERNELS,

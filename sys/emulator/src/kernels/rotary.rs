@@ -9,11 +9,13 @@ use crate::tensor::Tensor;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnRotaryPositionEmbedding", rotary as Prepare),
+    ("aclnnRotaryPositionEmbedding", |call| rotary(call, 4)),
     ("aclnnRotaryPositionEmbeddingGrad", rotary_grad as Prepare),
     ("aclnnApplyRotaryPosEmb", apply as Prepare),
     ("aclnnApplyRotaryPosEmbV2", apply as Prepare),
-    ("aclnnRopeWithSinCosCache", by_cache as Prepare),
+    ("aclnnRotaryPositionEmbeddingV2", rotary_v2 as Prepare),
+    ("aclnnRopeWithSinCosCache", |call| by_cache(call, None)),
+    ("aclnnRopeWithSinCosCacheV2", |call| by_cache(call, Some(7))),
 ];
 
 /// Which elements of the last dim turn with each other.
@@ -144,12 +146,57 @@ fn check_forms(call: &Call, x: &Tensor, cos: &Tensor, mode: Mode) -> Result<(), 
 /// The vector cores that the emulated chip has.
 const CORES: usize = 40;
 
-fn rotary(call: &Call) -> Result<Work, Refusal> {
+/// As the first form, or with a matrix that gives each element its partner; tokens may come as [T, N, D].
+fn rotary_v2(call: &Call) -> Result<Work, Refusal> {
+    let (x, cos, sin) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let (rotate, out) = (call.optional_tensor(4), call.tensor(5)?);
+    if rotate.is_none() && x.rank() == 4 {
+        return rotary(call, 5);
+    }
+    let mode = Mode::of(call, 3)?;
+    let width = x.shape().last().copied().unwrap_or(0);
+    if !matches!(x.rank(), 3 | 4) || width == 0 || width % 2 != 0 || width >= 896 {
+        return Err(call.invalid(format!(
+            "x has shape {:?}, wanted 3 or 4 dims, the last even and below 896",
+            x.shape()
+        )));
+    }
+    call.expect_shape("out", &out, x.shape())?;
+    call.expect_shape("sin", &sin, cos.shape())?;
+    expect_broadcast(call, "cos", &cos, x.shape())?;
+    for (what, tensor) in [("cos", &cos), ("sin", &sin), ("out", &out)] {
+        same_dtype(call, what, tensor, &x)?;
+    }
+    if let Some(rotate) = &rotate {
+        call.expect_shape("rotate", rotate, &[width, width])?;
+        same_dtype(call, "rotate", rotate, &x)?;
+    }
+    Ok(Work::new(move || {
+        let positions = broadcast_positions(cos.shape(), x.shape());
+        let (c, s) = (cos.load_vec::<f32>(), sin.load_vec::<f32>());
+        let values = x.load_vec::<f32>();
+        let Some(rotate) = &rotate else {
+            return out.store_slice(&turn(&values, &c, &s, &positions, width, mode));
+        };
+        let matrix = rotate.load_vec::<f32>();
+        let result: Vec<f32> = (0..values.len())
+            .map(|at| {
+                let line = &values[at - at % width..][..width];
+                let column = matrix[at % width..].iter().step_by(width);
+                let partner: f32 = line.iter().zip(column).map(|(a, b)| a * b).sum();
+                values[at] * c[positions[at]] + partner * s[positions[at]]
+            })
+            .collect();
+        out.store_slice(&result)
+    }))
+}
+
+fn rotary(call: &Call, out: usize) -> Result<Work, Refusal> {
     let (x, cos, sin, out) = (
         call.tensor(0)?,
         call.tensor(1)?,
         call.tensor(2)?,
-        call.tensor(4)?,
+        call.tensor(out)?,
     );
     let mode = Mode::of(call, 3)?;
     let width = check(call, &x, &cos, &sin)?;
@@ -252,13 +299,29 @@ fn apply(call: &Call) -> Result<Work, Refusal> {
 struct Cache {
     positions: Tensor,
     table: Tensor,
-    /// How many angles come from each of the three lines of positions.
+    /// How many angles come from each of the lines of positions.
     sections: Vec<usize>,
+    /// Angles of the lines take turns, and what is left comes from the first.
+    mixed: bool,
     tokens: usize,
     half: usize,
 }
 
 impl Cache {
+    /// From which line of positions an angle comes.
+    fn part(&self, at: usize) -> usize {
+        if self.mixed {
+            let limit = self.sections.get(1).map_or(0, |length| 3 * length);
+            return if at < limit { at % 3 } else { 0 };
+        }
+        let mut end = 0;
+        let part = self.sections.iter().position(|length| {
+            end += length;
+            at < end
+        });
+        part.unwrap_or(0)
+    }
+
     /// Cosines and sines of each token.
     fn angles(&self, op: &str) -> Result<(Vec<f32>, Vec<f32>), Fault> {
         let (positions, table) = (
@@ -269,12 +332,7 @@ impl Cache {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for token in 0..self.tokens {
             for at in 0..self.half {
-                let mut end = 0;
-                let part = self.sections.iter().position(|length| {
-                    end += length;
-                    at < end
-                });
-                let line = part.unwrap_or(0) * self.tokens + token;
+                let line = self.part(at) * self.tokens + token;
                 let line = checked_index(op, positions[line], lines)? * 2 * self.half;
                 cos.push(table[line + at]);
                 sin.push(table[line + self.half + at]);
@@ -284,8 +342,35 @@ impl Cache {
     }
 }
 
+/// Queries and keys with their outputs: rows of heads for each token.
+fn pairs(
+    call: &Call,
+    tokens: usize,
+    size: usize,
+    later: usize,
+) -> Result<Vec<(Tensor, Tensor)>, Refusal> {
+    let mut pairs = Vec::new();
+    for (input, output) in [(1, 7), (2, 8)] {
+        let (x, out) = (call.tensor(input)?, call.tensor(output + later)?);
+        let fits = matches!(x.shape(), &[rows, columns] if rows == tokens && columns % size == 0);
+        if !fits {
+            return Err(call.invalid(format!("queries or keys have shape {:?}", x.shape())));
+        }
+        call.expect_shape("an output", &out, x.shape())?;
+        same_dtype(call, "an output", &out, &x)?;
+        pairs.push((x, out));
+    }
+    Ok(pairs)
+}
+
 /// Queries and keys turned by angles from a table; what is beyond the table's width stays.
-fn by_cache(call: &Call) -> Result<Work, Refusal> {
+fn by_cache(call: &Call, mode_of_cache: Option<usize>) -> Result<Work, Refusal> {
+    let mixed = match mode_of_cache.map_or(Ok(0), |index| call.int(index))? {
+        0 => false,
+        1 => true,
+        mode => return Err(call.invalid(format!("cacheMode is {mode}, wanted 0 or 1"))),
+    };
+    let later = usize::from(mode_of_cache.is_some());
     let (positions, table) = (call.tensor(0)?, call.tensor(3)?);
     let size = size_of(call, "headSize", call.int(5)?, 1)?;
     let mode = if call.bool(6)? {
@@ -308,6 +393,7 @@ fn by_cache(call: &Call) -> Result<Work, Refusal> {
     let (tokens, by_section) = match positions.shape() {
         &[tokens] => (tokens, false),
         &[3, tokens] => (tokens, true),
+        &[4, tokens] if later == 1 && !mixed => (tokens, true),
         other => return Err(call.invalid(format!("positions have shape {other:?}"))),
     };
     let half = width / 2;
@@ -316,26 +402,18 @@ fn by_cache(call: &Call) -> Result<Work, Refusal> {
     }
     let told = sections.iter().any(|&length| length > 0);
     if by_section != told
-        || (told && (sections.len() != 3 || sections.iter().sum::<usize>() != half))
+        || (told
+            && (positions.shape()[0] != sections.len() || sections.iter().sum::<usize>() != half))
     {
         return Err(call.invalid(format!("mropeSection is {sections:?} for {half} angles")));
     }
-    let mut pairs = Vec::new();
-    for (input, output) in [(1, 7), (2, 8)] {
-        let (x, out) = (call.tensor(input)?, call.tensor(output)?);
-        let fits = matches!(x.shape(), &[rows, columns] if rows == tokens && columns % size == 0);
-        if !fits {
-            return Err(call.invalid(format!("queries or keys have shape {:?}", x.shape())));
-        }
-        call.expect_shape("an output", &out, x.shape())?;
-        same_dtype(call, "an output", &out, &x)?;
-        pairs.push((x, out));
-    }
+    let pairs = pairs(call, tokens, size, later)?;
     let op = call.name();
     let sections = if told { sections } else { Vec::new() };
     let cache = Cache {
         positions,
         table,
+        mixed: mixed && told,
         sections,
         tokens,
         half,

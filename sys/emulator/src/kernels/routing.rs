@@ -11,7 +11,8 @@ use crate::tensor::Tensor;
 
 /// This family's ops.
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
-    ("aclnnMoeGatingTopK", gating as Prepare),
+    ("aclnnMoeGatingTopK", |call| gating(call, false)),
+    ("aclnnMoeGatingTopKV2", |call| gating(call, true)),
     ("aclnnMoeComputeExpertTokens", compute_tokens as Prepare),
     ("aclnnMoeInitRoutingV3", init_routing as Prepare),
     ("aclnnMoeInitRoutingV2Grad", init_routing_grad as Prepare),
@@ -28,28 +29,33 @@ fn largest(values: &[f64], count: usize) -> Vec<usize> {
 
 /// Scores by sigmoid or softmax; groups of experts ranked by their best or their two best (with the bias); the best experts of the
 /// best groups; their scores without the bias, divided by their sum where the scores are sigmoids, times a factor.
-fn gating(call: &Call) -> Result<Work, Refusal> {
+///
+/// The later form can take the experts from a table by the tokens' numbers, and divide shares of softmax by their sum too.
+fn gating(call: &Call, later: bool) -> Result<Work, Refusal> {
     let (x, bias) = (call.tensor(0)?, call.optional_tensor(1));
-    let k = size_of(call, "k", call.int(2)?, 1)?;
-    let kept = size_of(call, "kGroup", call.int(3)?, 1)?;
-    let groups = size_of(call, "groupCount", call.int(4)?, 1)?;
-    let by_two = match call.int(5)? {
+    let first = if later { 4 } else { 2 };
+    let k = size_of(call, "k", call.int(first)?, 1)?;
+    let kept = size_of(call, "kGroup", call.int(first + 1)?, 1)?;
+    let groups = size_of(call, "groupCount", call.int(first + 2)?, 1)?;
+    let by_two = match call.int(first + 3)? {
         0 => false,
         1 => true,
         mode => return Err(call.invalid(format!("groupSelectMode is {mode}, wanted 0 or 1"))),
     };
-    if call.int(6)? != 0 {
-        return Err(call.invalid(format!("renorm is {}, wanted 0", call.int(6)?)));
-    }
-    let sigmoids = match call.int(7)? {
+    let divides = match call.int(first + 4)? {
+        0 => false,
+        1 if later => true,
+        renorm => return Err(call.invalid(format!("renorm is {renorm}"))),
+    };
+    let sigmoids = match call.int(first + 5)? {
         0 => false,
         1 => true,
         mode => return Err(call.invalid(format!("normType is {mode}, wanted 0 or 1"))),
     };
-    let (factor, eps) = (call.float(9)?, call.float(10)?);
-    let (y, experts) = (call.tensor(11)?, call.tensor(12)?);
-    let all = if call.bool(8)? {
-        Some(call.tensor(13)?)
+    let (factor, eps) = (call.float(first + 7)?, call.float(first + 8)?);
+    let (y, experts) = (call.tensor(first + 9)?, call.tensor(first + 10)?);
+    let all = if call.bool(first + 6)? {
+        Some(call.tensor(first + 11)?)
     } else {
         None
     };
@@ -66,26 +72,35 @@ fn gating(call: &Call) -> Result<Work, Refusal> {
     if let Some(bias) = &bias {
         call.expect_shape("bias", bias, &[count])?;
     }
+    let table = match later {
+        true => Table::of(call, [tokens, k])?,
+        false => None,
+    };
     call.expect_shape("yOut", &y, &[tokens, k])?;
     call.expect_shape("expertIdxOut", &experts, &[tokens, k])?;
     if let Some(all) = &all {
         call.expect_shape("outOut", all, x.shape())?;
     }
+    let op = call.name();
     Ok(Work::new(move || {
         let mut scores = x.load_vec::<f32>();
+        let given = table.as_ref().map(|table| table.experts(op, count));
+        let given = given.transpose()?;
         let bias = bias.as_ref().map(|bias| bias.load_vec::<f64>());
         let (mut weights, mut chosen) = (Vec::new(), Vec::new());
-        for row in scores.chunks_exact_mut(count) {
+        for (token, row) in scores.chunks_exact_mut(count).enumerate() {
             match sigmoids {
                 true => row
                     .iter_mut()
                     .for_each(|value| *value = sigmoid(f64::from(*value)) as f32),
                 false => soften(row, false),
             }
-            let ranked = ranked(row, bias.as_deref(), width, kept, by_two);
-            let best = largest(&ranked, k);
+            let best = match &given {
+                Some(given) => given[token * k..][..k].to_vec(),
+                None => largest(&ranked(row, bias.as_deref(), width, kept, by_two), k),
+            };
             let sum: f64 = best.iter().map(|&at| f64::from(row[at])).sum();
-            let divisor = if sigmoids { sum + eps } else { 1.0 };
+            let divisor = if sigmoids || divides { sum + eps } else { 1.0 };
             weights.extend(best.iter().map(|&at| f64::from(row[at]) / divisor * factor));
             chosen.extend(best.iter().map(|&at| at as i64));
         }
@@ -93,6 +108,38 @@ fn gating(call: &Call) -> Result<Work, Refusal> {
         experts.store_slice(&chosen)?;
         all.as_ref().map_or(Ok(()), |all| all.store_slice(&scores))
     }))
+}
+
+/// A table of experts, with a line for each number that a token can have.
+struct Table {
+    numbers: Tensor,
+    lines: Tensor,
+}
+
+impl Table {
+    fn of(call: &Call, [tokens, k]: [usize; 2]) -> Result<Option<Table>, Refusal> {
+        let (Some(numbers), Some(lines)) = (call.optional_tensor(2), call.optional_tensor(3))
+        else {
+            return Ok(None);
+        };
+        call.expect_shape("inputIds", &numbers, &[tokens])?;
+        match lines.shape() {
+            &[_, wide] if wide == k && k <= 64 => Ok(Some(Table { numbers, lines })),
+            shape => Err(call.invalid(format!("tid2eid has shape {shape:?}, k is {k}"))),
+        }
+    }
+
+    fn experts(&self, op: &str, count: usize) -> Result<Vec<usize>, Fault> {
+        let (k, lines) = (self.lines.shape()[1], self.lines.load_vec::<i64>());
+        let mut experts = Vec::new();
+        for number in self.numbers.load_vec::<i64>() {
+            let line = checked_index(op, number, self.lines.shape()[0])?;
+            for &expert in &lines[line * k..][..k] {
+                experts.push(checked_index(op, expert, count)?);
+            }
+        }
+        Ok(experts)
+    }
 }
 
 /// Scores with the bias, by which experts are chosen; minus infinity in all but the best groups.

@@ -10,6 +10,10 @@ use crate::kernel::{Call, Prepare, Work};
 pub(crate) const KERNELS: &[(&str, Prepare)] = &[
     ("aclnnMoeTokenPermuteWithRoutingMap", permute as Prepare),
     ("aclnnMoeTokenUnpermuteWithRoutingMap", unpermute as Prepare),
+    (
+        "aclnnMoeTokenUnpermuteWithRoutingMapGrad",
+        unpermute_grad as Prepare,
+    ),
 ];
 
 /// Tokens in the order of the experts that a map of routes sends them to; `sortedIndices` says from which place each row comes.
@@ -142,6 +146,81 @@ fn unpermute(call: &Call) -> Result<Work, Refusal> {
                 .for_each(|(sum, value)| *sum += value);
         }
         out.store_slice(&sums)
+    }))
+}
+
+/// Each row's gradient is its token's, times its route's probability; a probability's is its row's sum of gradient times value.
+fn unpermute_grad(call: &Call) -> Result<Work, Refusal> {
+    let (dy, places, tokens) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    if call.bool(6)? {
+        return Err(call.unsupported("rows for each expert (dropAndPad)"));
+    }
+    let dx = call.tensor(8)?;
+    let (&[count, width], &[kept, other]) = (dy.shape(), dx.shape()) else {
+        return Err(call.invalid(format!(
+            "unpermutedTokensGrad has shape {:?}, permutedTokensGrad {:?}",
+            dy.shape(),
+            dx.shape()
+        )));
+    };
+    if other != width || count == 0 || !kept.is_multiple_of(count) {
+        return Err(call.invalid(format!("{kept} rows of {count} tokens")));
+    }
+    call.expect_shape("outIndex", &places, &[kept])?;
+    call.expect_shape("permuteTokenId", &tokens, &[kept])?;
+    let routes = match (
+        call.optional_tensor(3),
+        call.optional_tensor(4),
+        call.optional_tensor(5),
+    ) {
+        (Some(map), Some(rows), Some(probs)) => {
+            let out = call.tensor(9)?;
+            call.expect_shape("probs", &probs, map.shape())?;
+            call.expect_shape("probsGrad", &out, map.shape())?;
+            call.expect_shape("permutedTokens", &rows, dx.shape())?;
+            if map.shape().first() != Some(&count) {
+                return Err(call.invalid(format!("routingMap has shape {:?}", map.shape())));
+            }
+            Some((map, rows, probs, out))
+        }
+        (_, _, None) => None,
+        _ => return Err(call.invalid("probs without routingMap or permutedTokens")),
+    };
+    let op = call.name();
+    Ok(Work::new(move || {
+        let grads = dy.load_vec::<f32>();
+        let mut rows = vec![0f32; kept * width];
+        let pairs = places.load_vec::<i64>().into_iter();
+        for (place, token) in pairs.zip(tokens.load_vec::<i64>()) {
+            let place = checked_index(op, place, kept)?;
+            let token = checked_index(op, token, count)?;
+            rows[place * width..][..width].copy_from_slice(&grads[token * width..][..width]);
+        }
+        let Some((map, values, probs, out)) = &routes else {
+            return dx.store_slice(&rows);
+        };
+        let map = map.load_vec::<bool>();
+        let taken: Vec<usize> = (0..map.len() / count)
+            .flat_map(|expert| (0..count).map(move |token| (token, expert)))
+            .map(|(token, expert)| token * (map.len() / count) + expert)
+            .filter(|&at| map[at])
+            .collect();
+        if taken.len() != kept {
+            return Err(Fault::exception(format!(
+                "{op}: the map has {} routes, wanted {kept}",
+                taken.len()
+            )));
+        }
+        let (values, factors) = (values.load_vec::<f32>(), probs.load_vec::<f32>());
+        let mut shares = vec![0f32; map.len()];
+        for (row, &at) in taken.iter().enumerate() {
+            let line = &mut rows[row * width..][..width];
+            let own = &values[row * width..][..width];
+            shares[at] = line.iter().zip(own).map(|(a, b)| a * b).sum();
+            line.iter_mut().for_each(|value| *value *= factors[at]);
+        }
+        dx.store_slice(&rows)?;
+        out.store_slice(&shares)
     }))
 }
 

@@ -10,6 +10,8 @@ use crate::tensor::{Description, Tensor, TensorObject, natural_strides};
 use std::sync::Arc;
 
 mod attention;
+mod cache;
+mod expert;
 mod fused;
 mod index;
 mod loss;
@@ -121,4 +123,50 @@ pub(crate) fn assert_close(tensor: &Tensor, wanted: &[f64], tolerance: f64) {
             a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * (1.0 + b.abs());
         assert!(equal, "element {index}: got {a}, wanted {b}; all: {got:?}");
     }
+}
+
+/// Numbers between -1 and 1 that the reference makes alike.
+pub(crate) fn numbers(shape: &[usize], seed: i64) -> Vec<f32> {
+    let count = shape.iter().product::<usize>() as i64;
+    (0..count)
+        .map(|i| ((i * 7919 + i * i * 13 + seed * 104_729) % 1999) as f64 / 1000.0 - 1.0)
+        .map(|value| value as f32)
+        .collect()
+}
+
+pub(crate) fn noise(shape: &[usize], seed: i64) -> Tensor {
+    floats(shape, &numbers(shape, seed))
+}
+
+/// Noise times a factor and plus an offset.
+pub(crate) fn scaled(shape: &[usize], seed: i64, factor: f32, offset: f32) -> Tensor {
+    let values: Vec<f32> = numbers(shape, seed)
+        .iter()
+        .map(|value| value * factor + offset)
+        .collect();
+    floats(shape, &values)
+}
+
+/// Two sums that tell tensors apart: with weights by position, and of squares.
+pub(crate) fn assert_sums(what: &str, tensor: &Tensor, wanted: [f64; 2]) {
+    let values = tensor.load_vec::<f64>();
+    let weighted = values.iter().enumerate();
+    let weighted: f64 = weighted
+        .map(|(at, value)| value * (at % 101 + 1) as f64)
+        .sum();
+    let squares: f64 = values.iter().map(|value| value * value).sum();
+    for (got, wanted) in [weighted, squares].into_iter().zip(wanted) {
+        let near = (got - wanted).abs() <= 2e-5 * (1.0 + wanted.abs());
+        assert!(near, "{what}: got {got}, wanted {wanted}");
+    }
+}
+
+pub(crate) fn zeros(shape: &[usize]) -> Tensor {
+    empty(DType::F32, shape)
+}
+
+/// One value of eight equal ones.
+pub(crate) fn eighths(tensor: &Tensor) -> Tensor {
+    let values: Vec<f32> = tensor.load_vec::<f32>().into_iter().step_by(8).collect();
+    floats(&[values.len()], &values)
 }

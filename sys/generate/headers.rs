@@ -56,6 +56,48 @@ const INCLUDES: &[(&str, &[&str])] = &[
     ("hccl/hccl.h", &["hccl/hccl_types.h", "hccl/hccl_comm.h"]),
 ];
 
+/// What programs use of a header that is neither a symbol nor a type: its macros with arguments and functions that it defines,
+/// with the system's header that they need.
+const WRITTEN: &[(&str, Option<&str>, &str)] = &[
+    ("acl/acl_base.h", None, APP_LOG),
+    ("hccl/hccl.h", Some("string.h"), COMM_CONFIG_INIT),
+];
+
+const APP_LOG: &str = r#"#ifndef ACL_FUNC_VISIBILITY
+#define ACL_FUNC_VISIBILITY __attribute__((visibility("default")))
+#endif
+#ifndef ACL_DEPRECATED_MESSAGE
+#define ACL_DEPRECATED_MESSAGE(message) __attribute__((deprecated(message)))
+#endif
+/** aclAppLog with the place where it stands; the format and its arguments follow the level. */
+#define ACL_APP_LOG(level, ...) aclAppLog(level, __func__, __FILE__, __LINE__, __VA_ARGS__)
+"#;
+
+const COMM_CONFIG_INIT: &str = r"/** Marks a configuration as made for this version, with everything left to the defaults. */
+static inline void HcclCommConfigInit(HcclCommConfig *config) {
+    struct {
+        size_t size;
+        uint32_t magicWord;
+        uint32_t version;
+        uint64_t reserved;
+    } head = {sizeof(HcclCommConfig), HCCL_COMM_CONFIG_MAGIC_WORD, HCCL_COMM_CONFIG_VERSION, 0};
+    if (config == NULL) {
+        return;
+    }
+    memset(config, 0, sizeof *config);
+    memcpy(config->reserved, &head, sizeof head);
+    config->hcclBufferSize = HCCL_COMM_BUFFSIZE_CONFIG_NOT_SET;
+    config->hcclDeterministic = HCCL_COMM_DETERMINISTIC_CONFIG_NOT_SET;
+    config->hcclOpExpansionMode = HCCL_COMM_DEFAULT_OP_EXPANSION_MODE;
+    config->hcclRdmaTrafficClass = HCCL_COMM_TRAFFIC_CLASS_CONFIG_NOT_SET;
+    config->hcclRdmaServiceLevel = HCCL_COMM_SERVICE_LEVEL_CONFIG_NOT_SET;
+#ifdef ASCEND_ABI_NEWEST
+    config->hcclExecTimeOut = HCCL_COMM_EXECTIMEOUT_CONFIG_NOT_SET;
+    config->hcclQos = HCCL_COMM_QOS_CONFIG_NOT_SET;
+#endif
+}
+";
+
 /// The header of what no public header declares.
 const NON_PUBLIC: &str = "nonpublic/nnopbase.h";
 
@@ -202,6 +244,10 @@ fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> Stri
     let mut text = String::from("/* Generated from the facts in sys/abi; do not edit. */\n");
     let _ = write!(text, "#ifndef {guard}\n#define {guard}\n\n");
     text.push_str("#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n");
+    let written = WRITTEN.iter().find(|(header, ..)| *header == path);
+    if let Some((_, Some(system), _)) = written {
+        let _ = writeln!(text, "#include <{system}>");
+    }
     for include in includes {
         let _ = writeln!(text, "#include \"{include}\"");
     }
@@ -215,6 +261,7 @@ fn header(path: &str, items: &[&Item], homes: &BTreeMap<String, String>) -> Stri
             text.push_str(&item.text);
         }
     }
+    text.extend(written.map(|(.., body)| *body));
     let _ = write!(
         text,
         "\n#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n"

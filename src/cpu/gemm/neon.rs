@@ -6,9 +6,10 @@ use std::arch::aarch64::*;
 
 use half::{bf16, f16};
 
-use super::kernel::{Finish, Kernels, Lanes, Units, tile, tiles};
+use super::kernel::{Finish, Flat, Kernels, Lanes, Pick, Units, keepers, keeping, tile, tiles};
 use super::vector::{Streams, Widen, dots, rows};
 use crate::cpu::half_neon::widen_four;
+use crate::dtype::DType;
 
 /// Implements [`Lanes`] for registers of `$number`.
 macro_rules! lanes {
@@ -100,6 +101,36 @@ widen!(f32, from => vld1q_f32(from), *from);
 widen!(f16, from => widen_four(from), (*from).to_f32());
 widen!(bf16, from => vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))), (*from).to_f32());
 
+impl<E> Pick<E> for F32x4
+where
+    F32x4: Widen<E>,
+{
+    #[inline(always)]
+    unsafe fn pick(from: *const u8, _step: usize) -> [float32x4_t; 2] {
+        let from = from.cast::<E>();
+        // SAFETY: the caller promised the elements.
+        unsafe { [Self::widen(from), Self::widen(from.add(4))] }
+    }
+    #[inline(always)]
+    unsafe fn put(factor: float32x4_t, to: *mut f32) {
+        // SAFETY: the caller promised the room.
+        unsafe { vst1q_f32(to, factor) }
+    }
+}
+
+/// # Safety
+/// As `keeping`.
+unsafe fn keep<L: Pick<E>, E, const ROWS: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Flat,
+    packed: *mut L::Unit,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { keeping::<L, E, ROWS>(depth, left, right, packed, finish) }
+}
+
 /// # Safety
 /// As `tile`.
 unsafe fn run<L: Lanes, const ROWS: usize, const VECTORS: usize, const STEP: usize>(
@@ -117,7 +148,20 @@ pub(super) static F32: Kernels<f32, f32> = Kernels {
     rows: 16,
     packed: tiles!(run, F32x4, 16; 1 2 3 4 5 6 7 8 9 10 11 12),
     strided: tiles!(run, F32x4, 0; 1 2 3 4 5 6 7 8 9 10 11 12),
-    keeping: &[],
+    keeping: &[
+        (
+            DType::F32,
+            keepers!(keep, F32x4, f32; 1 2 3 4 5 6 7 8 9 10 11 12),
+        ),
+        (
+            DType::F16,
+            keepers!(keep, F32x4, f16; 1 2 3 4 5 6 7 8 9 10 11 12),
+        ),
+        (
+            DType::BF16,
+            keepers!(keep, F32x4, bf16; 1 2 3 4 5 6 7 8 9 10 11 12),
+        ),
+    ],
 };
 
 // Two registers of two doubles are too narrow for a panel; plain arithmetic on four is compiled to the same instructions.

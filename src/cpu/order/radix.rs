@@ -264,7 +264,7 @@ mod tests {
             let mut spare = vec![MaybeUninit::uninit(); line.len()];
             assert_eq!(sort(&mut line, &mut spare, parts), wanted);
             let mut wide: Vec<u128> = (0..length)
-                .map(|index| u128::join(next() % 5000 * u64::from(scale) << 9, index))
+                .map(|index| u128::join((next() % 5000 * u64::from(scale)) << 9, index))
                 .collect();
             let mut wanted = wide.clone();
             wanted.sort_unstable();

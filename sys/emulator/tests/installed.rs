@@ -106,6 +106,15 @@ fn a_cpp_program_runs_a_layer() {
 }
 
 #[test]
+fn a_cpp_program_makes_a_configured_communicator() {
+    let root = install("communicator");
+    let libraries = ["-lascendcl", "-lhccl", "-pthread"];
+    let mut run = compiled(&root, "g++", "communicator.cpp", &libraries);
+    run.env("ASCEND_EMULATOR_DEVICES", "2");
+    assert_eq!(succeed(&mut run), "communicator: right\n");
+}
+
+#[test]
 fn all_libraries_are_one_and_export_everything() {
     let root = install("names");
     let mut names = 0;

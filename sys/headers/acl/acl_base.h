@@ -231,6 +231,14 @@ aclError aclSetTensorValueRange(aclTensorDesc *desc, size_t valueCount, int64_t 
 aclError aclTransTensorDescFormat(const aclTensorDesc *srcDesc, aclFormat dstFormat, aclTensorDesc **dstDesc);
 aclError aclUpdateDataBuffer(aclDataBuffer *dataBuffer, void *data, size_t size);
 const char *aclrtGetSocName(void);
+#ifndef ACL_FUNC_VISIBILITY
+#define ACL_FUNC_VISIBILITY __attribute__((visibility("default")))
+#endif
+#ifndef ACL_DEPRECATED_MESSAGE
+#define ACL_DEPRECATED_MESSAGE(message) __attribute__((deprecated(message)))
+#endif
+/** aclAppLog with the place where it stands; the format and its arguments follow the level. */
+#define ACL_APP_LOG(level, ...) aclAppLog(level, __func__, __FILE__, __LINE__, __VA_ARGS__)
 
 #ifdef __cplusplus
 }

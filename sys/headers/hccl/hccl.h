@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "acl/acl_base.h"
 #include "acl/acl_rt.h"
 #include "hccl/hccl_comm.h"
@@ -51,6 +52,29 @@ HcclResult HcclReduceScatterV(void *sendBuf, const void *sendCounts, const void 
 HcclResult HcclScatter(void *sendBuf, void *recvBuf, uint64_t recvCount, HcclDataType dataType, uint32_t root, HcclComm comm, aclrtStream stream);
 HcclResult HcclSend(void *sendBuf, uint64_t count, HcclDataType dataType, uint32_t destRank, HcclComm comm, aclrtStream stream);
 HcclResult HcclSetConfig(HcclConfig config, HcclConfigValue configValue);
+/** Marks a configuration as made for this version, with everything left to the defaults. */
+static inline void HcclCommConfigInit(HcclCommConfig *config) {
+    struct {
+        size_t size;
+        uint32_t magicWord;
+        uint32_t version;
+        uint64_t reserved;
+    } head = {sizeof(HcclCommConfig), HCCL_COMM_CONFIG_MAGIC_WORD, HCCL_COMM_CONFIG_VERSION, 0};
+    if (config == NULL) {
+        return;
+    }
+    memset(config, 0, sizeof *config);
+    memcpy(config->reserved, &head, sizeof head);
+    config->hcclBufferSize = HCCL_COMM_BUFFSIZE_CONFIG_NOT_SET;
+    config->hcclDeterministic = HCCL_COMM_DETERMINISTIC_CONFIG_NOT_SET;
+    config->hcclOpExpansionMode = HCCL_COMM_DEFAULT_OP_EXPANSION_MODE;
+    config->hcclRdmaTrafficClass = HCCL_COMM_TRAFFIC_CLASS_CONFIG_NOT_SET;
+    config->hcclRdmaServiceLevel = HCCL_COMM_SERVICE_LEVEL_CONFIG_NOT_SET;
+#ifdef ASCEND_ABI_NEWEST
+    config->hcclExecTimeOut = HCCL_COMM_EXECTIMEOUT_CONFIG_NOT_SET;
+    config->hcclQos = HCCL_COMM_QOS_CONFIG_NOT_SET;
+#endif
+}
 
 #ifdef __cplusplus
 }

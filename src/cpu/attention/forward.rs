@@ -48,7 +48,8 @@ where
         .next_multiple_of(ROWS)
         .min(rows);
     let pieces = rows.div_ceil(stripe);
-    let outputs = Outputs::new(sizes, y, kept);
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+    let mut outputs = Outputs::new(sizes, y, kept);
     let place = |index: usize| {
         let start = index % pieces * stripe;
         (index / pieces, start..rows.min(start + stripe))
@@ -64,12 +65,24 @@ where
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32
         && stripe > FEW
-        && let Some(wide) = Wide::of(problem, outputs.are_kept())
+        && let Some(singles) = Wide::singles(problem)
     {
-        let size = wide.size(stripe);
-        return tasks::<f32>(problem.op, heads * pieces, size, |index, room| {
-            wide.run(problem, place(index), stripe, room, &outputs);
-        });
+        let run = |wide: Wide, outputs: &Outputs<'_>| {
+            let size = wide.size(stripe);
+            tasks::<f32>(problem.op, heads * pieces, size, |index, room| {
+                wide.run(problem, place(index), stripe, room, outputs);
+            })
+        };
+        let Some(pairs) = Wide::pairs(problem) else {
+            return run(singles, &outputs);
+        };
+        // Results have the same bits with a gradient and without; what is kept for one has no rounded weights.
+        run(pairs, &outputs.take_results())?;
+        return if outputs.logs.is_some() {
+            run(singles, &outputs)
+        } else {
+            Ok(())
+        };
     }
     let simd = Simd::best();
     tasks::<T>(
@@ -91,7 +104,7 @@ where
 
 /// Where results go.
 pub(super) struct Outputs<'a> {
-    y: Sink<'a>,
+    y: Option<Sink<'a>>,
     logs: Option<Sink<'a>>,
     exact: Option<Sink<'a>>,
 }
@@ -112,16 +125,20 @@ impl<'a> Outputs<'a> {
             None => (None, None),
         };
         Outputs {
-            y: Sink::new(y, [sizes.rows, sizes.value_width]),
+            y: Some(Sink::new(y, [sizes.rows, sizes.value_width])),
             logs: logs.map(|logs| Sink::new(logs, [sizes.rows, 1])),
             exact: exact.map(|exact| Sink::new(exact, [sizes.rows, sizes.value_width])),
         }
     }
 
-    /// Whether something is kept for a gradient.
+    /// The results alone; what is kept stays.
     #[cfg(target_arch = "x86_64")]
-    fn are_kept(&self) -> bool {
-        self.logs.is_some()
+    fn take_results(&mut self) -> Self {
+        Outputs {
+            y: self.y.take(),
+            logs: None,
+            exact: None,
+        }
     }
 
     /// Results over sums, and the logarithms.
@@ -133,7 +150,9 @@ impl<'a> Outputs<'a> {
         for x in row.line.iter_mut() {
             *x = x.times(inverse);
         }
-        self.y.write(head, index, row.line);
+        if let Some(y) = &self.y {
+            y.write(head, index, row.line);
+        }
         if let Some(exact) = &self.exact {
             exact.write(head, index, row.line);
         }

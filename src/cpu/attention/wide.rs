@@ -1,7 +1,7 @@
 //! The forward pass of many rows on AVX-512: keys and values packed in panels, tiles of rows over them.
 //!
-//! Knows how a head is packed, and when pairs of `bf16` are multiplied: where all operands are `bf16` and nothing is kept for a
-//! gradient. Weights are then rounded to `bf16` before they meet the values. Must not know registers.
+//! Knows how a head is packed, and when pairs of `bf16` can be multiplied: where all operands are `bf16`. Weights are then rounded
+//! to `bf16` before they meet the values. Must not know registers.
 
 use std::ops::Range;
 
@@ -29,28 +29,29 @@ pub(super) struct Wide {
 }
 
 impl Wide {
-    /// None if this CPU has not the registers.
-    pub fn of(problem: &Problem<'_>, kept: bool) -> Option<Self> {
-        if level() < Level::Avx512 {
-            return None;
-        }
+    /// By numbers in `f32`; none if this CPU has not the registers.
+    pub fn singles(problem: &Problem<'_>) -> Option<Self> {
+        (level() >= Level::Avx512).then(|| Self::new(problem, &SINGLES, 1, DType::F32))
+    }
+
+    /// By pairs of `bf16`; none if the operands are others, or if this CPU has not the instruction.
+    pub fn pairs(problem: &Problem<'_>) -> Option<Self> {
         let operands = [&problem.query, &problem.key, &problem.value];
-        let paired = !kept
+        let paired = level() >= Level::Avx512
             && operands.iter().all(|x| x.view.dtype() == DType::BF16)
             && std::is_x86_feature_detected!("avx512bf16");
-        let (kernels, each, dtype) = if paired {
-            (&PAIRS, 2, DType::BF16)
-        } else {
-            (&SINGLES, 1, DType::F32)
-        };
+        paired.then(|| Self::new(problem, &PAIRS, 2, DType::BF16))
+    }
+
+    fn new(problem: &Problem<'_>, kernels: &'static Kernels, each: usize, dtype: DType) -> Self {
         let sizes = problem.sizes;
-        Some(Wide {
+        Wide {
             kernels,
             each,
             dtype,
             words: sizes.width.max(1).div_ceil(each).next_multiple_of(LANES),
             columns: sizes.value_width.max(1).next_multiple_of(PANEL),
-        })
+        }
     }
 
     /// Words of the blocks of a task, in order.

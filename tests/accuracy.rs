@@ -66,7 +66,7 @@ fn times_sigmoid(x: f64, u: f64) -> f64 {
 const FUNCTIONS: &[Function] = &[
     function("exp", |x| x.exp(), f64::exp, 1.1),
     function("log", |x| x.log(), f64::ln, 1.0),
-    function("tanh", |x| x.tanh(), f64::tanh, 1.55),
+    function("tanh", |x| x.tanh(), f64::tanh, 1.5),
     function("erf", |x| x.erf(), libm::erf, 2.5),
     function("erfc", |x| x.erfc(), libm::erfc, 6.0),
     function("sigmoid", |x| x.sigmoid(), sigmoid, 3.0).absolute(1.2e-38),

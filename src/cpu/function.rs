@@ -2,7 +2,7 @@
 //!
 //! Knows polynomials (fits over the reduced ranges). Must not know who calls them.
 //!
-//! Largest errors over all numbers, in units in the last place: `exp` 1.1, `ln` 1, `tanh` 1.55, `erf` 2.5, `erfc` 6. Each step
+//! Largest errors over all numbers, in units in the last place: `exp` 1.1, `ln` 1, `tanh` 1.5, `erf` 2.5, `erfc` 6. Each step
 //! is rounded alike with every instruction set (`mul_add` is one rounding everywhere), so the results are the same bits.
 //! `tests/accuracy.rs` holds the ops made of them to the figures of their documentation.
 
@@ -131,7 +131,8 @@ pub(crate) fn ln(x: f32) -> f32 {
     if x >= 0.0 { value } else { f32::NAN }
 }
 
-/// The hyperbolic tangent: a polynomial near 0, else `(1 - e) / (1 + e)` with `e = e^(-2 |x|)`.
+/// The hyperbolic tangent: a polynomial near 0, else `1 - 2 e / (1 + e)` with `e = e^(-2 |x|)`: errors of `e` and of the quotient
+/// count less than in `(1 - e) / (1 + e)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let u = x * x;
@@ -147,7 +148,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     );
     let near = (x * u).mul_add(p, x);
     let e = exp_term(-2.0 * x.abs());
-    let far = (1.0 - e) / (1.0 + e);
+    let far = (e * (1.0 / (1.0 + e))).mul_add(-2.0, 1.0);
     if x.abs() < 0.625 {
         near
     } else {
@@ -296,7 +297,7 @@ mod tests {
     fn errors_over_the_whole_range_are_as_stated() {
         assert!(worst(super::exp, f64::exp) < 1.1);
         assert!(worst(super::ln, f64::ln) < 1.0);
-        assert!(worst(super::tanh, f64::tanh) < 1.55);
+        assert!(worst(super::tanh, f64::tanh) < 1.5);
         assert!(worst(super::erf, libm::erf) < 2.5);
         assert!(worst(super::erfc, libm::erfc) < 6.0);
     }

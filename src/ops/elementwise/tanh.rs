@@ -12,7 +12,7 @@ impl Tensor {
     /// The hyperbolic tangent.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.tanh`. NPU: `aclnnTanh`.
-    /// In `f32` on the CPU it is at most 1.55 units in the last place off.
+    /// In `f32` on the CPU it is at most 1.5 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -293,3 +293,22 @@ fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn results_are_the_same_with_a_gradient_and_without() -> Result<()> {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (rows, keys) in [(70, 70), (130, 300), (2, 40), (1, 1)] {
+            let part = |rows, seed| numbers(&[4, rows, 64], seed, dtype);
+            let (q, k, v) = (part(rows, 1)?, part(keys, 2)?, part(keys, 3)?);
+            let bits = |y: Tensor| -> Result<Vec<u32>> {
+                let values = y.detach().to_dtype(DType::F32)?.to_vec::<f32>()?;
+                Ok(values.into_iter().map(f32::to_bits).collect())
+            };
+            let without = bits(q.scaled_dot_product_attention(&k, &v, ())?)?;
+            let leaf = q.requires_grad()?;
+            let with = bits(leaf.scaled_dot_product_attention(&k, &v, ())?)?;
+            assert_eq!(with, without, "{dtype}, {rows} rows, {keys} keys");
+        }
+    }
+    Ok(())
+}

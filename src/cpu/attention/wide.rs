@@ -72,6 +72,11 @@ impl Wide {
         ]
     }
 
+    /// Whether words are pairs of `bf16`.
+    fn paired(self) -> bool {
+        self.each == 2
+    }
+
     pub fn size(self, stripe: usize) -> usize {
         self.lengths(stripe).iter().sum()
     }
@@ -142,10 +147,6 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn paired(&self) -> bool {
-        self.wide.each == 2
-    }
-
     fn whole(&mut self) {
         let count = self.rows.len();
         self.results.fill(0.0);
@@ -168,7 +169,7 @@ impl Task<'_> {
     fn load_queries(&mut self) {
         let problem = self.problem;
         let width = problem.sizes.width;
-        let paired = self.paired();
+        let paired = self.wide.paired();
         let lines = self.queries.chunks_exact_mut(self.wide.words);
         for (line, row) in lines.zip(self.rows.clone()) {
             let (head, row) = problem.place(self.head, row);
@@ -201,7 +202,7 @@ impl Task<'_> {
             } else {
                 for (index, line) in self.lines.chunks_exact_mut(words).take(count).enumerate() {
                     let place = [head, first + key + index];
-                    if self.wide.each == 2 {
+                    if self.wide.paired() {
                         problem.key.copy(place, width, line);
                     } else {
                         problem
@@ -239,7 +240,7 @@ impl Task<'_> {
                 } else if lies {
                     *from = problem.value.line(head, row).0;
                     continue;
-                } else if each == 2 {
+                } else if self.wide.paired() {
                     problem.value.copy([head, row], width, line);
                 } else {
                     problem.value.read([head, row, 0], &mut line[..width]);
@@ -253,7 +254,7 @@ impl Task<'_> {
                 let [even, odd] = from.map(|line| line.wrapping_add(skip));
                 // SAFETY: the lines have so many columns, in whole panels; the level says that there are the registers.
                 unsafe {
-                    if each == 2 {
+                    if self.wide.paired() {
                         pair(even, odd, to.as_mut_ptr());
                     } else {
                         copy(even, to.as_mut_ptr());
@@ -272,7 +273,11 @@ impl Task<'_> {
             return;
         }
         let (words, columns, each) = (self.wide.words, self.wide.columns, self.wide.each);
-        let scale = if each == 2 { problem.scale as f32 } else { 1.0 };
+        let scale = if self.wide.paired() {
+            problem.scale as f32
+        } else {
+            1.0
+        };
         let product = Product {
             rows: rows.len(),
             depth: problem.sizes.width.div_ceil(each),
@@ -297,7 +302,7 @@ impl Task<'_> {
         for ((index, row), factor) in own.enumerate().zip(&mut factors) {
             *factor = self.weigh([index, rows.start + index], row, [first, keys]);
         }
-        let weights = if each == 2 {
+        let weights = if self.wide.paired() {
             self.weights.as_ptr()
         } else {
             self.scores.as_ptr()
@@ -330,7 +335,7 @@ impl Task<'_> {
         let (head, row) = problem.place(self.head, row);
         let scores = &mut self.scores[line * KEYS..(line + 1) * KEYS];
         let seen = seen(problem, [head, row, first], &mut scores[..keys]);
-        let weights = if self.wide.each == 2 {
+        let weights = if self.wide.paired() {
             &mut self.weights[line * KEYS / 2..(line + 1) * KEYS / 2]
         } else {
             &mut *scores

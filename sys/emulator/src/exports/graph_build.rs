@@ -130,25 +130,30 @@ fn open(builds: &mut Builds, graph: aclmdlRI) -> Result<&mut Build, Failure> {
     found.ok_or_else(|| wrong(format!("{graph:?} is no graph that is being built")))
 }
 
-/// That a stream is bound to this graph.
-fn check_bound(builds: &Builds, graph: aclmdlRI, stream: usize) -> Result<(), Failure> {
-    match builds.bound.get(&stream) == Some(&graph.addr()) {
-        true => Ok(()),
-        false => Err(wrong("the stream is not bound to this graph")),
+/// Does something with the builds and the handle of a stream that is bound to this graph.
+fn with_bound(
+    graph: aclmdlRI,
+    stream: aclrtStream,
+    body: impl FnOnce(&mut Builds, usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    not_null(graph, "modelRI")?;
+    not_null(stream, "stream")?;
+    let stream = resolve(&*context()?, stream)?.handle;
+    let mut builds = builds();
+    let builds = builds.get_or_insert_default();
+    if builds.bound.get(&stream) != Some(&graph.addr()) {
+        return Err(wrong("the stream is not bound to this graph"));
     }
+    body(builds, stream)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIEndTask(modelRI: aclmdlRI, stream: aclrtStream) -> aclError {
     call("aclmdlRIEndTask", || {
-        not_null(modelRI, "modelRI")?;
-        not_null(stream, "stream")?;
-        let stream = resolve(&*context()?, stream)?;
-        let mut builds = builds();
-        let builds = builds.get_or_insert_default();
-        check_bound(builds, modelRI, stream.handle)?;
-        open(builds, modelRI)?.ended.insert(stream.handle);
-        Ok(())
+        with_bound(modelRI, stream, |builds, stream| {
+            open(builds, modelRI)?.ended.insert(stream);
+            Ok(())
+        })
     })
 }
 
@@ -172,17 +177,13 @@ pub unsafe extern "C" fn aclmdlRIBuildEnd(modelRI: aclmdlRI, _reserve: *mut c_vo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclmdlRIUnbindStream(modelRI: aclmdlRI, stream: aclrtStream) -> aclError {
     call("aclmdlRIUnbindStream", || {
-        not_null(modelRI, "modelRI")?;
-        not_null(stream, "stream")?;
-        let stream = resolve(&*context()?, stream)?;
-        let mut builds = builds();
-        let builds = builds.get_or_insert_default();
-        check_bound(builds, modelRI, stream.handle)?;
-        if builds.open.contains_key(&modelRI.addr()) {
-            return Err(wrong("the graph is still being built"));
-        }
-        builds.bound.remove(&stream.handle);
-        Ok(())
+        with_bound(modelRI, stream, |builds, stream| {
+            if builds.open.contains_key(&modelRI.addr()) {
+                return Err(wrong("the graph is still being built"));
+            }
+            builds.bound.remove(&stream);
+            Ok(())
+        })
     })
 }
 

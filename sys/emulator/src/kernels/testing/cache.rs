@@ -4,6 +4,14 @@
 
 use super::*;
 
+/// The scale, what is kept, how far rows see, two heads, the layout and the defaults of the rest.
+fn attributes_of_attention(call: &mut Vec<Arg>, layout: &str) {
+    call.extend([0.7, 1.0].map(Arg::Float));
+    call.extend([100, 100, 2].map(Arg::Int));
+    call.push(text(layout));
+    call.extend([0, 0, 1].map(Arg::Int));
+}
+
 #[test]
 fn a_sink_takes_its_share() {
     let (q, kv) = ([2, 2, 3, 4], [2, 1, 5, 4]);
@@ -12,22 +20,7 @@ fn a_sink_takes_its_share() {
     let mut call = vec![arg(&query), arg(&key), arg(&value)];
     call.extend([null(), null(), null(), null(), arg(&sink)]);
     call.extend([Arg::Ints(None), Arg::Ints(None), Arg::Ints(None)]);
-    let attributes = |call: &mut Vec<Arg>, layout: &str| {
-        call.extend([
-            Arg::Float(0.7),
-            Arg::Float(1.0),
-            Arg::Int(100),
-            Arg::Int(100),
-        ]);
-        call.extend([
-            Arg::Int(2),
-            text(layout),
-            Arg::Int(0),
-            Arg::Int(0),
-            Arg::Int(1),
-        ]);
-    };
-    attributes(&mut call, "BNSD");
+    attributes_of_attention(&mut call, "BNSD");
     call.extend([arg(&highest), arg(&sums), null(), arg(&out)]);
     run("aclnnFlashAttentionScoreV3", &call).expect("forward");
     assert_sums("out", &out, [-41.91701, 2.411589]);
@@ -39,7 +32,7 @@ fn a_sink_takes_its_share() {
     call.extend([null(), null(), null(), null(), arg(&highest), arg(&sums)]);
     call.extend([null(), arg(&out), arg(&sink)]);
     call.extend([Arg::Ints(None), Arg::Ints(None), Arg::Ints(None)]);
-    attributes(&mut call, "BNSD");
+    attributes_of_attention(&mut call, "BNSD");
     call.extend([arg(&dq), arg(&dk), arg(&dv), null(), arg(&dsink)]);
     run("aclnnFlashAttentionScoreGradV3", &call).expect("backward");
     assert_sums("dq", &dq, [28.153171, 0.744996]);
@@ -62,19 +55,7 @@ fn a_sink_among_packed_samples() {
             Arg::Ints(None),
             Arg::Ints(None),
         ]);
-        call.extend([
-            Arg::Float(0.7),
-            Arg::Float(1.0),
-            Arg::Int(100),
-            Arg::Int(100),
-        ]);
-        call.extend([
-            Arg::Int(2),
-            text("TND"),
-            Arg::Int(0),
-            Arg::Int(0),
-            Arg::Int(1),
-        ]);
+        attributes_of_attention(call, "TND");
         call.push(text("same_as_input"));
     };
     let mut call = head.to_vec();

@@ -29,38 +29,8 @@ fn a_rank() {
     }
 }
 
-/// Numbers as bf16, whose bits are the upper half of f32's: exact for these.
-fn halves(values: &[f32]) -> Vec<u16> {
-    values
-        .iter()
-        .map(|value| (value.to_bits() >> 16) as u16)
-        .collect()
-}
-
 fn half_tensor(shape: &[i64], values: &[f32]) -> *mut sys::aclTensor {
     typed(shape, BF16, device(&halves(values)))
-}
-
-/// Runs the second phase of what a first phase made, with the workspace that it asked for.
-fn finish(
-    stream: sys::aclrtStream,
-    (status, size, executor): (i32, u64, *mut sys::aclOpExecutor),
-    second: unsafe extern "C" fn(
-        *mut std::ffi::c_void,
-        u64,
-        *mut sys::aclOpExecutor,
-        sys::aclrtStream,
-    ) -> i32,
-) {
-    assert_eq!(status, 0, "{}", recent());
-    let workspace = match size {
-        0 => ptr::null_mut(),
-        size => malloc(size as usize),
-    };
-    // SAFETY: the executor was made for this function, the workspace has the size that was asked for.
-    let status = unsafe { second(workspace, size, executor, stream) };
-    assert_eq!(status, 0, "{}", recent());
-    synchronized(stream);
 }
 
 /// What a dispatch writes, for eight rows of two.

@@ -227,36 +227,6 @@ fn a_group_sends_and_receives_at_once() {
     run("group", 2, &[("ASCEND_EMULATOR_HCCL_EXEC_TIMEOUT", "5")]);
 }
 
-/// Numbers as bf16, whose bits are the upper half of f32's: exact for these.
-fn halves(values: &[f32]) -> Vec<u16> {
-    values
-        .iter()
-        .map(|value| (value.to_bits() >> 16) as u16)
-        .collect()
-}
-
-/// Runs the second phase of what a first phase made, with the workspace that it asked for.
-fn finish(
-    stream: sys::aclrtStream,
-    size: u64,
-    executor: *mut sys::aclOpExecutor,
-    second: unsafe extern "C" fn(
-        *mut std::ffi::c_void,
-        u64,
-        *mut sys::aclOpExecutor,
-        sys::aclrtStream,
-    ) -> i32,
-) {
-    let workspace = match size {
-        0 => ptr::null_mut(),
-        size => malloc(size as usize),
-    };
-    // SAFETY: the executor was made for this function, the workspace has the size that was asked for.
-    let status = unsafe { second(workspace, size, executor, stream) };
-    assert_eq!(status, 0, "{}", recent());
-    synchronized(stream);
-}
-
 /// Rank r has rows [1 + r, 2] and [3, 4] and the matrix [[1, r], [0, 2]].
 fn products(own: &Rank) {
     const BF16: i32 = 27;
@@ -283,13 +253,8 @@ fn products(own: &Rank) {
         &mut size,
         &mut executor
     ));
-    assert_eq!(status, 0, "{}", recent());
-    finish(
-        stream,
-        size,
-        executor,
-        function(sys::f::aclnnMatmulAllReduce),
-    );
+    let second = function(sys::f::aclnnMatmulAllReduce);
+    finish(stream, (status, size, executor), second);
     assert_eq!(host::<u16>(y, 4), halves(&[3.0, 10.0, 6.0, 19.0]));
 
     let y = malloc(4);
@@ -305,13 +270,8 @@ fn products(own: &Rank) {
         &mut size,
         &mut executor
     ));
-    assert_eq!(status, 0, "{}", recent());
-    finish(
-        stream,
-        size,
-        executor,
-        function(sys::f::aclnnMatmulReduceScatter),
-    );
+    let second = function(sys::f::aclnnMatmulReduceScatter);
+    finish(stream, (status, size, executor), second);
     let wanted = if own.rank == 0 {
         [3.0, 10.0]
     } else {
@@ -334,13 +294,8 @@ fn products(own: &Rank) {
         &mut size,
         &mut executor
     ));
-    assert_eq!(status, 0, "{}", recent());
-    finish(
-        stream,
-        size,
-        executor,
-        function(sys::f::aclnnAllGatherMatmul),
-    );
+    let second = function(sys::f::aclnnAllGatherMatmul);
+    finish(stream, (status, size, executor), second);
     let rows = [1.0, 2.0, 3.0, 4.0, 2.0, 2.0, 3.0, 4.0];
     assert_eq!(host::<u16>(all, 8), halves(&rows));
     let wanted: Vec<f32> = rows

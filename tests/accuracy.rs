@@ -71,7 +71,7 @@ impl Format {
                 && got.is_sign_negative() == exact.is_sign_negative();
             return if same || edge { 0.0 } else { f64::INFINITY };
         }
-        let exponent = (want.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+        let exponent = ((want.to_bits() >> 52) & 0x7ff) as i32 - 1023;
         let unit = exponent.max(self.least) - self.digits;
         (got - exact).abs() * power_of_two(-unit)
     }
@@ -126,7 +126,7 @@ impl Worst {
         let enough = self.units.min(stated.units) - SLACK;
         for (index, (x, got)) in numbers.iter().zip(got).enumerate() {
             let (near, got) = (at(index), f64::from(*got));
-            if !confirmed || !(SINGLE.units(got, near) <= enough) {
+            if !confirmed || SINGLE.units(got, near) > enough {
                 self.take(f64::from(*x), got, exact(index), SINGLE, stated);
             }
         }

@@ -58,7 +58,11 @@ pub fn erfinv(y: f64) -> f64 {
         return y / FRAC_2_SQRT_PI;
     }
     if a >= 1.0 || a.is_nan() {
-        return if a == 1.0 { f64::INFINITY.copysign(y) } else { f64::NAN };
+        return if a == 1.0 {
+            f64::INFINITY.copysign(y)
+        } else {
+            f64::NAN
+        };
     }
     let mut x = if a < 0.9 {
         a / FRAC_2_SQRT_PI * (1.0 + PI / 12.0 * a * a)
@@ -247,7 +251,10 @@ pub fn remainder(x: f64, y: f64) -> f64 {
 fn formulas_agree_with_their_definitions() {
     let close = |got: f64, want: f64| assert!((got / want - 1.0).abs() < 1e-9, "{got} {want}");
     for x in [-4.0f64, -0.7, -0.2, 0.3, 0.55, 0.9] {
-        close(gelu_tanh(x), x / 2.0 * (1.0 + (twice_inner(x) / 2.0).tanh()));
+        close(
+            gelu_tanh(x),
+            x / 2.0 * (1.0 + (twice_inner(x) / 2.0).tanh()),
+        );
         close(mish(x), x * (1.0 + x.exp()).ln().tanh());
         close(softplus(x), (1.0 + x.exp()).ln());
         close(logsigmoid(x), sigmoid(x).ln());

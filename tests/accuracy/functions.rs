@@ -65,18 +65,25 @@ pub const FUNCTIONS: &[Function] = &[
         .slope(|x| exact::sigmoid(x) * exact::sigmoid(-x), 4.0, 1e-7),
     function("silu", |x| x.silu(), exact::silu, 3.5)
         .absolute(3e-37)
-        .slope(exact::silu_slope, 4.0, 1e-6),
+        .slope(exact::silu_slope, 4.0, 2e-7),
     function("gelu", |x| x.gelu(()), exact::gelu, 8.0)
         .absolute(2e-37)
-        .slope(exact::gelu_slope, 8.0, 1e-6),
+        .slope(exact::gelu_slope, 8.0, 2e-7),
     function(
         "gelu_tanh",
         |x| x.gelu(GeluApproximation::Tanh),
         exact::gelu_tanh,
-        8.0,
+        2.0,
     )
     .absolute(4e-7)
-    .slope(exact::gelu_tanh_slope, 8.0, 1e-6),
+    .slope(exact::gelu_tanh_slope, 8.0, 2e-7),
+    function(
+        "gelu_tanh (left)",
+        |x| x.gelu(GeluApproximation::Tanh),
+        exact::gelu_tanh,
+        8.0,
+    )
+    .absolute(1e-8),
     function("log1p", |x| x.log1p(), f64::ln_1p, 1.0),
     function("expm1", |x| x.expm1(), f64::exp_m1, 1.0),
     function("exp2", |x| x.exp2(), f64::exp2, 1.0),
@@ -102,32 +109,50 @@ pub const FUNCTIONS: &[Function] = &[
     function("pow(3)", |x| x.pow(3i64), |x| x * x * x, 1.5),
     function("pow(0.5)", |x| x.pow(0.5), f64::sqrt, 0.5),
     function("pow(-0.5)", |x| x.pow(-0.5), |x| 1.0 / x.sqrt(), 1.5),
-    function("pow(-2)", |x| x.pow(-2i64), |x| 1.0 / (x * x), 1.5),
+    function("pow(-2)", |x| x.pow(-2i64), |x| 1.0 / (x * x), 2.0),
     function("pow(2.5)", |x| x.pow(2.5), |x| x.powf(2.5), 1.0),
-    function("celu", |x| x.celu(1.5), |x| exact::elu(x, 1.5, 1.0 / 1.5), 3.0)
-        .slope(|x| exact::elu_slope(x, 1.5, 1.0 / 1.5), 4.0, 1e-7),
-    function("elu", |x| x.elu(1.5), |x| exact::elu(x, 1.5, 1.0), 2.0)
-        .slope(|x| exact::elu_slope(x, 1.5, 1.0), 4.0, 1e-7),
-    function("selu", |x| x.selu(), exact::selu, 2.0).slope(exact::selu_slope, 4.0, 1e-7),
-    function("softplus", |x| x.softplus(()), exact::softplus, 3.0).slope(exact::sigmoid, 4.0, 1e-7),
     function(
-        "logsigmoid",
-        |x| x.logsigmoid(),
-        exact::logsigmoid,
+        "celu",
+        |x| x.celu(1.5),
+        |x| exact::elu(x, 1.5, 1.0 / 1.5),
         3.0,
     )
-    .slope(|x| exact::sigmoid(-x), 4.0, 1e-7),
+    .slope(|x| exact::elu_slope(x, 1.5, 1.0 / 1.5), 4.0, 1e-7),
+    function("elu", |x| x.elu(1.5), |x| exact::elu(x, 1.5, 1.0), 2.0).slope(
+        |x| exact::elu_slope(x, 1.5, 1.0),
+        4.0,
+        1e-7,
+    ),
+    function("selu", |x| x.selu(), exact::selu, 2.0).slope(exact::selu_slope, 4.0, 1e-7),
+    function("softplus", |x| x.softplus(()), exact::softplus, 3.0).slope(exact::sigmoid, 4.0, 1e-7),
+    function("logsigmoid", |x| x.logsigmoid(), exact::logsigmoid, 3.0).slope(
+        |x| exact::sigmoid(-x),
+        4.0,
+        1e-7,
+    ),
     function("mish", |x| x.mish(), exact::mish, 5.0)
         .absolute(1e-37)
-        .slope(exact::mish_slope, 8.0, 1e-6),
-    function("tanhshrink", |x| x.tanhshrink(), exact::tanhshrink, 8.0)
-        .absolute(1e-7)
-        .slope(|x| x.tanh().powi(2), 4.0, 0.0),
-    function("softsign", |x| x.softsign(), exact::softsign, 1.5).slope(exact::softsign_slope, 4.0, 0.0),
-    function("hardsigmoid", |x| x.hardsigmoid(), exact::hardsigmoid, 1.5)
-        .slope(|x| if x.abs() < 3.0 { 1.0 / 6.0 } else { 0.0 }, 1.0, 0.0),
-    function("hardswish", |x| x.hardswish(), exact::hardswish, 2.0)
-        .slope(exact::hardswish_slope, 1.0, 2e-7),
+        .slope(exact::mish_slope, 8.0, 2e-7),
+    function("tanhshrink", |x| x.tanhshrink(), exact::tanhshrink, 12.0).slope(
+        |x| x.tanh().powi(2),
+        4.0,
+        0.0,
+    ),
+    function("softsign", |x| x.softsign(), exact::softsign, 1.5).slope(
+        exact::softsign_slope,
+        4.0,
+        3e-39,
+    ),
+    function("hardsigmoid", |x| x.hardsigmoid(), exact::hardsigmoid, 1.5).slope(
+        |x| if x.abs() < 3.0 { 1.0 / 6.0 } else { 0.0 },
+        1.0,
+        0.0,
+    ),
+    function("hardswish", |x| x.hardswish(), exact::hardswish, 2.0).slope(
+        exact::hardswish_slope,
+        1.0,
+        2e-7,
+    ),
     function(
         "leaky_relu",
         |x| x.leaky_relu(0.01),
@@ -135,10 +160,30 @@ pub const FUNCTIONS: &[Function] = &[
         1.0,
     )
     .slope(|x| if x > 0.0 { 1.0 } else { 0.01 }, 0.5, 0.0),
-    function("softshrink", |x| x.softshrink(0.5), |x| exact::shrunk(x, 0.5, 0.5), 0.5),
-    function("hardshrink", |x| x.hardshrink(0.5), |x| exact::shrunk(x, 0.5, 0.0), 0.0),
-    function("hardtanh", |x| x.hardtanh(-1.0..=1.0), |x| exact::held(x, -1.0, 1.0), 0.0),
-    function("relu", |x| x.relu(), |x| exact::held(x, 0.0, f64::INFINITY), 0.0),
+    function(
+        "softshrink",
+        |x| x.softshrink(0.5),
+        |x| exact::shrunk(x, 0.5, 0.5),
+        0.5,
+    ),
+    function(
+        "hardshrink",
+        |x| x.hardshrink(0.5),
+        |x| exact::shrunk(x, 0.5, 0.0),
+        0.0,
+    ),
+    function(
+        "hardtanh",
+        |x| x.hardtanh(-1.0..=1.0),
+        |x| exact::held(x, -1.0, 1.0),
+        0.0,
+    ),
+    function(
+        "relu",
+        |x| x.relu(),
+        |x| exact::held(x, 0.0, f64::INFINITY),
+        0.0,
+    ),
     function("relu6", |x| x.relu6(), |x| exact::held(x, 0.0, 6.0), 0.0),
     function(
         "threshold",
@@ -154,5 +199,10 @@ pub const FUNCTIONS: &[Function] = &[
     function("round", |x| x.round(), f64::round_ties_even, 0.0),
     function("trunc", |x| x.trunc(), f64::trunc, 0.0),
     function("frac", |x| x.frac(), f64::fract, 0.0),
-    function("clamp", |x| x.clamp(-1.5..=2.5), |x| exact::held(x, -1.5, 2.5), 0.0),
+    function(
+        "clamp",
+        |x| x.clamp(-1.5..=2.5),
+        |x| exact::held(x, -1.5, 2.5),
+        0.0,
+    ),
 ];

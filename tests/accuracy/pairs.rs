@@ -36,14 +36,26 @@ const fn pair(
 
 pub const PAIRS: &[Pair] = &[
     pair("pow", |x, y| x.pow(y), f64::powf, 1.0, 0.0),
-    pair("atan2", |x, y| x.atan2(y), f64::atan2, 1.0, 0.0),
+    pair("atan2", |x, y| x.atan2(y), f64::atan2, 1.5, 0.0),
     pair("hypot", |x, y| x.hypot(y), f64::hypot, 1.0, 0.0),
     pair("fmod", |x, y| x.fmod(y), |x, y| x % y, 0.0, 0.0),
-    pair("remainder", |x, y| x.remainder(y), exact::remainder, 0.5, 0.0),
+    pair(
+        "remainder",
+        |x, y| x.remainder(y),
+        exact::remainder,
+        0.5,
+        0.0,
+    ),
     pair("xlogy", |x, y| x.xlogy(y), exact::xlogy, 2.0, 0.0),
     Pair {
         cancels: true,
-        ..pair("logaddexp", |x, y| x.logaddexp(y), exact::logaddexp, 2.0, 0.0)
+        ..pair(
+            "logaddexp",
+            |x, y| x.logaddexp(y),
+            exact::logaddexp,
+            3.0,
+            0.0,
+        )
     },
     pair(
         "glu",

@@ -13,20 +13,23 @@ pub struct Bound {
     pub absolute: f64,
 }
 
+/// A function in double precision.
+pub type Exact = fn(f64) -> f64;
+
 /// A function, its exact values, and its bound.
 pub struct Function {
     pub name: &'static str,
     pub call: fn(&Tensor) -> Result<Tensor>,
-    pub exact: fn(f64) -> f64,
+    pub exact: Exact,
     pub stated: Bound,
     /// The exact derivative, and the bound of the gradient.
-    pub slope: Option<(fn(f64) -> f64, Bound)>,
+    pub slope: Option<(Exact, Bound)>,
 }
 
 const fn function(
     name: &'static str,
     call: fn(&Tensor) -> Result<Tensor>,
-    exact: fn(f64) -> f64,
+    exact: Exact,
     units: f64,
 ) -> Function {
     Function {
@@ -48,7 +51,7 @@ impl Function {
         self
     }
 
-    const fn slope(mut self, exact: fn(f64) -> f64, units: f64, absolute: f64) -> Self {
+    const fn slope(mut self, exact: Exact, units: f64, absolute: f64) -> Self {
         self.slope = Some((exact, Bound { units, absolute }));
         self
     }

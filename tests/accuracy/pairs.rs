@@ -54,7 +54,7 @@ pub const PAIRS: &[Pair] = &[
             |x, y| x.logaddexp(y),
             exact::logaddexp,
             3.0,
-            0.0,
+            1e-7,
         )
     },
     pair(

@@ -10,6 +10,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -92,7 +93,19 @@ impl Drop for Chunk {
     }
 }
 
+/// Bytes of small chunks that were taken from the system, and of their tensors; each MiB of them the reserve is looked after.
+static FRESH: AtomicUsize = AtomicUsize::new(0);
+const LOOK: usize = 1 << 20;
+const HANDLE: usize = 256;
+
 fn fresh_small(class: usize) -> Option<NonNull<u8>> {
+    let size = HANDLE + (ALIGNMENT << class);
+    let before = FRESH.fetch_add(size, Ordering::Relaxed);
+    if before / LOOK != before.wrapping_add(size) / LOOK && !has_reserve() {
+        // The next one looks again.
+        FRESH.store(LOOK - 1, Ordering::Relaxed);
+        return None;
+    }
     // SAFETY: the layout's size is not zero.
     NonNull::new(unsafe { alloc(class_layout(class)?) })
 }
@@ -309,14 +322,18 @@ fn take_large(len: usize) -> Result<Mapping, usize> {
     Ok(mapping)
 }
 
-/// Address space that a large chunk leaves free: small allocations of the program, which cannot fail as errors, find room there.
-const RESERVE: usize = 4 << 20;
+/// Address space that memory of tensors and kernels leaves free: small allocations of the program, which cannot fail as errors,
+/// find room there.
+pub(super) const RESERVE: usize = 4 << 20;
+
+/// Whether the reserve is still free.
+pub(super) fn has_reserve() -> bool {
+    MmapOptions::new().len(RESERVE).map_anon().is_ok()
+}
 
 /// A mapping after which the reserve is still free.
 fn with_reserve(size: usize) -> Option<Mapping> {
-    let mapping = Mapping::new(size)?;
-    MmapOptions::new().len(RESERVE).map_anon().ok()?;
-    Some(mapping)
+    Mapping::new(size).filter(|_| has_reserve())
 }
 
 fn put_large(mapping: Mapping) {

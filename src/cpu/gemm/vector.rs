@@ -2,7 +2,6 @@
 //!
 //! Knows matrices whose lanes or depths are contiguous, and how they are shared out. Must not know micro-kernels for tiles.
 
-
 use super::block::{Target, cut};
 use super::kernel::{Finish, Lanes, scatter};
 use super::pack::Matrix;

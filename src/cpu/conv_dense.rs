@@ -29,7 +29,7 @@ pub(crate) fn dense<'a, T: Lane>(
 pub(crate) fn lanes<T: Lane>(op: &'static str, x: &Host<'_>) -> Result<Vec<T>> {
     let mut values = workspace(op, T::ZERO, x.elements())?;
     if let Some(mut target) = HostMut::from_slice(&mut values, x.shape()) {
-        map::map1::<T, T>(x, &mut target, |x| x);
+        map::copy(x, &mut target);
     }
     Ok(values)
 }

@@ -348,6 +348,17 @@ pub struct GradCx<'a> {
     pub(crate) device: Device,
     pub(crate) gradients: &'a [Option<Tensor>],
     pub(crate) needs: &'a [bool],
+    pub(crate) before: Before<'a>,
+}
+
+/// Takes what has arrived of an input's gradient from its other uses.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a>(pub Option<&'a dyn Fn(usize) -> Option<Tensor>>);
+
+impl Debug for Before<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Before").field(&self.0.is_some()).finish()
+    }
 }
 
 impl GradCx<'_> {
@@ -410,6 +421,13 @@ impl GradCx<'_> {
     /// The gradient of an output, if one arrived.
     pub fn gradient_of(&self, output: usize) -> Option<&Tensor> {
         self.gradients.get(output).and_then(Option::as_ref)
+    }
+
+    /// Takes the sum of the gradients that have arrived at an input from its other uses, in the input's shape and dtype, for an op
+    /// that adds its own to it while it computes it: what the op then returns for this input is the sum. `None` if nothing has
+    /// arrived, for tensors on an NPU, and in a pass that is itself recorded.
+    pub(crate) fn before(&self, position: usize) -> Option<Tensor> {
+        self.before.0.and_then(|take| take(position))
     }
 
     /// Whether the gradient of an input is wanted.

@@ -102,27 +102,32 @@ impl Parameters {
         self.push(vec![1.0; count], &[count])
     }
 
-    /// The three matrices of a gated unit: gate, up, down.
-    fn gated(&mut self, width: usize, hidden: usize) -> Result<[usize; 3]> {
+    /// The matrices of a gated unit: gate and up side by side, and down.
+    fn gated(&mut self, width: usize, hidden: usize) -> Result<[usize; 2]> {
+        let both = self.gate_up(width, hidden);
         Ok([
-            self.matrix(width, hidden)?,
-            self.matrix(width, hidden)?,
+            self.push(both, &[width, 2 * hidden])?,
             self.matrix(hidden, width)?,
         ])
     }
 
+    /// Gate and up, each from a stream of its own, row by row side by side.
+    fn gate_up(&mut self, width: usize, hidden: usize) -> Vec<f32> {
+        let [gate, up] = [self.normal(width * hidden), self.normal(width * hidden)];
+        let rows = gate.chunks(hidden).zip(up.chunks(hidden));
+        rows.flat_map(|(gate, up)| [gate, up].concat()).collect()
+    }
+
     /// As `gated`, of several experts: each matrix with a dim of experts before.
-    fn experts(&mut self, count: usize, width: usize, hidden: usize) -> Result<[usize; 3]> {
-        let mut values: [Vec<f32>; 3] = Default::default();
+    fn experts(&mut self, count: usize, width: usize, hidden: usize) -> Result<[usize; 2]> {
+        let mut values: [Vec<f32>; 2] = Default::default();
         for _ in 0..count {
-            for matrix in &mut values {
-                matrix.extend(self.normal(width * hidden));
-            }
+            values[0].extend(self.gate_up(width, hidden));
+            values[1].extend(self.normal(hidden * width));
         }
-        let [gate, up, down] = values;
+        let [both, down] = values;
         Ok([
-            self.push(gate, &[count, width, hidden])?,
-            self.push(up, &[count, width, hidden])?,
+            self.push(both, &[count, width, 2 * hidden])?,
             self.push(down, &[count, hidden, width])?,
         ])
     }
@@ -138,9 +143,9 @@ struct Layer {
     key_value: usize,
     output: usize,
     /// The dense unit, or the expert that all tokens use.
-    unit: [usize; 3],
+    unit: [usize; 2],
     /// The experts that tokens choose from, and what chooses.
-    mixture: Option<([usize; 3], usize)>,
+    mixture: Option<([usize; 2], usize)>,
 }
 
 impl Layer {
@@ -235,9 +240,8 @@ impl Model {
         x.matmul(&self.parameters[matrix])
     }
 
-    fn gated(&self, x: &Tensor, [gate, up, down]: [usize; 3]) -> Result<Tensor> {
-        let hidden = self.product(x, gate)?.silu()?.mul(&self.product(x, up)?)?;
-        self.product(&hidden, down)
+    fn gated(&self, x: &Tensor, [both, down]: [usize; 2]) -> Result<Tensor> {
+        self.product(&self.product(x, both)?.swiglu(-1)?, down)
     }
 
     /// Turned by the position's angles; `x` is `[batch, heads, length, rope]`.
@@ -280,7 +284,7 @@ impl Model {
     /// The shared expert, and the chosen ones on their own tokens.
     fn mixture(&self, layer: &Layer, h: &Tensor) -> Result<Tensor> {
         let y = self.gated(h, layer.unit)?;
-        let Some(([gate, up, down], router)) = layer.mixture else {
+        let Some(([both, down], router)) = layer.mixture else {
             return Ok(y);
         };
         let c = &self.config;
@@ -298,10 +302,7 @@ impl Model {
         let product = |x: &Tensor, matrices: usize| {
             x.grouped_matmul(&self.parameters[matrices], &counts, GroupList::Counts)
         };
-        let hidden = product(&own.tokens, gate)?
-            .silu()?
-            .mul(&product(&own.tokens, up)?)?;
-        let made = product(&hidden, down)?;
+        let made = product(&product(&own.tokens, both)?.swiglu(-1)?, down)?;
         y.add(&made.moe_token_unpermute(&own.places, Some(&weights))?)
     }
 

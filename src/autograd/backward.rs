@@ -3,6 +3,7 @@
 //! Knows the order of nodes and how gradients add up, and brings each to its input's shape and dtype. Must not know any op's
 //! gradient.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use smallvec::SmallVec;
 use super::tape::{Kind, Node, NodeRef, Record};
 use crate::error::{BackwardFault, Error, Result};
 use crate::mode::{self, Modes};
-use crate::op::{GradCx, Gradient, Grads, Meta};
+use crate::op::{Before, GradCx, Gradient, Grads, Meta};
 use crate::tensor::Tensor;
 
 /// The gradients that a backward pass computed, by leaf.
@@ -169,7 +170,7 @@ pub(super) fn backward_of(outputs: &[(&Tensor, &Tensor)]) -> Result<Gradients> {
         for (output, gradient) in outputs {
             if let Some(root) = output.node() {
                 let gradient = fit("backward", (*gradient).clone(), &output.meta())?;
-                arrive(&mut waiting, root, gradient)?;
+                arrive(&mut waiting, root, gradient, false)?;
             }
         }
         drain(waiting, &HashMap::new(), false)
@@ -185,7 +186,7 @@ struct Arrived {
 /// Visits nodes in falling order of their numbers: each after all that used it.
 fn walk(root: &NodeRef, seed: Tensor, create_graph: bool) -> Result<Gradients> {
     let mut waiting = BTreeMap::new();
-    arrive(&mut waiting, root, seed)?;
+    arrive(&mut waiting, root, seed, create_graph)?;
     drain(waiting, &HashMap::new(), create_graph)
 }
 
@@ -207,27 +208,55 @@ fn drain(
             }
             continue;
         };
-        let grads = step(&arrived.node, record, &arrived.gradients, create_graph)?;
+        let offers = record.device.is_cpu() && !create_graph;
+        let others = RefCell::new(&mut waiting);
+        let take = |position: usize| {
+            let edge = record.edges.get(position)?.as_ref()?;
+            others
+                .borrow_mut()
+                .get_mut(&edge.node.id)?
+                .slot(edge)
+                .take()
+        };
+        let before = Before(offers.then_some(&take));
+        let grads = step(&arrived, record, before, create_graph)?;
         for ((edge, gradient), meta) in record.edges.iter().zip(grads).zip(&record.metas) {
             if let (Some(edge), Some(gradient)) = (edge, gradient) {
-                arrive(&mut waiting, edge, fit(record.op.name(), gradient, meta)?)?;
+                let gradient = fit(record.op.name(), gradient, meta)?;
+                arrive(&mut waiting, edge, gradient, create_graph)?;
             }
         }
     }
     Ok(gradients)
 }
 
-fn arrive(waiting: &mut BTreeMap<u64, Arrived>, edge: &NodeRef, gradient: Tensor) -> Result<()> {
+impl Arrived {
+    /// The gradient of the output that an edge leads to.
+    fn slot(&mut self, edge: &NodeRef) -> &mut Option<Tensor> {
+        let output = edge.output as usize;
+        if self.gradients.len() <= output {
+            self.gradients.resize(output + 1, None);
+        }
+        &mut self.gradients[output]
+    }
+}
+
+fn arrive(
+    waiting: &mut BTreeMap<u64, Arrived>,
+    edge: &NodeRef,
+    gradient: Tensor,
+    create_graph: bool,
+) -> Result<()> {
     let entry = waiting.entry(edge.node.id).or_insert_with(|| Arrived {
         node: Arc::clone(&edge.node),
         gradients: SmallVec::new(),
     });
-    let output = edge.output as usize;
-    if entry.gradients.len() <= output {
-        entry.gradients.resize(output + 1, None);
-    }
-    let slot = &mut entry.gradients[output];
+    let slot = entry.slot(edge);
     *slot = Some(match slot.take() {
+        Some(mut own) if !create_graph && own.is_sole() => {
+            own.add_(&gradient)?;
+            own
+        }
         Some(own) => own.add(&gradient)?,
         None => gradient,
     });
@@ -250,11 +279,12 @@ fn fit(op: &'static str, gradient: Tensor, meta: &Meta) -> Result<Tensor> {
 
 /// The gradients of one node's inputs.
 fn step(
-    node: &Arc<Node>,
+    arrived: &Arrived,
     record: &Record,
-    gradients: &[Option<Tensor>],
+    before: Before<'_>,
     create_graph: bool,
 ) -> Result<Grads> {
+    let node = &arrived.node;
     let op = record.op.name();
     let needs: SmallVec<[bool; 4]> = record.edges.iter().map(Option::is_some).collect();
     let inputs: SmallVec<[Option<Tensor>; 4]> = record
@@ -289,8 +319,9 @@ fn step(
         outputs: &outputs,
         metas: &record.metas,
         device: record.device,
-        gradients,
+        gradients: &arrived.gradients,
         needs: &needs,
+        before,
     };
     let grads = match record.op.gradient() {
         Gradient::Compose if !create_graph => match record.op.backward(&cx) {
@@ -358,6 +389,7 @@ fn composed(record: &Record, cx: &GradCx<'_>, create_graph: bool) -> Result<Grad
                 &mut waiting,
                 node,
                 fit(cx.op, gradient.clone(), &output.meta())?,
+                create_graph,
             )?;
         }
     }

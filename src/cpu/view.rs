@@ -311,6 +311,20 @@ impl<'a> HostMut<'a> {
         }
     }
 
+    /// The indices of a dim before one, and those from it on: two views of an output, which never overlaps itself.
+    pub(crate) fn split(&mut self, dim: usize, at: usize) -> (HostMut<'_>, HostMut<'_>) {
+        let whole = *self.layout();
+        let part = |start: usize, length: usize| HostMut {
+            start: self.start,
+            layout: Lent::Own(whole.slice(dim, start, length, 1)),
+            dtype: self.dtype,
+            life: PhantomData,
+        };
+        let size = whole.shape().size(dim);
+        let at = at.min(size);
+        (part(0, at), part(at, size - at))
+    }
+
     /// The same memory under another layout whose elements all lie within this one.
     pub(crate) fn with_layout(&mut self, layout: Layout) -> HostMut<'_> {
         HostMut {

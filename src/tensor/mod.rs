@@ -146,6 +146,15 @@ impl Tensor {
         }
     }
 
+    /// Whether this handle alone has the storage, on the host, whole and contiguous, and has no history.
+    pub(crate) fn is_sole(&self) -> bool {
+        self.view.is_none()
+            && self.node.is_none()
+            && self.device().is_cpu()
+            && Arc::strong_count(&self.storage) == 1
+            && self.is_contiguous()
+    }
+
     pub(crate) fn storage(&self) -> &Arc<Storage> {
         &self.storage
     }

@@ -4,7 +4,7 @@
 
 use super::kernel::Kernels;
 use super::plain;
-use super::vector::{Streams, place};
+use super::vector::{Dots, Streams, place};
 use crate::cpu::lane::Lane;
 use crate::cpu::simd::{Level, level};
 use crate::dtype::DType;
@@ -16,6 +16,9 @@ pub(crate) trait Sums: Lane {
 
     /// The kernels for matrices of a dtype by vectors.
     fn streams(dtype: DType) -> Option<&'static Streams<Self>>;
+
+    /// A kernel for dot products of lines of a dtype with a vector of the same dtype, if this CPU multiplies such as they are.
+    fn own_dots(dtype: DType) -> Option<Dots<Self>>;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +29,7 @@ use super::neon as registers;
 
 /// Implements [`Sums`] with the tables of plain arithmetic and NEON (one name), of AVX2 and of AVX-512: for tiles, then for lines.
 macro_rules! sums {
-    ($number:ty; $plain:ident, $avx2:ident, $avx512:ident; $lines:ident, $lines_avx2:ident, $lines_avx512:ident) => {
+    ($number:ty; $plain:ident, $avx2:ident, $avx512:ident; $lines:ident, $lines_avx2:ident, $lines_avx512:ident; $own:expr) => {
         impl Sums for $number {
             fn kernels() -> &'static Kernels<Self, Self> {
                 match level() {
@@ -55,18 +58,36 @@ macro_rules! sums {
                 };
                 lines.get(place(dtype))
             }
+
+            fn own_dots(dtype: DType) -> Option<Dots<Self>> {
+                ($own)(dtype)
+            }
         }
     };
 }
 
-sums!(f32; F32, F32_AVX2, F32_AVX512; F32_LINES, F32_LINES_AVX2, F32_LINES_AVX512);
-sums!(f64; F64, F64_AVX2, F64_AVX512; F64_LINES, F64_LINES_AVX2, F64_LINES_AVX512);
+sums!(f32; F32, F32_AVX2, F32_AVX512; F32_LINES, F32_LINES_AVX2, F32_LINES_AVX512; dots_of_pairs);
+sums!(f64; F64, F64_AVX2, F64_AVX512; F64_LINES, F64_LINES_AVX2, F64_LINES_AVX512; |_| None);
+
+/// Whether this CPU has instructions for pairs of `bf16`.
+#[cfg(target_arch = "x86_64")]
+fn has_pairs() -> bool {
+    level() >= Level::Avx512 && std::is_x86_feature_detected!("avx512bf16")
+}
 
 /// The micro-kernels for pairs of `bf16`, if this CPU has instructions for them.
 pub(super) fn pairs() -> Option<&'static Kernels<u32, f32>> {
     #[cfg(target_arch = "x86_64")]
-    if level() >= Level::Avx512 && std::is_x86_feature_detected!("avx512bf16") {
+    if has_pairs() {
         return Some(&registers::BF16_AVX512);
+    }
+    None
+}
+
+fn dots_of_pairs(_dtype: DType) -> Option<Dots<f32>> {
+    #[cfg(target_arch = "x86_64")]
+    if _dtype == DType::BF16 && has_pairs() {
+        return Some(registers::dots_of_pairs);
     }
     None
 }

@@ -37,7 +37,8 @@ pub(crate) struct Lines {
     pub count: usize,
 }
 
-/// `sums[i] = x . line i`, for up to so many lines as the kernel reads at the same time, of so many elements.
+/// `sums[i] = x . line i`, for up to so many lines as the kernel reads at the same time, of so many elements. A kernel for lines
+/// of a vector's own dtype finds the vector's elements of that dtype at `x`.
 pub(crate) type Dots<T> = unsafe fn(*const T, usize, Lines, *mut T);
 
 /// `sums[j] += x[i] * (line i)[j]` for the lines `i`, of so many elements.
@@ -192,12 +193,19 @@ pub(super) unsafe fn multiply<T: Sums>(
         let bytes = inner.saturating_mul(columns.min(COLUMNS)) * right.dtype.size();
         bytes.div_ceil(PIECE).min(PARTS).min(inner).max(1)
     };
-    let numbers = inner.saturating_add(parts.saturating_mul(columns));
+    let own = if along && left.dtype == right.dtype {
+        T::own_dots(right.dtype)
+    } else {
+        None
+    };
+    let more = if own.is_some() { inner } else { 0 };
+    let numbers = inner.saturating_add(parts.saturating_mul(columns).max(more));
     let held = Block::allocate(op, numbers.saturating_mul(size_of::<T>()))?;
     let x = held.start().cast::<T>();
+    let sums = x.wrapping_add(inner);
     let product = Product {
-        x,
-        sums: x.wrapping_add(inner),
+        x: if own.is_some() { sums } else { x },
+        sums,
         right: *right,
         columns,
         parts,
@@ -208,8 +216,11 @@ pub(super) unsafe fn multiply<T: Sums>(
         x.write_bytes(0, numbers);
         let vector = std::slice::from_raw_parts_mut(x, inner);
         T::gather(left.start, left.depth, left.dtype, vector);
-        if along {
-            product.dots(streams, threads);
+        if let Some(dots) = own {
+            T::scatter(vector, sums.cast(), 1, right.dtype);
+            product.dots((1, dots), threads);
+        } else if along {
+            product.dots((streams.together, streams.dots), threads);
         } else {
             product.rows(streams, threads);
         }
@@ -219,6 +230,7 @@ pub(super) unsafe fn multiply<T: Sums>(
 
 /// What the threads of a product share.
 struct Product<'a, T> {
+    /// The vector, in the form that the kernel reads.
     x: *const T,
     sums: *mut T,
     right: Matrix<'a>,
@@ -278,10 +290,9 @@ impl<T: Lane> Product<'_, T> {
     ///
     /// # Safety
     /// As `multiply`.
-    unsafe fn dots(&self, streams: &Streams<T>, threads: usize) {
+    unsafe fn dots(&self, (together, dots): (usize, Dots<T>), threads: usize) {
         let inner = self.right.inner;
         let piece = PIECE / (inner * self.right.dtype.size()).max(1);
-        let together = streams.together;
         let piece = (piece / together * together).clamp(together, 256);
         share(self.columns.div_ceil(piece), threads, |task| {
             let start = task * piece;
@@ -291,7 +302,7 @@ impl<T: Lane> Product<'_, T> {
                 let lanes = together.min(count - first);
                 let lines = self.lines(start + first, 0, self.right.lane, lanes);
                 // SAFETY: the lanes exist, and the sums have room for them.
-                unsafe { (streams.dots)(self.x, inner, lines, sums.as_mut_ptr().add(first)) };
+                unsafe { dots(self.x, inner, lines, sums.as_mut_ptr().add(first)) };
             }
             // SAFETY: each task has its own columns.
             unsafe { self.finish(start, &mut sums[..count]) };

@@ -287,6 +287,49 @@ unsafe fn keeping_bf16<L: Pick<E>, E, const ROWS: usize>(
     unsafe { keeping::<L, E, ROWS>(depth, left, right, keep, finish) }
 }
 
+/// Dot products of lines of `bf16` with a vector of `bf16`, by pairs: one line after the other, so that memory is read in order,
+/// into eight registers of sums.
+///
+/// # Safety
+/// As `vector::Dots`, on a CPU with the features; `x` is where the vector's `bf16` are.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+pub(super) unsafe fn dots_of_pairs(x: *const f32, count: usize, lines: Lines, sums: *mut f32) {
+    const STEP: usize = 32;
+    const AHEAD: usize = 8192;
+    let x = x.cast::<bf16>();
+    // SAFETY: the caller promised the registers, the vector, the lines and the sums.
+    unsafe {
+        let pairs = |from: *const bf16| -> __m512bh {
+            std::mem::transmute(_mm512_loadu_si512(from.cast()))
+        };
+        for index in 0..lines.count {
+            let line = lines.start.add(index * lines.step).cast::<bf16>();
+            let mut totals = [_mm512_setzero_ps(); 8];
+            let mut at = 0;
+            while at + 8 * STEP <= count {
+                for (part, total) in totals.iter_mut().enumerate() {
+                    let at = at + part * STEP;
+                    let from = line.add(at);
+                    _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(AHEAD));
+                    *total = _mm512_dpbf16_ps(*total, pairs(from), pairs(x.add(at)));
+                }
+                at += 8 * STEP;
+            }
+            while at + STEP <= count {
+                totals[0] = _mm512_dpbf16_ps(totals[0], pairs(line.add(at)), pairs(x.add(at)));
+                at += STEP;
+            }
+            let [a, b, c, d, e, f, g, h] = totals;
+            let half = |a, b, c, d| _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+            let mut sum = _mm512_reduce_add_ps(_mm512_add_ps(half(a, b, c, d), half(e, f, g, h)));
+            for rest in at..count {
+                sum += (*line.add(rest)).to_f32() * (*x.add(rest)).to_f32();
+            }
+            *sums.add(index) = sum;
+        }
+    }
+}
+
 /// The kernels for lines of elements of a type.
 macro_rules! streams {
     ($dots:ident $rows:ident $lanes:ty: $($element:ty, $together:literal);*) => {

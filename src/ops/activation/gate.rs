@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use crate::cpu::map::Formula2;
 use crate::cpu::real::Real;
+use crate::cpu::sweep::sweep;
 use crate::ops::elementwise::unary::may_fuse;
 use crate::ops::prelude::*;
 
@@ -162,12 +163,12 @@ impl<G: Gate> Op for GatedBackward<G> {
         let (dim, half) = self.0.half(x[1].shape())?;
         let part = |start: usize| x[1].with_layout(x[1].layout().slice(dim, start, half, 1));
         let (a, b) = (part(0), part(half));
-        let whole = *y[0].layout();
         with_float!(x[1].dtype(), T => {
-            let mut da = y[0].with_layout(whole.slice(dim, 0, half, 1));
-            map::map3::<T, T, T, T>(&x[0], &a, &b, &mut da, |dy, a, b| dy * G::slopes(a, b).0);
-            let mut db = y[0].with_layout(whole.slice(dim, half, half, 1));
-            map::map3::<T, T, T, T>(&x[0], &a, &b, &mut db, |dy, a, b| dy * G::slopes(a, b).1);
+            let (da, db) = y[0].split(dim, half);
+            sweep::<T, 3, 2, 5>([&x[0], &a, &b], [&da, &db], |[dy, a, b]| {
+                let (by_a, by_b) = G::slopes(a, b);
+                [dy * by_a, dy * by_b]
+            });
         });
         Ok(Counts::EXACT)
     }

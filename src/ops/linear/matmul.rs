@@ -203,10 +203,17 @@ impl Op for Product {
         };
         let dx = cx.want(0, || {
             let (dz, b) = (wide_if(summed(x), &dz)?, wide_if(summed(x), &b)?);
-            let dx = if left {
-                Product::run([right, true], &b, &dz)
-            } else {
-                Product::run([false, !right], &dz, &b)
+            // A matrix is added to what has arrived of its gradient while it is computed.
+            let matrices = [&a, &b, &dz].iter().all(|x| x.rank() == 2) && x.rank() > 1;
+            let start = if matrices { cx.before(0) } else { None };
+            let flips = if left { [right, true] } else { [false, !right] };
+            let (one, other) = if left { (&b, &dz) } else { (&dz, &b) };
+            let dx = match start {
+                Some(start) => {
+                    let [one, other] = [transposed(one, flips[0])?, transposed(other, flips[1])?];
+                    shaped(start, *a.shape())?.addmm(&one, &other, ())
+                }
+                None => Product::run(flips, one, other),
             }?;
             let batched = if fold {
                 *x.shape()

@@ -47,10 +47,14 @@ pub(crate) trait Rule: std::fmt::Debug + Clone + Send + Sync + 'static {
     /// The op's name.
     const NAME: &'static str;
 
+    /// Whether the view names each element at most once.
+    const ONCE: bool = true;
+
     /// The layout of the result.
     fn layout(&self, x: &Layout) -> Result<Layout>;
 
-    /// The gradient of an input of this shape. A view that names each element at most once puts it where it came from.
+    /// The gradient of an input of this shape. A view that names each element at most once ([`Rule::ONCE`]) puts it where it came
+    /// from.
     fn gradient(&self, dy: &Tensor, shape: &Shape) -> Result<Tensor> {
         dy.place(*shape, self.layout(&Layout::contiguous(*shape))?)
     }
@@ -86,13 +90,31 @@ impl<R: Rule> Op for View<R> {
     }
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
-        Ok(smallvec![Some(
-            self.0.gradient(cx.gradient()?, &cx.meta(0)?.shape)?
-        )])
+        let (dy, shape) = (cx.gradient()?, cx.meta(0)?.shape);
+        if R::ONCE
+            && dy.elements() < shape.elements()
+            && let Some(whole) = cx.before(0)
+        {
+            return self.add_to(whole, dy);
+        }
+        Ok(smallvec![Some(self.0.gradient(dy, &shape)?)])
     }
 
     fn boxed(&self) -> Box<dyn Op> {
         Box::new(self.clone())
+    }
+}
+
+impl<R: Rule> View<R> {
+    /// The gradient of a part of a tensor, added to what there is of the whole's gradient.
+    fn add_to(&self, whole: Tensor, dy: &Tensor) -> Result<Grads> {
+        let whole = if whole.is_sole() {
+            whole
+        } else {
+            whole.copy()?
+        };
+        whole.viewed(self.0.clone())?.add_(dy)?;
+        Ok(smallvec![Some(whole)])
     }
 }
 

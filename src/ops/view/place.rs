@@ -87,6 +87,7 @@ impl Op for Place {
 
 impl Rule for Window {
     const NAME: &'static str = "window";
+    const ONCE: bool = false;
 
     fn layout(&self, x: &Layout) -> Result<Layout> {
         if !x.is_contiguous() || !holds(x.elements(), &self.layout) {

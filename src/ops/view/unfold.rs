@@ -310,6 +310,7 @@ impl Tensor {
 
 impl Rule for Unfold {
     const NAME: &'static str = "unfold";
+    const ONCE: bool = false;
 
     fn layout(&self, x: &Layout) -> Result<Layout> {
         let dim = x.shape().axis(Self::NAME, self.dim)?;

@@ -562,12 +562,16 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     parts.sort_by_key(|(start, _)| *start);
     let mut total = zeros();
     for (_, sums) in &parts {
-        for (total, sums) in total.iter_mut().zip(sums) {
-            total
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(total, sum)| *total += sum);
-        }
+        add_to(&mut total, sums);
     }
     total
+}
+
+/// Adds sums position by position.
+fn add_to<const S: usize>(total: &mut [Vec<f64>; S], sums: &[Vec<f64>; S]) {
+    for (total, sums) in total.iter_mut().zip(sums) {
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total += sum;
+        }
+    }
 }

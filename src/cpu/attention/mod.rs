@@ -174,7 +174,11 @@ impl Problem<'_> {
     /// The heads of queries that share keys, one after the other, count as one long one. Here is where a row of it belongs.
     fn place(&self, shared: usize, row: usize) -> (usize, usize) {
         let rows = self.sizes.rows.max(1);
-        (shared * self.sizes.group + row / rows, row % rows)
+        let first = shared * self.sizes.group;
+        if row < rows {
+            return (first, row);
+        }
+        (first + row / rows, row % rows)
     }
 
     /// The number of long heads, and of the rows of each.
@@ -190,7 +194,9 @@ impl Problem<'_> {
         }
         let length = self.sizes.rows;
         let (first, last) = (rows.start, rows.end - 1);
-        let highest = if first / length == last / length {
+        let highest = if last < length {
+            last
+        } else if first / length == last / length {
             last % length
         } else {
             length - 1

@@ -11,6 +11,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -93,7 +94,19 @@ impl Drop for Chunk {
     }
 }
 
+/// Bytes of small chunks that were taken from the system, and of their tensors; each MiB of them the reserve is looked after.
+static FRESH: AtomicUsize = AtomicUsize::new(0);
+const LOOK: usize = 1 << 20;
+const HANDLE: usize = 256;
+
 fn fresh_small(class: usize) -> Option<NonNull<u8>> {
+    let size = HANDLE + (ALIGNMENT << class);
+    let before = FRESH.fetch_add(size, Ordering::Relaxed);
+    if before / LOOK != before.wrapping_add(size) / LOOK && !has_reserve() {
+        // The next one looks again.
+        FRESH.store(LOOK - 1, Ordering::Relaxed);
+        return None;
+    }
     // SAFETY: the layout's size is not zero.
     NonNull::new(unsafe { alloc(class_layout(class)?) })
 }
@@ -355,8 +368,7 @@ fn fresh_part(size: usize) -> Option<Mapping> {
     if size >= HUGE || cache().limit() < 16 * HUGE {
         return None;
     }
-    let mut parts = Mapping::parts(size)?;
-    MmapOptions::new().len(RESERVE).map_anon().ok()?;
+    let mut parts = Mapping::parts(size).filter(|_| has_reserve())?;
     let own = parts.pop();
     let mut cache = cache();
     parts.into_iter().for_each(|part| cache.keep(part));
@@ -367,14 +379,18 @@ fn fresh_part(size: usize) -> Option<Mapping> {
     own
 }
 
-/// Address space that a large chunk leaves free: small allocations of the program, which cannot fail as errors, find room there.
-const RESERVE: usize = 4 << 20;
+/// Address space that memory of tensors and kernels leaves free: small allocations of the program, which cannot fail as errors,
+/// find room there.
+pub(super) const RESERVE: usize = 4 << 20;
+
+/// Whether the reserve is still free.
+pub(super) fn has_reserve() -> bool {
+    MmapOptions::new().len(RESERVE).map_anon().is_ok()
+}
 
 /// A mapping after which the reserve is still free.
 fn with_reserve(size: usize) -> Option<Mapping> {
-    let mapping = Mapping::new(size)?;
-    MmapOptions::new().len(RESERVE).map_anon().ok()?;
-    Some(mapping)
+    Mapping::new(size).filter(|_| has_reserve())
 }
 
 fn put_large(mapping: Mapping) {

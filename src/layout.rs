@@ -330,9 +330,12 @@ impl Layout {
             && self.dims()[last].is_multiple_of(2)
             && self.offset.is_multiple_of(2)
             && self.pairs().take(last).all(even);
-        let half = |(dim, (size, stride))| match dim == last {
-            true => (size / 2, 1),
-            false => (size, stride / 2),
+        let half = |(dim, (size, stride))| {
+            if dim == last {
+                (size / 2, 1)
+            } else {
+                (size, stride / 2)
+            }
         };
         fits.then(|| Layout::from_pairs(self.pairs().enumerate().map(half), self.offset / 2))
     }

@@ -16,6 +16,7 @@ pub(super) fn formula<T: Lane + Real, F: Formula>(
     _: &mut HostMut<'_>,
     _: &F,
 ) -> bool {
+    let _ = F::LONG;
     false
 }
 

@@ -135,24 +135,42 @@ pub(crate) fn ln(x: f32) -> f32 {
 /// count less than in `(1 - e) / (1 + e)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
-    let u = x * x;
-    let p = polynomial(
-        u,
-        [
-            -0.006_096_714,
-            0.020_997_18,
-            -0.053_850_91,
-            0.133_327_7,
-            -0.333_333_3,
-        ],
-    );
-    let near = (x * u).mul_add(p, x);
+    let (cube, p) = tanh_near(x);
+    let near = cube.mul_add(p, x);
     let e = exp_term(-2.0 * x.abs());
     let far = (e * (1.0 / (1.0 + e))).mul_add(-2.0, 1.0);
-    if x.abs() < 0.625 {
+    if x.abs() < NEAR {
         near
     } else {
         far.copysign(x)
+    }
+}
+
+/// Below it `tanh_near` serves.
+const NEAR: f32 = 0.625;
+
+/// `x^3`, and `p` with `tanh(x) = x + x^3 p`.
+#[inline(always)]
+fn tanh_near(x: f32) -> (f32, f32) {
+    let u = x * x;
+    let coefficients = [
+        -0.006_096_714,
+        0.020_997_18,
+        -0.053_850_91,
+        0.133_327_7,
+        -0.333_333_3,
+    ];
+    (x * u, polynomial(u, coefficients))
+}
+
+/// `x - tanh(x)`; near 0, where both are alike, without the difference.
+#[inline(always)]
+pub(crate) fn tanhshrink(x: f32) -> f32 {
+    let (cube, p) = tanh_near(x);
+    if x.abs() < NEAR {
+        0.0 - cube * p
+    } else {
+        x - tanh(x)
     }
 }
 
@@ -177,7 +195,7 @@ fn sin_pi_near(x: f32) -> f32 {
     x * polynomial(x * x, coefficients)
 }
 
-/// `erf(x)` for `|x| < 1`.
+/// `erf(x)` for `|x| < 1`: `x` and a smaller part, whose errors count less.
 #[inline(always)]
 fn erf_near(x: f32) -> f32 {
     let coefficients = [
@@ -187,9 +205,9 @@ fn erf_near(x: f32) -> f32 {
         -0.026_854_212,
         0.112_835_95,
         -0.376_126_27,
-        std::f32::consts::FRAC_2_SQRT_PI,
+        std::f32::consts::FRAC_2_SQRT_PI - 1.0,
     ];
-    x * polynomial(x * x, coefficients)
+    x.mul_add(polynomial(x * x, coefficients), x)
 }
 
 /// `erfc(x)` for `x >= 0`: `e^(-x^2) / (1 + 2 x)` times a polynomial in `v = (x - 2) / (x + 2)`; the square is exact in two

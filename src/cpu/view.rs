@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 
+use super::alloc::{filled, lacks, noted};
 use crate::dtype::{DType, Element};
 use crate::layout::Layout;
 use crate::shape::Shape;
@@ -149,15 +150,23 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector).
+    /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector; so too where there
+    /// is no memory for them, which the call whose kernel this is then answers with `OutOfMemory`).
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        if let Some(slice) = self.as_slice() {
-            return slice.to_vec();
-        }
         if T::DTYPE != self.dtype {
             return Vec::new();
         }
-        let mut values = vec![T::default(); self.elements()];
+        if let Some(slice) = self.as_slice() {
+            let mut values = noted(slice.len());
+            if !lacks() {
+                values.extend_from_slice(slice);
+            }
+            return values;
+        }
+        let mut values = filled(T::default(), self.elements());
+        if lacks() {
+            return values;
+        }
         if let Some(mut out) = HostMut::from_slice(&mut values, self.shape()) {
             super::map::copy(self, &mut out);
         }

@@ -231,21 +231,24 @@ impl<T: Wide> Run<'_, T> {
         }
     }
 
-    /// `sum(dy y)` of each row, and the logarithms.
+    /// `sum(dy y)` of each row, unless one block has all keys, and the logarithms.
     #[inline(always)]
     fn load_rows<S: pulp::Simd>(&mut self, simd: S)
     where
         T: Vector<S>,
     {
         let value_width = self.problem.sizes.value_width;
+        let several = self.problem.sizes.keys > KEYS;
         let space = &mut self.space;
         for index in 0..self.rows {
             let (head, row) = self.problem.place(self.head, index);
-            let (dy, rest) = space.dy.split_at_mut(padded(value_width));
-            let (dy, y) = (&mut dy[..value_width], &mut rest[..value_width]);
-            self.given.dy.read([head, row, 0], dy);
-            self.given.y.read([head, row, 0], y);
-            space.deltas[index] = dot(simd, dy, y);
+            if several {
+                let (dy, rest) = space.dy.split_at_mut(padded(value_width));
+                let (dy, y) = (&mut dy[..value_width], &mut rest[..value_width]);
+                self.given.dy.read([head, row, 0], dy);
+                self.given.y.read([head, row, 0], y);
+                space.deltas[index] = dot(simd, dy, y);
+            }
             self.given
                 .logs
                 .read([head, row, 0], &mut space.logs[index..index + 1]);

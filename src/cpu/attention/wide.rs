@@ -281,7 +281,7 @@ impl Task<'_> {
         let product = Product {
             rows: rows.len(),
             depth: problem.sizes.width.div_ceil(each),
-            panels: keys.div_ceil(PANEL),
+            registers: keys.div_ceil(LANES),
             left: Factor {
                 start: self.queries[rows.start * words..].as_ptr(),
                 step: words,
@@ -310,7 +310,7 @@ impl Task<'_> {
         let product = Product {
             rows: rows.len(),
             depth: keys.div_ceil(each),
-            panels: columns / PANEL,
+            registers: problem.sizes.value_width.div_ceil(LANES),
             left: Factor {
                 start: weights,
                 step: KEYS / each,

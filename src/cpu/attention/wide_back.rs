@@ -23,9 +23,11 @@ impl Wide for f32 {
 
     fn turn_keys(run: &mut Run<'_, f32>, count: usize) {
         let (width, value_width) = run.widths();
+        let sizes = run.problem.sizes;
         let space = &mut run.space;
-        turn_lines(space.keys, width, space.keys_turned, count);
-        turn_lines(space.values, value_width, space.values_turned, count);
+        let (keys, values) = ([width, sizes.width], [value_width, sizes.value_width]);
+        turn_lines(space.keys, keys, space.keys_turned, count);
+        turn_lines(space.values, values, space.values_turned, count);
     }
 
     fn block(run: &mut Run<'_, f32>, rows: Range<usize>, [first, count]: [usize; 2]) {
@@ -54,10 +56,10 @@ impl Wide for f32 {
     }
 }
 
-/// Lines of `width` numbers, turned: panels of `[width][PANEL]`.
-fn turn_lines(lines: &[f32], width: usize, to: &mut [f32], count: usize) {
+/// The first `columns` of lines of `width` numbers, turned: panels of `[width][PANEL]`.
+fn turn_lines(lines: &[f32], [width, columns]: [usize; 2], to: &mut [f32], count: usize) {
     for key in (0..count).step_by(LANES) {
-        for column in (0..width).step_by(LANES) {
+        for column in (0..columns).step_by(LANES) {
             let from = lines[key * width + column..(key + LANES) * width].as_ptr();
             let at = key / PANEL * PANEL * width + column * PANEL + key % PANEL;
             let to = to[at..at + (LANES - 1) * PANEL + LANES].as_mut_ptr();
@@ -90,7 +92,7 @@ fn scores(run: &mut Run<'_, f32>, own: Range<usize>, keys: usize) {
         let product = Product {
             rows: own.len(),
             depth,
-            panels: keys.div_ceil(PANEL),
+            registers: keys.div_ceil(LANES),
             left: Factor {
                 start: left[own.start * width..].as_ptr(),
                 step: width,
@@ -136,11 +138,12 @@ fn weigh(run: &mut Run<'_, f32>, [line, index, first]: [usize; 3], [mut seen, co
 /// `dq += ds k` of a tile of rows.
 fn query_gradients(run: &mut Run<'_, f32>, own: Range<usize>, start: usize, keys: usize) {
     let (width, _) = run.widths();
+    let registers = run.problem.sizes.width.div_ceil(LANES);
     let space = &mut run.space;
     let product = Product {
         rows: own.len(),
         depth: keys,
-        panels: width / PANEL,
+        registers,
         left: Factor {
             start: space.slopes[own.start * KEYS..].as_ptr(),
             step: KEYS,
@@ -162,19 +165,30 @@ fn query_gradients(run: &mut Run<'_, f32>, own: Range<usize>, start: usize, keys
 /// `dv += p^T dy` and `dk += ds^T q`, by tiles of keys over the rows from the first one on that sees one of them.
 fn key_gradients(run: &mut Run<'_, f32>, seen: &[usize], count: usize) {
     let (width, value_width) = run.widths();
+    let sizes = run.problem.sizes;
     let space = &mut run.space;
     let pairs = [
-        (&*space.weights, &*space.dy, &mut *space.dv, value_width),
-        (&*space.slopes, &*space.queries, &mut *space.dk, width),
+        (
+            &*space.weights,
+            &*space.dy,
+            &mut *space.dv,
+            [value_width, sizes.value_width],
+        ),
+        (
+            &*space.slopes,
+            &*space.queries,
+            &mut *space.dk,
+            [width, sizes.width],
+        ),
     ];
-    for (left, right, to, width) in pairs {
+    for (left, right, to, [width, columns]) in pairs {
         for key in (0..count).step_by(TILE) {
             let rows = seen.iter().position(|seen| *seen > key);
             let row = rows.unwrap_or(seen.len());
             let product = Product {
                 rows: TILE.min(count - key),
                 depth: seen.len() - row,
-                panels: width / PANEL,
+                registers: columns.div_ceil(LANES),
                 left: Factor {
                     start: left[row * KEYS + key..].as_ptr(),
                     step: 1,

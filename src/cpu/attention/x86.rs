@@ -22,7 +22,8 @@ pub(super) struct Product {
     /// At most [`TILE`].
     pub rows: usize,
     pub depth: usize,
-    pub panels: usize,
+    /// Columns in registers: whole panels, and one half where they are odd.
+    pub registers: usize,
     pub left: Factor,
     pub right: Factor,
     pub to: *mut f32,
@@ -66,7 +67,7 @@ pub(super) struct Line<'a> {
 #[derive(Debug)]
 pub(super) struct Kernels {
     /// # Safety
-    /// The CPU must have the kernels' instructions; the factors must be readable, the target writable, whole panels of it.
+    /// The CPU must have the kernels' instructions; the factors must be readable, the target writable, whole registers of it.
     pub product: unsafe fn(&Product),
     /// Exponentials of the scores relative to the row's maximum so far; what earlier results of the row shrink by.
     ///
@@ -199,35 +200,58 @@ compiled!(
 unsafe fn panels<W: Word, const M: usize>(product: &Product) {
     // SAFETY: promised by the caller.
     unsafe {
-        for panel in 0..product.panels {
-            let mut sums = [[_mm512_setzero_ps(); 2]; M];
-            let (mut left, step) = (product.left.start, product.left.step);
-            let mut right = product.right.start.add(panel * product.right.step);
-            for _ in 0..product.depth {
-                let low = _mm512_loadu_ps(right);
-                let high = _mm512_loadu_ps(right.add(LANES));
-                for i in 0..M {
-                    let factor = _mm512_set1_ps(*left.add(i * step));
-                    sums[i][0] = W::multiply_add(factor, low, sums[i][0]);
-                    sums[i][1] = W::multiply_add(factor, high, sums[i][1]);
-                }
-                left = left.wrapping_add(product.left.inner);
-                right = right.wrapping_add(product.right.inner);
+        let whole = product.registers / 2;
+        for panel in 0..whole {
+            columns::<W, M, 2>(product, panel);
+        }
+        if !product.registers.is_multiple_of(2) {
+            columns::<W, M, 1>(product, whole);
+        }
+    }
+}
+
+/// `M` rows by the first `V` registers of a panel.
+///
+/// # Safety
+/// As `Kernels::product`.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "indices of several arrays at once, which must unroll"
+)]
+unsafe fn columns<W: Word, const M: usize, const V: usize>(product: &Product, panel: usize) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); V]; M];
+        let (mut left, step) = (product.left.start, product.left.step);
+        let mut right = product.right.start.add(panel * product.right.step);
+        for _ in 0..product.depth {
+            let mut line = [_mm512_setzero_ps(); V];
+            for v in 0..V {
+                line[v] = _mm512_loadu_ps(right.add(v * LANES));
             }
             for i in 0..M {
-                for v in 0..2 {
-                    let to = product
-                        .to
-                        .add(i * product.to_step + panel * PANEL + v * LANES);
-                    let value = match product.finish {
-                        Finish::Scaled(scale) => _mm512_mul_ps(sums[i][v], _mm512_set1_ps(scale)),
-                        Finish::Onto(factors) => {
-                            let factor = _mm512_set1_ps(*factors.add(i));
-                            _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
-                        }
-                    };
-                    _mm512_storeu_ps(to, value);
+                let factor = _mm512_set1_ps(*left.add(i * step));
+                for v in 0..V {
+                    sums[i][v] = W::multiply_add(factor, line[v], sums[i][v]);
                 }
+            }
+            left = left.wrapping_add(product.left.inner);
+            right = right.wrapping_add(product.right.inner);
+        }
+        for i in 0..M {
+            for v in 0..V {
+                let to = product
+                    .to
+                    .add(i * product.to_step + panel * PANEL + v * LANES);
+                let value = match product.finish {
+                    Finish::Scaled(scale) => _mm512_mul_ps(sums[i][v], _mm512_set1_ps(scale)),
+                    Finish::Onto(factors) => {
+                        let factor = _mm512_set1_ps(*factors.add(i));
+                        _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
+                    }
+                };
+                _mm512_storeu_ps(to, value);
             }
         }
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use self::quick::quick;
 use crate::ascend::{Buffer, Dev, Launch};
 use crate::autograd::tape;
-use crate::cpu::alloc::Block;
+use crate::cpu::alloc::{Block, told};
 use crate::cpu::{self, Host, HostMut};
 use crate::device::Device;
 use crate::dry_run;
@@ -367,7 +367,7 @@ fn on_host(op: &dyn Op, inputs: &Inputs, plan: &Plan) -> Result<Outputs> {
         let mut targets: SmallVec<[HostMut<'_>; 2]> =
             outputs.iter().filter_map(Tensor::host_mut).collect();
         dry_run::all_there(op, inputs, views.len())?;
-        op.cpu(&views, &mut targets)?
+        told(op.name(), op.cpu(&views, &mut targets))?
     };
     Ok(narrowed(outputs, &plan.outputs, counts, false))
 }
@@ -447,7 +447,7 @@ fn write(op: &dyn Op, inputs: &Inputs, plan: &Plan, device: Device) -> Result<Ou
                 .filter_map(Tensor::host_mut)
                 .collect();
             dry_run::all_there(op, inputs, views.len())?;
-            op.cpu(&views, &mut targets)
+            told(name, op.cpu(&views, &mut targets))
         }
         Device::Ascend(number) => {
             let launch = Launch::new(name, number)?;

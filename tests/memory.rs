@@ -2,6 +2,10 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "enlarged/calls.rs"]
+mod calls;
+#[path = "memory/catalog.rs"]
+mod catalog;
 #[path = "memory/limits.rs"]
 mod limits;
 

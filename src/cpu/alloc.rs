@@ -3,6 +3,7 @@
 //! Knows blocks and where they come from. Must not know dtypes or shapes.
 
 mod cache;
+mod room;
 
 use std::any::Any;
 use std::fmt;
@@ -14,6 +15,9 @@ use cache::Chunk;
 
 pub use cache::{CpuMemory, cpu_memory, reset_cpu_memory_peak, trim_cpu_memory};
 pub(crate) use cache::{rounded, set_limit};
+pub(crate) use room::{
+    collected, filled, lacks, note_lack, noted, room, take_lack, told, workspace,
+};
 
 /// The alignment of a tensor's memory in bytes: a cache line, and a vector register of AVX-512.
 pub(crate) const ALIGNMENT: usize = 64;

@@ -2,6 +2,7 @@
 //!
 //! Knows how to cut, read and write blocks of lines, and the sums over them. Must not know ops. Other layouts go line by line.
 
+use super::alloc::{filled, lacks};
 use super::lane::Lane;
 use super::number::Float;
 use super::par;
@@ -68,7 +69,10 @@ pub(crate) fn softmax<T: Lane + Float>(
     let grain = (par::GRAIN / (length * width)).max(1);
     par::ranges(walk.elements() / across * parts, grain, |range| {
         let Shared(from, to) = &shared;
-        let mut block = vec![T::ZERO; length * width];
+        let mut block = filled(T::ZERO, length * width);
+        if lacks() {
+            return;
+        }
         for number in range {
             let start = number % parts * width;
             let first = number / parts * across + start;

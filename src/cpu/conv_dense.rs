@@ -2,33 +2,12 @@
 //!
 //! Knows lanes, workspace and chunks. Must not know what a window kernel computes.
 
+use super::alloc::workspace;
 use super::lane::Lane;
 use super::view::{Host, HostMut};
 use super::{map, par};
-use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
-
-/// Room for so many values; no memory is an error.
-pub(crate) fn room<T>(op: &'static str, count: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values
-        .try_reserve_exact(count)
-        .map_err(|_| Error::OutOfMemory {
-            op,
-            device: Device::Cpu,
-            asked: count.saturating_mul(size_of::<T>()),
-            free: 0,
-        })?;
-    Ok(values)
-}
-
-/// A workspace of zeros; no memory is an error.
-pub(crate) fn workspace<T: Lane>(op: &'static str, count: usize) -> Result<Vec<T>> {
-    let mut values = room(op, count)?;
-    values.resize(count, T::ZERO);
-    Ok(values)
-}
+use crate::error::Result;
 
 /// The elements of a view row-major as lanes: its own memory where that is so already, else `held`.
 pub(crate) fn dense<'a, T: Lane>(
@@ -39,11 +18,20 @@ pub(crate) fn dense<'a, T: Lane>(
     if let Some(own) = x.as_slice::<T>() {
         return Ok(own);
     }
-    *held = workspace(op, x.elements())?;
+    *held = workspace(op, T::ZERO, x.elements())?;
     if let Some(mut target) = HostMut::from_slice(held, x.shape()) {
         map::map1::<T, T>(x, &mut target, |x| x);
     }
     Ok(held)
+}
+
+/// The elements of a view row-major as lanes of their own.
+pub(crate) fn lanes<T: Lane>(op: &'static str, x: &Host<'_>) -> Result<Vec<T>> {
+    let mut values = workspace(op, T::ZERO, x.elements())?;
+    if let Some(mut target) = HostMut::from_slice(&mut values, x.shape()) {
+        map::copy(x, &mut target);
+    }
+    Ok(values)
 }
 
 /// Runs `body` over an output as a row-major slice of lanes, and rounds the lanes into the output where its memory holds none.
@@ -55,7 +43,7 @@ pub(crate) fn into_dense<T: Lane>(
     if let Some(own) = y.as_mut_slice::<T>() {
         return body(own);
     }
-    let mut wide = workspace(op, y.elements())?;
+    let mut wide = workspace(op, T::ZERO, y.elements())?;
     body(&mut wide)?;
     if let Some(wide) = Host::from_slice(&wide, y.shape()) {
         map::map1::<T, T>(&wide, y, |x| x);

@@ -4,8 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::alloc::{room, workspace};
 use super::conv::Geometry;
-use super::conv_dense::{Start, chunks, room, workspace};
+use super::conv_dense::{Start, chunks};
 #[cfg(target_arch = "x86_64")]
 use super::conv_depth::Depthwise;
 use super::conv_pass::Pass;
@@ -152,10 +153,10 @@ impl Run<'_> {
 
     /// The weights of every group in panels: `[group][panel][channel that is read, tap][channels that are written]`.
     fn panels(&self, pass: &Pass, w: &[f32]) -> Result<Vec<f32>> {
-        let (width, places) = (self.width(pass), pass.places(self.of.kernel));
+        let (width, places) = (self.width(pass), pass.places(self.op, self.of.kernel)?);
         let panels = pass.writes.div_ceil(width);
         let deep = pass.reads * places.len();
-        let mut packed = workspace(self.op, self.of.groups * panels * deep * width)?;
+        let mut packed = workspace(self.op, 0.0, self.of.groups * panels * deep * width)?;
         let mut rows = room(self.op, deep)?;
         for channel in 0..pass.reads {
             rows.extend(places.iter().map(|place| channel * pass.read_step + place));
@@ -181,7 +182,7 @@ impl Run<'_> {
     /// Every target position of a pass.
     fn pass(&self, pass: &Pass, source: &[f32], w: &[f32], target: &mut [f32]) -> Result<()> {
         let packed = self.panels(pass, w)?;
-        let (width, offsets) = (self.width(pass), pass.offsets(pass.reads));
+        let (width, offsets) = (self.width(pass), pass.offsets(self.op, pass.reads)?);
         let (panels, deep) = (pass.writes.div_ceil(width), offsets.len());
         let blocks: usize = pass.blocks().iter().product();
         let size: usize = pass.axes.iter().map(|axis| axis.size).product();
@@ -194,8 +195,8 @@ impl Run<'_> {
         let (failed, start) = (AtomicBool::new(false), Start::of(target));
         par::ranges(items * parts, 1, |range| {
             let (Ok(mut held), Ok(mut tile)) = (
-                workspace::<f32>(self.op, pass.box_size(pass.reads)),
-                workspace::<f32>(self.op, SLACK.max(MOST * width)),
+                workspace::<f32>(self.op, 0.0, pass.box_size(pass.reads)),
+                workspace::<f32>(self.op, 0.0, SLACK.max(MOST * width)),
             ) else {
                 return failed.store(true, Ordering::Relaxed);
             };
@@ -514,10 +515,10 @@ impl Weights<'_> {
     /// The sums over all samples and blocks: `[channel that is read, tap][channel that is written]`.
     fn total(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
         let (pass, of, width) = (self.pass, self.of, self.vectors.width());
-        let offsets = pass.offsets(self.channels.len());
-        let mut total = workspace(self.op, offsets.len() * width)?;
-        let mut held = workspace(self.op, pass.box_size(self.channels.len()))?;
-        let mut turned = workspace(self.op, pass.rows * pass.columns * width)?;
+        let offsets = pass.offsets(self.op, self.channels.len())?;
+        let mut total = workspace(self.op, 0.0, offsets.len() * width)?;
+        let mut held = workspace(self.op, 0.0, pass.box_size(self.channels.len()))?;
+        let mut turned = workspace(self.op, 0.0, pass.rows * pass.columns * width)?;
         let (size, plane) = (of.input_plane(), of.output_plane());
         let blocks: usize = pass.blocks().iter().product();
         let tiles = offsets.len().div_ceil(self.vectors.most);

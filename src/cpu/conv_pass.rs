@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::alloc::room;
 use super::conv::Geometry;
+use crate::error::Result;
 
 /// Target positions of one dim that sum the same taps, and where those lie in the source.
 #[derive(Debug, Clone)]
@@ -195,7 +197,7 @@ impl Pass {
     }
 
     /// Where each channel's each tap lies in a box, relative to the first target's row and column.
-    pub fn offsets(&self, channels: usize) -> Vec<usize> {
+    pub fn offsets(&self, op: &'static str, channels: usize) -> Result<Vec<usize>> {
         let (phase, step) = (self.phase(), self.axes[2].step);
         let [depths, rows, columns] = [0, 1, 2].map(|axis| {
             let low = self.axes[axis].span().0;
@@ -204,7 +206,7 @@ impl Pass {
                 .iter()
                 .map(move |(_, reach)| (reach - low) as usize)
         });
-        let mut offsets = Vec::with_capacity(channels * self.own_taps());
+        let mut offsets = room(op, channels * self.own_taps())?;
         for channel in 0..channels {
             for depth in depths.clone() {
                 for row in rows.clone() {
@@ -215,7 +217,7 @@ impl Pass {
                 }
             }
         }
-        offsets
+        Ok(offsets)
     }
 
     /// The taps that this pass sums.
@@ -224,8 +226,8 @@ impl Pass {
     }
 
     /// Their places in the weight's kernel, in the order of [`Self::offsets`].
-    pub fn places(&self, kernel: [usize; 3]) -> Vec<usize> {
-        let mut places = Vec::with_capacity(self.own_taps());
+    pub fn places(&self, op: &'static str, kernel: [usize; 3]) -> Result<Vec<usize>> {
+        let mut places = room(op, self.own_taps())?;
         for (depth, _) in &self.axes[0].taps {
             for (row, _) in &self.axes[1].taps {
                 for (column, _) in &self.axes[2].taps {
@@ -233,7 +235,7 @@ impl Pass {
                 }
             }
         }
-        places
+        Ok(places)
     }
 
     /// The blocks of one sample and group: depth, rows and columns.

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pulp::{Simd, WithSimd};
 
+use super::alloc::workspace;
 use super::conv::Geometry;
-use super::conv_dense::{Start, chunks, workspace};
+use super::conv_dense::{Start, chunks};
 use super::conv_tile::Vectors;
 use super::{par, simd};
 use crate::error::Result;
@@ -143,8 +144,8 @@ impl<'a> Winograd<'a> {
         let start = Start::of(target);
         par::ranges(items * parts, 1, |range| {
             let (Ok(mut turned), Ok(mut sums)) = (
-                workspace::<f32>(self.op, PLACES * (self.reads + 1) * N),
-                workspace::<f32>(self.op, PLACES * high * N),
+                workspace::<f32>(self.op, 0.0, PLACES * (self.reads + 1) * N),
+                workspace::<f32>(self.op, 0.0, PLACES * high * N),
             ) else {
                 return failed.store(true, Ordering::Relaxed);
             };
@@ -246,7 +247,7 @@ impl<'a> Winograd<'a> {
     fn weights(&self, w: &[f32], high: usize) -> Result<Vec<f32>> {
         let slots = self.writes.div_ceil(high);
         let deep = PLACES * self.reads * high;
-        let mut packed = workspace(self.op, self.of.groups * slots * deep)?;
+        let mut packed = workspace(self.op, 0.0, self.of.groups * slots * deep)?;
         chunks(&mut packed, deep, 1, |index, to| {
             let (group, first) = (index / slots, index % slots * high);
             let w = &w[group * self.reads * self.writes * TAPS..];

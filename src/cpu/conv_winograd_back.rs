@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pulp::{Simd, WithSimd};
 
-use super::conv_dense::{chunks, workspace};
+use super::alloc::workspace;
+use super::conv_dense::chunks;
 use super::conv_tile::Rows;
 use super::conv_winograd::{LINE, PLACES, Piece, Sources, TAPS, Winograd};
 use crate::error::Result;
@@ -42,7 +43,7 @@ impl Winograd<'_> {
             .clamp(1, panels / PANELS);
         let size = PLACES * self.reads * N;
         let all = self.of.groups * sets * parts * SLOTS.min(slots) * size;
-        let mut totals = workspace(self.op, all)?;
+        let mut totals = workspace(self.op, 0.0, all)?;
         let failed = AtomicBool::new(false);
         chunks(&mut totals, SLOTS.min(slots) * size, 1, |task, total| {
             let (place, part) = ((task / parts / sets, task / parts % sets), task % parts);
@@ -55,7 +56,7 @@ impl Winograd<'_> {
             return Ok(false);
         }
         let (together, place) = (SLOTS.min(slots), self.reads * N);
-        let mut whole = workspace(self.op, all / parts)?;
+        let mut whole = workspace(self.op, 0.0, all / parts)?;
         chunks(&mut whole, place, 1, |index, to| {
             let (set, at) = (
                 index * place / (together * size),
@@ -101,9 +102,9 @@ impl Winograd<'_> {
         total: &mut [f32],
     ) -> Result<()> {
         let deep = (self.reads + 1) * N;
-        let mut sources = workspace::<f32>(self.op, PLACES * deep)?;
-        let mut targets = workspace::<f32>(self.op, PLACES * spread(N))?;
-        let mut four = workspace::<f32>(self.op, 4 * N * N)?;
+        let mut sources = workspace::<f32>(self.op, 0.0, PLACES * deep)?;
+        let mut targets = workspace::<f32>(self.op, 0.0, PLACES * spread(N))?;
+        let mut four = workspace::<f32>(self.op, 0.0, 4 * N * N)?;
         let mut lines = Vec::new();
         let offsets: Vec<usize> = (0..self.reads).map(|channel| channel * N).collect();
         let high = self.vectors.fitting(self.reads);

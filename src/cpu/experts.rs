@@ -2,15 +2,17 @@
 //!
 //! Knows rows of matrices and lists of them. Must not know who routes what.
 
+use super::alloc::{collected, filled, lacks, workspace};
 use super::lane::Lane;
+use super::rows;
 use super::simd::{Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
-use super::{map, rows};
+use crate::error::Result;
 use crate::shape::Shape;
 
 /// The rank of each key in a stable sort.
-pub(crate) fn ranks(keys: &[i64]) -> Vec<i32> {
+pub(crate) fn ranks(op: &'static str, keys: &[i64]) -> Result<Vec<i32>> {
     let (low, high) = keys.iter().fold((i64::MAX, i64::MIN), |(low, high), key| {
         (low.min(*key), high.max(*key))
     });
@@ -18,45 +20,48 @@ pub(crate) fn ranks(keys: &[i64]) -> Vec<i32> {
         .checked_sub(low)
         .and_then(|span| usize::try_from(span).ok());
     match span.filter(|span| *span <= 4 * keys.len()) {
-        Some(span) => by_counting(keys, low, span + 1),
-        None => by_comparing(keys),
+        Some(span) => by_counting(op, keys, low, span + 1),
+        None => by_comparing(op, keys),
     }
+}
+
+/// Where the slots of each value begin in a list sorted by value; values are below `count`.
+fn starts(
+    op: &'static str,
+    values: impl Iterator<Item = usize>,
+    count: usize,
+) -> Result<Vec<usize>> {
+    let mut starts = workspace(op, 0, count + 1)?;
+    for value in values {
+        if let Some(next) = starts.get_mut(value + 1) {
+            *next += 1;
+        }
+    }
+    for value in 0..count {
+        starts[value + 1] += starts[value];
+    }
+    Ok(starts)
 }
 
 /// For keys from `low` on, of which there are `values`.
-fn by_counting(keys: &[i64], low: i64, values: usize) -> Vec<i32> {
-    let mut starts = vec![0; values + 1];
-    for key in keys {
-        starts[(key - low) as usize + 1] += 1;
-    }
-    for value in 0..values {
-        starts[value + 1] += starts[value];
-    }
+fn by_counting(op: &'static str, keys: &[i64], low: i64, values: usize) -> Result<Vec<i32>> {
+    let mut starts = starts(op, keys.iter().map(|key| (key - low) as usize), values)?;
     let rank = |key: &i64| {
         let start = &mut starts[(key - low) as usize];
         *start += 1;
-        *start - 1
+        (*start - 1) as i32
     };
-    keys.iter().map(rank).collect()
+    collected(op, keys.iter().map(rank))
 }
 
-fn by_comparing(keys: &[i64]) -> Vec<i32> {
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|slot| keys.get(*slot).copied());
-    let mut ranks = vec![0; keys.len()];
+fn by_comparing(op: &'static str, keys: &[i64]) -> Result<Vec<i32>> {
+    let mut order = collected(op, 0..keys.len())?;
+    order.sort_unstable_by_key(|slot| (keys.get(*slot).copied(), *slot));
+    let mut ranks = workspace(op, 0, keys.len())?;
     for (rank, slot) in order.into_iter().enumerate() {
         ranks[slot] = rank as i32;
     }
-    ranks
-}
-
-/// The elements as lanes, row-major.
-pub(crate) fn lanes<T: Lane>(x: &Host<'_>) -> Vec<T> {
-    let mut values = vec![T::ZERO; x.elements()];
-    if let Some(mut to) = HostMut::from_slice(&mut values, x.shape()) {
-        map::map1::<T, T>(x, &mut to, |x| x);
-    }
-    values
+    Ok(ranks)
 }
 
 /// Rows of one matrix, read as lanes.
@@ -81,7 +86,7 @@ impl<'a, T: Lane> Reader<'a, T> {
             row,
             column,
             width,
-            buffer: vec![T::ZERO; if direct { 0 } else { width }],
+            buffer: filled(T::ZERO, if direct { 0 } else { width }),
         }
     }
 
@@ -108,14 +113,35 @@ pub(crate) struct Sums<T> {
 }
 
 impl<T: Lane> Sums<T> {
-    /// From the terms of each row, which must be rows of the source.
-    pub fn of<R: IntoIterator<Item = (usize, T)>>(rows: impl IntoIterator<Item = R>) -> Self {
-        let (mut starts, mut terms) = (vec![0], Vec::new());
-        for row in rows {
-            terms.extend(row);
-            starts.push(terms.len());
+    /// From `each` terms a row in a row; the sources must be rows of the source matrix.
+    pub fn in_turn(
+        op: &'static str,
+        (rows, each): (usize, usize),
+        terms: impl ExactSizeIterator<Item = (usize, T)>,
+    ) -> Result<Self> {
+        Ok(Sums {
+            starts: collected(op, (0..rows + 1).map(|row| row * each))?,
+            terms: collected(op, terms)?,
+        })
+    }
+
+    /// From the row that each slot's term goes to, and the terms of the slots, which each row takes in their order.
+    pub fn by_place(
+        op: &'static str,
+        (places, rows): (&[i64], usize),
+        term: impl Fn(usize) -> (usize, T),
+    ) -> Result<Self> {
+        let slots = || places.iter().map(|place| *place as usize).enumerate();
+        let starts = starts(op, slots().map(|(_, place)| place), rows)?;
+        let mut next = collected(op, starts.iter().copied())?;
+        let mut terms = workspace(op, (0, T::ZERO), places.len())?;
+        for (slot, place) in slots().filter(|(_, place)| *place < rows) {
+            if let Some(to) = terms.get_mut(next[place]) {
+                *to = term(slot);
+            }
+            next[place] += 1;
         }
-        Sums { starts, terms }
+        Ok(Sums { starts, terms })
     }
 
     /// `y[r] = sum(weight x[source])`; both are matrices of one width, and the sources are checked against `x`.
@@ -127,6 +153,9 @@ impl<T: Lane> Sums<T> {
             y.fill(T::ZERO);
             let range = self.starts[row]..self.starts[row + 1];
             let mut reader = Reader::<T>::new(x);
+            if lacks() {
+                return;
+            }
             for (source, weight) in &self.terms[range] {
                 if *source >= limit {
                     continue;
@@ -158,6 +187,9 @@ pub(crate) fn dots<T: Lane>(
     rows::rows::<T, 0, 1>([], [&mut z], &rows::last(2, 1), |at, [], [z]| {
         let (a, b) = pairs[at];
         let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
+        if lacks() {
+            return;
+        }
         let sum = if a < limits.0 && b < limits.1 {
             let (x, y) = (left.row(a), right.row(b));
             vectorised!(simd, total2(x, y, |x, y| x.times(y)))

@@ -135,24 +135,42 @@ pub(crate) fn ln(x: f32) -> f32 {
 /// count less than in `(1 - e) / (1 + e)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
-    let u = x * x;
-    let p = polynomial(
-        u,
-        [
-            -0.006_096_714,
-            0.020_997_18,
-            -0.053_850_91,
-            0.133_327_7,
-            -0.333_333_3,
-        ],
-    );
-    let near = (x * u).mul_add(p, x);
+    let (cube, p) = tanh_near(x);
+    let near = cube.mul_add(p, x);
     let e = exp_term(-2.0 * x.abs());
     let far = (e * (1.0 / (1.0 + e))).mul_add(-2.0, 1.0);
-    if x.abs() < 0.625 {
+    if x.abs() < NEAR {
         near
     } else {
         far.copysign(x)
+    }
+}
+
+/// Below it `tanh_near` serves.
+const NEAR: f32 = 0.625;
+
+/// `x^3`, and `p` with `tanh(x) = x + x^3 p`.
+#[inline(always)]
+fn tanh_near(x: f32) -> (f32, f32) {
+    let u = x * x;
+    let coefficients = [
+        -0.006_096_714,
+        0.020_997_18,
+        -0.053_850_91,
+        0.133_327_7,
+        -0.333_333_3,
+    ];
+    (x * u, polynomial(u, coefficients))
+}
+
+/// `x - tanh(x)`; near 0, where both are alike, without the difference.
+#[inline(always)]
+pub(crate) fn tanhshrink(x: f32) -> f32 {
+    let (cube, p) = tanh_near(x);
+    if x.abs() < NEAR {
+        0.0 - cube * p
+    } else {
+        x - tanh(x)
     }
 }
 
@@ -177,7 +195,7 @@ fn sin_pi_near(x: f32) -> f32 {
     x * polynomial(x * x, coefficients)
 }
 
-/// `erf(x)` for `|x| < 1`.
+/// `erf(x)` for `|x| < 1`: `x` and a smaller part, whose errors count less.
 #[inline(always)]
 fn erf_near(x: f32) -> f32 {
     let coefficients = [
@@ -187,9 +205,9 @@ fn erf_near(x: f32) -> f32 {
         -0.026_854_212,
         0.112_835_95,
         -0.376_126_27,
-        std::f32::consts::FRAC_2_SQRT_PI,
+        std::f32::consts::FRAC_2_SQRT_PI - 1.0,
     ];
-    x * polynomial(x * x, coefficients)
+    x.mul_add(polynomial(x * x, coefficients), x)
 }
 
 /// `erfc(x)` for `x >= 0`: `e^(-x^2) / (1 + 2 x)` times a polynomial in `v = (x - 2) / (x + 2)`; the square is exact in two
@@ -218,42 +236,32 @@ fn erfc_right(x: f32) -> f32 {
 }
 
 /// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`; both are 0 where they are below the normal numbers. The
-/// power is that of a polynomial in what is left of the square, the share the power times a polynomial in `1 / (3 + |x|)`.
+/// power is that of a polynomial in what is left of the square, the share the power times a quotient of polynomials in `|x|` whose
+/// coefficients are all positive, so that nothing cancels.
 #[inline(always)]
 pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
     let a = x.abs();
     // Half of its square gives the power 2^-127, which is 0.
     let a = if a > 13.27 { 13.27 } else { a };
-    let square = a * a;
-    let rest = a.mul_add(a, -square);
-    let shifted = square.mul_add(-0.5 * std::f32::consts::LOG2_E, ROUNDER);
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
-    let whole = shifted - ROUNDER;
-    let left = whole.mul_add(1.386_291_5, square);
-    let left = whole.mul_add(2.857_213_6e-6, left) + rest;
+    let shifted = (a * a).mul_add(-0.5 * std::f32::consts::LOG2_E, BIASED);
+    let whole = shifted - BIASED;
+    // The first product is exact, and so is the square in the sum.
+    let left = a.mul_add(a, whole * 1.386_291_5);
+    let left = whole.mul_add(2.857_213_6e-6, left);
     let near = [
-        2.175_976_7e-5,
-        -0.000_261_351_03,
-        0.002_604_159_7,
-        -0.020_833_222,
-        0.125,
-        -0.5,
-        1.0,
+        -0.000_259_072_05,
+        0.002_618_623_4,
+        -0.020_834_547,
+        0.124_997_88,
+        -0.499_999_85,
     ];
-    let e = polynomial(left, near) * power_of_two(n);
-    let t = 1.0 / (a + 3.0);
-    let share = [
-        -457.885_07,
-        865.826_96,
-        -603.723_1,
-        163.481_35,
-        -13.829_151,
-        9.830_669,
-        3.025_699,
-        1.202_602_3,
-        0.398_856_73,
+    let power = f32::from_bits(shifted.to_bits() << 23);
+    let e = (left * polynomial(left, near)).mul_add(power, power);
+    let above = [0.398_947_95, 3.967_871_4, 17.992_165, 43.235_78, 49.618_01];
+    let below = [
+        1.0, 9.946_712, 46.083_263, 118.535_87, 165.650_48, 99.236_02,
     ];
-    (e * (t * polynomial(t, share)), e)
+    (e * polynomial(a, above) / polynomial(a, below), e)
 }
 
 /// The error function.

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 pub(crate) use self::along::{are_below, gather_along, scatter_along};
 use super::alloc::Block;
+use super::alloc::{collected, filled, lacks};
 use super::lane::Lane;
 use super::view::{Host, HostMut};
 use super::{par, simd};
@@ -97,7 +98,12 @@ impl Paths {
     }
 
     /// Another path for a dim: the entries of `indices` times the dim's stride.
-    pub fn with_indices(mut self, dim: usize, indices: impl Iterator<Item = usize>) -> Self {
+    pub fn with_indices(
+        mut self,
+        op: &'static str,
+        dim: usize,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) -> Result<Self> {
         if let Some(Path::Stride(_, stride)) = self.dims.get(dim) {
             let stride = *stride;
             let offset = |index| {
@@ -107,9 +113,9 @@ impl Paths {
                     index * stride
                 }
             };
-            self.dims[dim] = Path::Offsets(indices.map(offset).collect());
+            self.dims[dim] = Path::Offsets(collected(op, indices.map(offset))?);
         }
-        self
+        Ok(self)
     }
 }
 
@@ -411,7 +417,10 @@ unsafe fn scatter_part<T: Lane>(
         outer.iter().map(|(path, _)| path.size()).product::<usize>(),
     );
     let direct = x.dtype() == T::DTYPE && *stride == 1;
-    let mut buffer = vec![T::ZERO; if direct { 0 } else { count }];
+    let mut buffer = filled(T::ZERO, if direct { 0 } else { count });
+    if lacks() {
+        return;
+    }
     rows(
         outer,
         (paths.base, x.layout().offset()),

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::alloc::Block;
+use super::alloc::{collected, room, workspace};
 use super::lane::Lane;
 use super::par;
 use super::reduce::offset_at;
@@ -428,16 +429,16 @@ fn pack<'a, T: Lane, P: Packed>(
     unsafe { &mut *(std::ptr::from_mut(to) as *mut [P]) }
 }
 
+/// The first position of each run of equals, and for each position its run.
+pub(crate) type Runs = (Vec<usize>, Vec<usize>);
+
 /// Runs of equal elements in order: for each the position of its first element; and for each position its run. NaNs equal
 /// nothing, not even each other.
-pub(crate) fn runs<T: Lane>(values: &[T]) -> (Vec<usize>, Vec<usize>) {
-    let mut order: Vec<(u64, usize)> = values
-        .iter()
-        .enumerate()
-        .map(|(index, x)| (wide_key(*x), index))
-        .collect();
+pub(crate) fn runs<T: Lane>(op: &'static str, values: &[T]) -> Result<Runs> {
+    let keys = values.iter().map(|x| wide_key(*x));
+    let mut order = collected(op, keys.zip(0..values.len()))?;
     order.sort_unstable();
-    let (mut firsts, mut run_of) = (Vec::new(), vec![0; values.len()]);
+    let (mut firsts, mut run_of) = (room(op, values.len())?, workspace(op, 0, values.len())?);
     let mut last: Option<u64> = None;
     for (key, index) in order {
         if last != Some(key) || values[index].is_nan() {
@@ -446,25 +447,25 @@ pub(crate) fn runs<T: Lane>(values: &[T]) -> (Vec<usize>, Vec<usize>) {
         last = Some(key);
         run_of[index] = firsts.len() - 1;
     }
-    (firsts, run_of)
+    Ok((firsts, run_of))
 }
 
 /// As [`runs`], for rows of `width` keys in lexicographic order.
-pub(crate) fn row_runs(keys: &[u64], width: usize, rows: usize) -> (Vec<usize>, Vec<usize>) {
+pub(crate) fn row_runs(op: &'static str, keys: &[u64], width: usize, rows: usize) -> Result<Runs> {
     let row = |index: usize| {
         keys.get(index * width..(index + 1) * width)
             .unwrap_or_default()
     };
-    let mut order: Vec<usize> = (0..rows).collect();
-    order.sort_by(|a, b| row(*a).cmp(row(*b)));
-    let (mut firsts, mut run_of): (Vec<usize>, Vec<usize>) = (Vec::new(), vec![0; rows]);
+    let mut order = collected(op, 0..rows)?;
+    order.sort_unstable_by(|a, b| row(*a).cmp(row(*b)).then(a.cmp(b)));
+    let (mut firsts, mut run_of): Runs = (room(op, rows)?, workspace(op, 0, rows)?);
     for index in order {
         if firsts.last().is_none_or(|first| row(*first) != row(index)) {
             firsts.push(index);
         }
         run_of[index] = firsts.len() - 1;
     }
-    (firsts, run_of)
+    Ok((firsts, run_of))
 }
 
 #[cfg(test)]

@@ -54,12 +54,26 @@ pub(crate) fn threads() -> usize {
 pub(crate) fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         1 => 1,
-        0 => rayon::current_num_threads(),
+        0 if has_pool() => rayon::current_num_threads(),
+        0 => 1,
         threads if rayon::current_thread_index().is_some() => {
             threads.min(rayon::current_num_threads())
         }
         threads => threads,
     }
+}
+
+/// Whether there is a pool to hand work to: rayon's own start of one ends the program where the system has no threads to give.
+#[cfg(feature = "rayon")]
+fn has_pool() -> bool {
+    use std::error::Error;
+    static GLOBAL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    rayon::current_thread_index().is_some()
+        || *GLOBAL.get_or_init(|| {
+            // An error without a source says that the pool is there already.
+            let built = rayon::ThreadPoolBuilder::new().build_global();
+            built.map_or_else(|error| error.source().is_none(), |()| true)
+        })
 }
 
 #[cfg(feature = "rayon")]
@@ -77,6 +91,7 @@ mod shared {
     use std::thread::Thread;
 
     use super::{SHARE, THREADS};
+    use crate::cpu::alloc::{note_lack, take_lack};
 
     /// Elements that large pieces are a multiple of.
     const UNIT: usize = 64;
@@ -101,6 +116,8 @@ mod shared {
         claimed: [AtomicUsize; SPANS],
         helpers: AtomicUsize,
         done: AtomicUsize,
+        /// The most memory that a piece did not get.
+        lack: AtomicUsize,
         body: Body,
         caller: Thread,
         panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -156,6 +173,10 @@ mod shared {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(self.piece(piece)))) {
                     *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
                 }
+                let lack = take_lack();
+                if lack > 0 {
+                    self.lack.fetch_max(lack, Ordering::Relaxed);
+                }
                 if self.done.fetch_add(1, Ordering::AcqRel) + 1 == self.pieces {
                     self.caller.unpark();
                 }
@@ -191,10 +212,12 @@ mod shared {
             claimed: Default::default(),
             helpers: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
+            lack: AtomicUsize::new(0),
             body: Body(body),
             caller: std::thread::current(),
             panic: Mutex::new(None),
         });
+        let before = take_lack();
         let helpers = threads.min(work.pieces) - 1;
         for _ in 0..helpers {
             let work = Arc::clone(&work);
@@ -202,6 +225,7 @@ mod shared {
         }
         work.help(0);
         work.wait();
+        note_lack(before.max(work.lack.load(Ordering::Relaxed)));
         let panic = work
             .panic
             .lock()

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::alloc::{filled, lacks};
 use super::conv_dense::{chunk_pairs, chunks};
 use super::lane::Lane;
 use super::simd::{self, Simd, vectorised};
@@ -147,10 +148,10 @@ impl<T: Lane> Regular<T> {
             from,
             apart,
             long,
-            held: vec![T::ZERO; held],
+            held: filled(T::ZERO, held),
             room,
-            turned: vec![T::ZERO; room * apart],
-            made: vec![T::ZERO; made],
+            turned: filled(T::ZERO, room * apart),
+            made: filled(T::ZERO, made),
         }
     }
 
@@ -259,6 +260,9 @@ impl Windows {
         regular: &mut Regular<T>,
         (start, join): (T, impl Fn(T, T) -> T + Copy),
     ) {
+        if lacks() {
+            return;
+        }
         let width = self.size[1];
         let lines = y.chunks_exact_mut(self.columns.len().max(1));
         let mut asked = 0;

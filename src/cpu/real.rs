@@ -42,12 +42,28 @@ pub(crate) trait Real: Float {
     /// The share of the normal distribution beyond `|self|`, and `e^(-self^2 / 2)`.
     fn normal_tail(self) -> (Self, Self);
 
+    /// `x - tanh(x)`.
+    fn tanhshrink(self) -> Self;
+
     /// `1 / (1 + e^-x)`, as `e^x / (1 + e^x)` on the left.
     #[inline(always)]
     fn sigmoid(self) -> Self {
         let e = self.absolute().negate().exp_term();
         let above = if self < Self::ZERO { e } else { Self::ONE };
         above.over(Self::ONE.plus(e))
+    }
+
+    /// The logistic function of the number and of its negative, which add up to 1.
+    #[inline(always)]
+    fn sigmoids(self) -> (Self, Self) {
+        let e = self.absolute().negate().exp_term();
+        let large = Self::ONE.over(Self::ONE.plus(e));
+        let small = e.times(large);
+        if self < Self::ZERO {
+            (small, large)
+        } else {
+            (large, small)
+        }
     }
 
     /// `x * y` where `x` is a constant of the formula.
@@ -87,7 +103,7 @@ real! {
     exp_m1 = f32::exp_m1, exp2 = f32::exp2, ln_1p = f32::ln_1p, log2 = f32::log2, log10 = f32::log10,
     sin = f32::sin, cos = f32::cos, tan = f32::tan, asin = f32::asin, acos = f32::acos, atan = f32::atan,
     sinh = f32::sinh, cosh = f32::cosh, asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,
-    erf = function::erf, erfc = function::erfc, erfinv = erfinv_single,
+    erf = function::erf, erfc = function::erfc, erfinv = erfinv_single, tanhshrink = function::tanhshrink,
     ceil = f32::ceil, trunc = f32::trunc, round_even = f32::round_ties_even;
     power = f32::powf, atan2 = f32::atan2, hypot = f32::hypot, copysign = f32::copysign
 }
@@ -97,7 +113,7 @@ real! {
     exp_m1 = f64::exp_m1, exp2 = f64::exp2, ln_1p = f64::ln_1p, log2 = f64::log2, log10 = f64::log10,
     sin = f64::sin, cos = f64::cos, tan = f64::tan, asin = f64::asin, acos = f64::acos, atan = f64::atan,
     sinh = f64::sinh, cosh = f64::cosh, asinh = libm::asinh, acosh = libm::acosh, atanh = libm::atanh,
-    erf = libm::erf, erfc = libm::erfc, erfinv = erfinv,
+    erf = libm::erf, erfc = libm::erfc, erfinv = erfinv, tanhshrink = tanhshrink,
     ceil = f64::ceil, trunc = f64::trunc, round_even = f64::round_ties_even;
     power = f64::powf, atan2 = f64::atan2, hypot = f64::hypot, copysign = f64::copysign
 }
@@ -106,6 +122,10 @@ real! {
 fn normal_tail(x: f64) -> (f64, f64) {
     let tail = 0.5 * libm::erfc(x.abs() * std::f64::consts::FRAC_1_SQRT_2);
     (tail, (-0.5 * x * x).exp())
+}
+
+fn tanhshrink(x: f64) -> f64 {
+    x - x.tanh()
 }
 
 fn erfinv_single(y: f32) -> f32 {

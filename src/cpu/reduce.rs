@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::alloc::{filled, lacks};
 use super::lane::Lane;
 use super::map;
 use super::number::Number;
@@ -102,6 +103,9 @@ pub(crate) fn fold<F: Fold>(fold: &F, x: &Host<'_>, mask: &[bool; MAX_RANK], y: 
         join: &|first, second| fold.join(first, second),
     };
     let (states, count) = states(&loops, x, mask);
+    if lacks() {
+        return;
+    }
     let (kept, _) = split(x.layout(), mask);
     let Some(out_layout) = y.layout().reshape(kept.shape()) else {
         return;
@@ -129,7 +133,10 @@ fn states<T: Lane, S: Copy + Send + Sync>(
     if across {
         return (states_across(loops, x, &kept, &reduced), count);
     }
-    let mut states = vec![loops.start; outputs];
+    let mut states = filled(loops.start, outputs);
+    if lacks() {
+        return (states, count);
+    }
     let grain = (par::GRAIN / count.max(1)).max(1);
     let cells = Cells(states.as_mut_ptr());
     let kept = kept.merged();
@@ -156,7 +163,10 @@ fn states_across<T: Lane, S: Copy + Send + Sync>(
     let (outputs, count) = (kept.elements(), reduced.elements());
     let parts = (outputs * count / (8 * par::GRAIN)).min(SPREAD / outputs.max(1));
     let parts = parts.clamp(1, 16);
-    let mut states = vec![loops.start; outputs * parts];
+    let mut states = filled(loops.start, outputs * parts);
+    if lacks() {
+        return states;
+    }
     let cells = Cells(states.as_mut_ptr());
     let share = count.div_ceil(parts);
     let grain = (par::GRAIN / share.max(1)).max(1);
@@ -219,7 +229,10 @@ fn fold_whole<T: Lane, S: Copy + Send + Sync>(
 ) -> S {
     let part = par::GRAIN;
     let parts = count.div_ceil(part);
-    let mut states = vec![loops.start; parts];
+    let mut states = filled(loops.start, parts);
+    if lacks() {
+        return loops.start;
+    }
     let cells = Cells(states.as_mut_ptr());
     par::ranges(parts, 1, |range| {
         let cells = &cells;

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::alloc::{filled, lacks};
 use super::lane::Lane;
 use super::par;
 use super::reduce::{offset_at, split};
@@ -85,7 +86,7 @@ impl<T: Lane> Line<T> {
             length,
             direct,
             at: std::ptr::null_mut(),
-            buffer: vec![T::ZERO; room],
+            buffer: filled(T::ZERO, room),
             held: None,
             panel,
             streamed: false,
@@ -104,7 +105,7 @@ impl<T: Lane> Line<T> {
         if straight && layout.elements() * line.size >= STREAMED {
             line.streamed = true;
             line.direct = false;
-            line.buffer = vec![T::ZERO; line.length];
+            line.buffer = filled(T::ZERO, line.length);
         }
         line
     }
@@ -348,6 +349,9 @@ pub(crate) fn rows<T: Lane, const I: usize, const O: usize>(
         let mut to: [Line<T>; O] = std::array::from_fn(|index| {
             Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
+        if lacks() {
+            return;
+        }
         let end = range.end;
         for row in range {
             from.iter_mut().for_each(|line| line.load(row, end));
@@ -408,6 +412,9 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
             Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
         let mut marks = Line::<i64>::new(*start, &layout, crate::dtype::DType::I64, mask);
+        if lacks() {
+            return;
+        }
         let end = range.end;
         for row in range {
             from.iter_mut().for_each(|line| line.load(row, end));
@@ -480,7 +487,7 @@ fn flush<T: Lane, const S: usize>(recent: &mut [Vec<T>; S], sums: &mut [Vec<f64>
 const FEW: usize = 16;
 
 /// As `rows`, with `S` sums over the lines besides: `f` adds to them position by position; each has `length` positions. The
-/// parts of the threads are joined in order.
+/// parts of the threads are joined in order. Without memory the sums are empty, which the dispatcher is told.
 pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     inputs: [&Host<'_>; I],
     outputs: [&mut HostMut<'_>; O],
@@ -496,7 +503,7 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
         outputs.map(|output| output.start()),
     );
     let parts = std::sync::Mutex::new(Vec::new());
-    let zeros = || -> [Vec<f64>; S] { std::array::from_fn(|_| vec![0.0; length]) };
+    let zeros = || -> [Vec<f64>; S] { std::array::from_fn(|_| filled(0.0, length)) };
     let Some(first) = inputs.first() else {
         return zeros();
     };
@@ -514,7 +521,10 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
             Line::output(writes[index], &layouts[index].0, layouts[index].1, mask)
         });
         let (start, mut sums) = (range.start, zeros());
-        let mut recent: [Vec<T>; S] = std::array::from_fn(|_| vec![T::ZERO; length]);
+        let mut recent: [Vec<T>; S] = std::array::from_fn(|_| filled(T::ZERO, length));
+        if lacks() {
+            return;
+        }
         let end = range.end;
         for row in range {
             from.iter_mut().for_each(|line| line.load(row, end));
@@ -552,12 +562,16 @@ pub(crate) fn summed<T: Lane, const I: usize, const O: usize, const S: usize>(
     parts.sort_by_key(|(start, _)| *start);
     let mut total = zeros();
     for (_, sums) in &parts {
-        for (total, sums) in total.iter_mut().zip(sums) {
-            total
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(total, sum)| *total += sum);
-        }
+        add_to(&mut total, sums);
     }
     total
+}
+
+/// Adds sums position by position.
+fn add_to<const S: usize>(total: &mut [Vec<f64>; S], sums: &[Vec<f64>; S]) {
+    for (total, sums) in total.iter_mut().zip(sums) {
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total += sum;
+        }
+    }
 }

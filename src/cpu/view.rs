@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 
+use super::alloc::{filled, lacks, noted};
 use crate::dtype::{DType, Element};
 use crate::layout::Layout;
 use crate::shape::Shape;
@@ -149,15 +150,23 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector).
+    /// The elements in row-major order, converted to `T` where `T` is the dtype's type (else an empty vector; so too where there
+    /// is no memory for them, which the call whose kernel this is then answers with `OutOfMemory`).
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        if let Some(slice) = self.as_slice() {
-            return slice.to_vec();
-        }
         if T::DTYPE != self.dtype {
             return Vec::new();
         }
-        let mut values = vec![T::default(); self.elements()];
+        if let Some(slice) = self.as_slice() {
+            let mut values = noted(slice.len());
+            if !lacks() {
+                values.extend_from_slice(slice);
+            }
+            return values;
+        }
+        let mut values = filled(T::default(), self.elements());
+        if lacks() {
+            return values;
+        }
         if let Some(mut out) = HostMut::from_slice(&mut values, self.shape()) {
             super::map::copy(self, &mut out);
         }
@@ -180,6 +189,18 @@ impl<'a> Host<'a> {
         debug_assert_eq!(dtype.size(), DType::I16.size());
         (self.dtype == dtype).then_some(Host {
             dtype: DType::I16,
+            ..*self
+        })
+    }
+
+    /// The elements two by two, neighbours along the last dim, as 32-bit integers, if they are of this 16-bit dtype and lie so.
+    pub(crate) fn as_words(&self, dtype: DType) -> Option<Self> {
+        debug_assert_eq!(dtype.size(), DType::I16.size());
+        let aligned = self.dtype == dtype && self.start.addr().is_multiple_of(DType::I32.size());
+        let layout = aligned.then(|| self.layout().halved())??;
+        Some(Host {
+            layout: Lent::Own(layout),
+            dtype: DType::I32,
             ..*self
         })
     }
@@ -288,6 +309,17 @@ impl<'a> HostMut<'a> {
             start: self.start,
             layout: self.layout,
             dtype: DType::I16,
+            life: PhantomData,
+        })
+    }
+
+    /// The elements two by two, neighbours along the last dim, as 32-bit integers, if they are of this 16-bit dtype and lie so.
+    pub(crate) fn as_words(&mut self, dtype: DType) -> Option<HostMut<'_>> {
+        let words = self.as_host().as_words(dtype)?;
+        Some(HostMut {
+            start: self.start,
+            layout: words.layout,
+            dtype: words.dtype,
             life: PhantomData,
         })
     }

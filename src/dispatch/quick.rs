@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use super::{host_memory, host_output};
+use crate::cpu::alloc::told;
 use crate::cpu::{self, HostMut};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -69,7 +70,7 @@ fn short<const N: usize>(
     let Some(target) = fresh.host_mut() else {
         return Ok(None);
     };
-    match run(&mut [target]) {
+    match told(name, run(&mut [target])) {
         Ok(_) => Ok(Some(fresh)),
         Err(Error::Unsupported { .. } | Error::Symbol { .. }) => Ok(None),
         Err(error) => Err(error),

@@ -48,3 +48,8 @@ pub mod kernels {}
 ///
 #[doc = include_str!("memory.md")]
 pub mod memory {}
+
+/// The errors of elementwise ops on the CPU.
+///
+#[doc = include_str!("accuracy.md")]
+pub mod accuracy {}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::ascend::Buffer;
 use crate::cpu::alloc::Block;
+use crate::cpu::alloc::{collected, told, workspace};
 use crate::device::Device;
 use crate::dispatch;
 use crate::dry_run;
@@ -128,7 +129,7 @@ impl Tensor {
     /// # Errors
     /// `Shape` if the count of elements is not the shape's.
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>) -> Result<Tensor> {
-        Tensor::from_vec(values.to_vec(), shape)
+        Tensor::from_vec(collected("from_slice", values.iter().copied())?, shape)
     }
 
     /// A tensor of raw bytes in native order; bool bytes become 0 or 1.
@@ -204,7 +205,7 @@ impl Tensor {
         let source = crate::mode::no_grad(|| self.detach().contiguous())?;
         let size = self.dtype().size();
         let (start, count) = (source.layout().offset() * size, source.elements() * size);
-        let mut bytes = vec![0; count];
+        let mut bytes = workspace(op, 0, count)?;
         match source.storage().data() {
             Data::Cpu(block) => {
                 let _locks = Locks::take([(source.storage(), false)].into_iter());
@@ -230,7 +231,7 @@ impl Tensor {
         let _locks = Locks::take([(host.storage(), false)].into_iter());
         let view = host.host();
         let view = view.ok_or_else(|| dry_run::no_values("to_vec", host.device(), T::DTYPE))?;
-        Ok(view.to_vec::<T>())
+        told("to_vec", Ok(view.to_vec::<T>()))
     }
 
     /// The only element.
@@ -283,7 +284,7 @@ impl Tensor {
                 T::DTYPE,
             ));
         }
-        Tensor::from_vec(array.iter().copied().collect(), shape)
+        Tensor::from_vec(collected("from_ndarray", array.iter().copied())?, shape)
     }
 
     /// The tensor as an ndarray array: without a copy if it is a contiguous host tensor made from a vector that nobody shares.

@@ -2,15 +2,17 @@
 //!
 //! Knows sizes, the system's allocator and mappings, and when to give memory back. Must not know what lies in a chunk.
 //!
-//! Small chunks (below [`LARGE`]) are kept by the thread that freed them. Large ones are mappings of their own, on huge pages
-//! where the system has them, kept for all threads up to a limit: touching fresh memory for the first time costs several times
-//! what writing to it does.
+//! Small chunks (below [`LARGE`]) are kept by the thread that freed them. Large ones lie on huge pages where the system has them,
+//! kept for all threads up to a limit: touching fresh memory for the first time costs several times what writing to it does.
+//! From a huge page on they are mappings of their own; smaller ones share pages with others of their size, for on small pages it
+//! is chance which cache lines get in each other's way (the same train step took 180 ms in one process and 240 in the next).
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -92,7 +94,19 @@ impl Drop for Chunk {
     }
 }
 
+/// Bytes of small chunks that were taken from the system, and of their tensors; each MiB of them the reserve is looked after.
+static FRESH: AtomicUsize = AtomicUsize::new(0);
+const LOOK: usize = 1 << 20;
+const HANDLE: usize = 256;
+
 fn fresh_small(class: usize) -> Option<NonNull<u8>> {
+    let size = HANDLE + (ALIGNMENT << class);
+    let before = FRESH.fetch_add(size, Ordering::Relaxed);
+    if before / LOOK != before.wrapping_add(size) / LOOK && !has_reserve() {
+        // The next one looks again.
+        FRESH.store(LOOK - 1, Ordering::Relaxed);
+        return None;
+    }
     // SAFETY: the layout's size is not zero.
     NonNull::new(unsafe { alloc(class_layout(class)?) })
 }
@@ -139,16 +153,30 @@ thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Kept { free: [const { Vec::new() }; CLASSES] }) };
 }
 
-/// A mapping of anonymous memory.
+/// A mapping of anonymous memory, or a part of one.
 pub(super) struct Mapping {
-    /// Unmapped when it is dropped.
-    _map: MmapRaw,
+    /// Unmapped when the last part of it is dropped.
+    map: Arc<MmapRaw>,
     start: NonNull<u8>,
     size: usize,
 }
 
-// SAFETY: the mapping owns its memory; the pointer is into it.
+// SAFETY: the part owns its memory; the pointer is into it.
 unsafe impl Send for Mapping {}
+
+impl Drop for Mapping {
+    /// Gives the pages back also while other parts of the mapping are in use.
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        if Arc::strong_count(&self.map) > 1 {
+            let offset = self.start.as_ptr().addr() - self.map.as_mut_ptr().addr();
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the part is nobody's any more, and whoever had it next would find unspecified content. It is advice: if it
+            // is not taken, the memory goes back with the mapping.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, offset, self.size) };
+        }
+    }
+}
 
 impl Mapping {
     /// Maps `size` bytes; from a huge page on aligned to one.
@@ -171,10 +199,27 @@ impl Mapping {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Some(Mapping {
-            _map: map,
+            map: Arc::new(map),
             start,
             size,
         })
+    }
+
+    /// Maps as many huge pages as parts of `size` bytes, less than one of them, fill well, and cuts them into these parts.
+    fn parts(size: usize) -> Option<Vec<Self>> {
+        let fills = |pages: &usize| pages * HUGE % size <= pages * HUGE / 8;
+        let pages = [1, 2].into_iter().find(fills).unwrap_or(4);
+        let whole = Mapping::new(pages * HUGE)?;
+        let mut parts = Vec::new();
+        parts.try_reserve_exact(pages * HUGE / size).ok()?;
+        for offset in (0..=pages * HUGE - size).step_by(size) {
+            parts.push(Mapping {
+                map: Arc::clone(&whole.map),
+                start: NonNull::new(whole.start.as_ptr().wrapping_add(offset))?,
+                size,
+            });
+        }
+        Some(parts)
     }
 }
 
@@ -214,7 +259,7 @@ pub struct CpuMemory {
     pub in_use: usize,
     /// The most bytes that tensors held at one time since [`reset_cpu_memory_peak`].
     pub peak: usize,
-    /// Bytes of freed blocks that are kept for new tensors.
+    /// Bytes that are kept for new tensors: of freed blocks, and what is left of the huge pages that smaller ones share.
     pub cached: usize,
     /// The most bytes that are kept.
     pub limit: usize,
@@ -276,6 +321,15 @@ impl Cache {
         gone
     }
 
+    /// Keeps a mapping for who asks for its size next.
+    fn keep(&mut self, mapping: Mapping) {
+        self.memory.cached += mapping.size;
+        self.clock += 1;
+        let age = self.clock;
+        self.by_size.entry(mapping.size).or_default().push(age);
+        self.by_age.insert(age, mapping);
+    }
+
     fn used(&mut self, size: usize) {
         self.memory.in_use += size;
         self.memory.peak = self.memory.peak.max(self.memory.in_use);
@@ -300,7 +354,7 @@ fn take_large(len: usize) -> Result<Mapping, usize> {
             return Err(free);
         }
     }
-    let mapping = with_reserve(size).or_else(|| {
+    let mapping = fresh_part(size).or_else(|| with_reserve(size)).or_else(|| {
         trim_cpu_memory();
         with_reserve(size)
     });
@@ -309,26 +363,42 @@ fn take_large(len: usize) -> Result<Mapping, usize> {
     Ok(mapping)
 }
 
-/// Address space that a large chunk leaves free: small allocations of the program, which cannot fail as errors, find room there.
-const RESERVE: usize = 4 << 20;
+/// A part of fresh huge pages, whose other parts are kept: for sizes below a huge page, unless little is to be kept.
+fn fresh_part(size: usize) -> Option<Mapping> {
+    if size >= HUGE || cache().limit() < 16 * HUGE {
+        return None;
+    }
+    let mut parts = Mapping::parts(size).filter(|_| has_reserve())?;
+    let own = parts.pop();
+    let mut cache = cache();
+    parts.into_iter().for_each(|part| cache.keep(part));
+    let most = cache.limit();
+    let gone = cache.shrink(most);
+    drop(cache);
+    drop(gone);
+    own
+}
+
+/// Address space that memory of tensors and kernels leaves free: small allocations of the program, which cannot fail as errors,
+/// find room there.
+pub(super) const RESERVE: usize = 4 << 20;
+
+/// Whether the reserve is still free.
+pub(super) fn has_reserve() -> bool {
+    MmapOptions::new().len(RESERVE).map_anon().is_ok()
+}
 
 /// A mapping after which the reserve is still free.
 fn with_reserve(size: usize) -> Option<Mapping> {
-    let mapping = Mapping::new(size)?;
-    MmapOptions::new().len(RESERVE).map_anon().ok()?;
-    Some(mapping)
+    Mapping::new(size).filter(|_| has_reserve())
 }
 
 fn put_large(mapping: Mapping) {
     let size = mapping.size;
     let mut cache = cache();
     cache.memory.in_use -= size;
-    cache.memory.cached += size;
-    cache.clock += 1;
-    let age = cache.clock;
-    cache.by_size.entry(size).or_default().push(age);
-    cache.by_age.insert(age, mapping);
-    let pressed = age.is_multiple_of(256) && is_pressed();
+    cache.keep(mapping);
+    let pressed = cache.clock.is_multiple_of(256) && is_pressed();
     let most = if pressed { 0 } else { cache.limit() };
     let gone = cache.shrink(most);
     drop(cache);
@@ -450,5 +520,23 @@ mod tests {
         }
         assert!(Chunk::take(usize::MAX).is_err());
         assert!(Chunk::take(1 << 60).is_err());
+    }
+    #[test]
+    fn parts_of_pages_are_apart_and_outlive_each_other() {
+        for size in [LARGE / 2 + (64 << 10), 1 << 20, 11 << 17, HUGE - (64 << 10)] {
+            let mut parts = Mapping::parts(size).expect("memory");
+            let bytes: usize = parts.iter().map(|part| part.size).sum();
+            assert!(bytes >= 3 * HUGE / 4 && parts.iter().all(|part| part.size == size));
+            for (index, part) in parts.iter().enumerate() {
+                // SAFETY: each part has `size` bytes, and nobody else has it.
+                unsafe { part.start.as_ptr().write_bytes(index as u8 + 1, size) };
+            }
+            let last = parts.pop().expect("a part");
+            let held = parts.len() as u8 + 1;
+            drop(parts);
+            // SAFETY: written above; the part still has its memory.
+            let read = unsafe { std::slice::from_raw_parts(last.start.as_ptr(), size) };
+            assert!(read.iter().all(|byte| *byte == held), "{size}");
+        }
     }
 }

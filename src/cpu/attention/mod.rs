@@ -22,14 +22,14 @@ pub(crate) use forward::{Kept, forward};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::alloc::workspace;
 use super::lane::Lane;
 use super::number::Number;
 use super::par;
 use super::reduce::offset_at;
 use super::view::{Host, HostMut};
-use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Layout;
 
 /// Keys of a block.
@@ -291,7 +291,7 @@ fn tasks<T: Number>(
     let threads = par::threads().min(count);
     let mut rooms = Vec::new();
     for _ in 0..threads {
-        rooms.push(room(op, size)?);
+        rooms.push(workspace(op, T::ZERO, size)?);
     }
     let (rooms, next) = (Mutex::new(rooms), AtomicUsize::new(0));
     par::ranges(threads, 1, |pieces| {
@@ -308,20 +308,6 @@ fn tasks<T: Number>(
         }
     });
     Ok(())
-}
-
-/// A workspace of zeros.
-fn room<T: Number>(op: &'static str, size: usize) -> Result<Vec<T>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(size)
-        .map_err(|_| Error::OutOfMemory {
-            op,
-            device: Device::Cpu,
-            asked: size.saturating_mul(size_of::<T>()),
-            free: 0,
-        })?;
-    room.resize(size, T::ZERO);
-    Ok(room)
 }
 
 /// The first `size` elements of a workspace, and the rest of it stays.

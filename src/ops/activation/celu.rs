@@ -14,6 +14,7 @@ impl Tensor {
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.celu`.
     /// NPU: `aclnnCelu`, `aclnnEluBackward`.
+    /// In `f32` on the CPU it is at most 3 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

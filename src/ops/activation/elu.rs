@@ -14,6 +14,7 @@ impl Tensor {
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.elu`.
     /// NPU: `aclnnElu`, `aclnnEluBackward`.
+    /// In `f32` on the CPU it is at most 2 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

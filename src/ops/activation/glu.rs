@@ -40,8 +40,8 @@ impl Gate for Glu {
 
     #[inline(always)]
     fn slopes<T: Real>(a: T, b: T) -> (T, T) {
-        let s = b.sigmoid();
-        (s, a.times(s).times(T::ONE.minus(s)))
+        let (s, rest) = b.sigmoids();
+        (s, a.times(s).times(rest))
     }
 
     fn ascend(cx: &Launch, x: &Dev<'_>, dim: i64, y: &Dev<'_>) -> Result<()> {

@@ -12,6 +12,7 @@ impl Tensor {
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.hardswish`.
     /// NPU: `aclnnHardswish`, `aclnnHardswishBackwardV2`.
+    /// In `f32` on the CPU it is at most 2 units in the last place off; from 5.67e37 on the product is infinite.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -12,6 +12,7 @@ impl Tensor {
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.mish`.
     /// NPU: `aclnnMish`, `aclnnMishBackward`.
+    /// In `f32` on the CPU it is at most 5 units in the last place off, or 1e-37.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

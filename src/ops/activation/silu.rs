@@ -81,9 +81,8 @@ struct SiluBackward;
 impl Formula2 for SiluBackward {
     #[inline(always)]
     fn at<T: Real>(&self, dy: T, x: T) -> T {
-        let s = x.sigmoid();
-        let inner = T::ONE.plus(x.times(T::ONE.minus(s)));
-        dy.times(s).times(inner)
+        let (s, rest) = x.sigmoids();
+        dy.times(s).times(T::ONE.plus(x.times(rest)))
     }
 }
 

@@ -56,6 +56,7 @@ impl Tensor {
     ///
     /// Shapes: any. Dtypes: floats. PyTorch: `torch.nn.functional.softplus`.
     /// NPU: `aclnnSoftplus`, `aclnnSoftplusBackward`.
+    /// In `f32` on the CPU it is at most 3 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::{Tensor, ops::activation::SoftplusOptions};

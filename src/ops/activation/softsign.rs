@@ -11,6 +11,7 @@ impl Tensor {
     /// `x / (1 + |x|)`.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.nn.functional.softsign`. NPU: composed of simpler ops.
+    /// In `f32` on the CPU it is at most 1.5 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

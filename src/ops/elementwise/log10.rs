@@ -11,6 +11,7 @@ impl Tensor {
     /// The logarithm to base 10; minus infinity at zero, NaN for negative numbers.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.log10`. NPU: `aclnnLog10`.
+    /// In `f32` on the CPU it is at most 2.5 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -14,6 +14,7 @@ impl Tensor {
     /// gradient is 0 where elements were held.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.logit`. NPU: `aclnnLogit`.
+    /// In `f32` on the CPU it is at most 4 units in the last place off, or 2e-7.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

@@ -89,7 +89,8 @@ impl Binary for Pow {
             } else if y == -1.0 {
                 map::map1::<T, T>(x, z, |x| 1.0 / x);
             } else if y == -2.0 {
-                map::map1::<T, T>(x, z, |x| 1.0 / (x * x));
+                // The square of a small or large number is none.
+                map::map1::<T, T>(x, z, |x| (1.0 / x) * (1.0 / x));
             } else {
                 return false;
             }

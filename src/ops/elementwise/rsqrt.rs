@@ -11,6 +11,7 @@ impl Tensor {
     /// `1 / sqrt(x)`; infinite at zero (with its sign), NaN for negative numbers.
     ///
     /// Shapes: any. Dtypes: all; integers and bools give `f32`. PyTorch: `torch.rsqrt`. NPU: `aclnnRsqrt`.
+    /// In `f32` on the CPU it is at most 1.5 units in the last place off.
     ///
     /// ```
     /// use ascend_tensor::Tensor;

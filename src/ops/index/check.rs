@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cpu::alloc::{collected, workspace};
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::gather::are_below;
 use crate::cpu::par;
 use crate::mode::{Modes, current};
@@ -38,15 +40,14 @@ pub(crate) fn host_indices<'a>(
     len: usize,
     negative: Negative,
 ) -> Result<Cow<'a, [i64]>> {
-    in_range(op, any_indices(index), len, negative)
+    in_range(op, any_indices(op, index)?, len, negative)
 }
 
 /// The indices in row-major order, whatever they are.
-pub(crate) fn any_indices<'a>(index: &Host<'a>) -> Cow<'a, [i64]> {
+pub(crate) fn any_indices<'a>(op: &'static str, index: &Host<'a>) -> Result<Cow<'a, [i64]>> {
     match index.as_slice::<i64>() {
-        Some(indices) => Cow::Borrowed(indices),
-        None if index.dtype() == DType::I64 => Cow::Owned(index.to_vec()),
-        None => Cow::Owned(index.to_vec::<i32>().into_iter().map(i64::from).collect()),
+        Some(indices) => Ok(Cow::Borrowed(indices)),
+        None => Ok(Cow::Owned(lanes(op, index)?)),
     }
 }
 
@@ -82,10 +83,8 @@ fn in_range<'a>(
             len,
         });
     }
-    Ok(indices
-        .iter()
-        .map(|index| if *index < 0 { index + count } else { *index })
-        .collect())
+    let from_start = |index: &i64| if *index < 0 { index + count } else { *index };
+    Ok(Cow::Owned(collected(op, indices.iter().map(from_start))?))
 }
 
 /// Under `check_data`: reads an index on an NPU back and refuses what is out of range.
@@ -108,12 +107,12 @@ pub(crate) fn read_back(cx: &Launch, index: &Dev<'_>) -> Result<Vec<i64>> {
     let wide = wide.dev();
     let ready = cx.contiguous(&wide)?;
     let dev = ready.dev();
-    let mut bytes = vec![0u8; dev.elements() * size_of::<i64>()];
+    let mut bytes = workspace(cx.op(), 0u8, dev.elements() * size_of::<i64>())?;
     dev.buffer().read(
         cx.op(),
         dev.layout().offset() * size_of::<i64>(),
         &mut bytes,
     )?;
     let (words, _) = bytes.as_chunks::<8>();
-    Ok(words.iter().map(|word| i64::from_ne_bytes(*word)).collect())
+    collected(cx.op(), words.iter().map(|word| i64::from_ne_bytes(*word)))
 }

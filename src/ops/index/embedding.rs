@@ -1,6 +1,7 @@
 //! `embedding`: rows of a table by index.
 
 use super::{Negative, host_indices, index_dtype, on_device};
+use crate::cpu::alloc::collected;
 use crate::cpu::gather::{NOWHERE, Path, Paths, gather, in_lanes, scatter};
 use crate::ops::prelude::*;
 
@@ -112,8 +113,11 @@ impl Op for Embedding {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let index = host_indices(self.name(), &x[1], x[0].shape().size(0), Negative::Refused)?;
-        let paths =
-            Paths::of(x[0].layout()).with_indices(0, index.iter().map(|index| *index as usize));
+        let paths = Paths::of(x[0].layout()).with_indices(
+            self.name(),
+            0,
+            index.iter().map(|index| *index as usize),
+        )?;
         let flat = Layout::contiguous([index.len(), x[0].shape().size(1)])
             .with_offset(y[0].layout().offset());
         gather(&x[0], &paths, 0, &mut y[0].with_layout(flat));
@@ -182,7 +186,7 @@ impl Op for EmbeddingBackward {
         };
         let paths = Paths {
             dims: smallvec![
-                Path::Offsets(index.iter().map(row).collect()),
+                Path::Offsets(collected(self.name(), index.iter().map(row))?),
                 Path::Stride(width, 1)
             ],
             base: 0,

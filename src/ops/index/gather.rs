@@ -78,7 +78,7 @@ impl Op for Gather {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let dim = x[0].shape().axis(self.name(), self.dim)?;
         // Gathering checks the indices while it has them.
-        if !gather_along(&x[0], dim, &any_indices(&x[1]), &mut y[0]) {
+        if !gather_along(&x[0], dim, &any_indices(self.name(), &x[1])?, &mut y[0]) {
             let size = x[0].shape().size(dim);
             host_indices(self.name(), &x[1], size, Negative::Refused)?;
         }

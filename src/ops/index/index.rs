@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{Negative, host_indices, index_dtype, on_device};
+use crate::cpu::alloc::workspace;
 use crate::cpu::gather::{Path, Paths, gather};
 use crate::ops::prelude::*;
 use crate::shape::MAX_RANK;
@@ -156,7 +157,7 @@ pub(super) fn paths(
     place: &Placement,
     indices: &[Host<'_>],
 ) -> Result<Paths> {
-    let mut offsets = vec![0usize; place.common.elements()];
+    let mut offsets = workspace(op, 0usize, place.common.elements())?;
     for (dim, index) in dims.iter().zip(indices) {
         let (size, stride) = layout.pairs().nth(*dim).unwrap_or((0, 0));
         let index = host_indices(op, &index.broadcast(&place.common), size, Negative::FromEnd)?;

@@ -138,8 +138,11 @@ impl Op for IndexAdd {
             x[0].shape().size(dim),
             Negative::Refused,
         )?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
-            .with_indices(dim, index.iter().map(|index| *index as usize));
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(
+            self.name(),
+            dim,
+            index.iter().map(|index| *index as usize),
+        )?;
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => {
             let alpha = T::from_scalar(self.alpha);

@@ -59,8 +59,11 @@ impl Op for IndexCopy {
             x[0].shape().size(dim),
             Negative::Refused,
         )?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
-            .with_indices(dim, index.iter().map(|index| *index as usize));
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(
+            self.name(),
+            dim,
+            index.iter().map(|index| *index as usize),
+        )?;
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&x[2], &paths, target, |_, x| x))?);
         Ok(Counts::EXACT)

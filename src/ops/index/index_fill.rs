@@ -65,8 +65,11 @@ impl Op for IndexFill {
             x[0].shape().size(dim),
             Negative::FromEnd,
         )?;
-        let paths = Paths::of(&Layout::contiguous(*x[0].shape()))
-            .with_indices(dim, index.iter().map(|index| *index as usize));
+        let paths = Paths::of(&Layout::contiguous(*x[0].shape())).with_indices(
+            self.name(),
+            dim,
+            index.iter().map(|index| *index as usize),
+        )?;
         map::copy(&x[0], &mut y[0]);
         with_lane!(x[0].dtype(), T => {
             let value = T::from_scalar(self.value);

@@ -1,6 +1,7 @@
 //! `index_put`: elements written, or added, where advanced indexing names them.
 
 use super::index::{Dims, Placement, as_given, device_list, paths, resolved};
+use crate::cpu::alloc::workspace;
 use crate::cpu::gather::{in_lanes, scatter};
 use crate::cpu::lane::Lane;
 use crate::ops::prelude::*;
@@ -75,6 +76,7 @@ impl Tensor {
 
 /// Values broadcast to the result of indexing, its index dims merged, as lanes in a row where the layout does not merge.
 fn with_merged<T: Lane>(
+    op: &'static str,
     values: &Host<'_>,
     place: &Placement,
     body: impl FnOnce(&Host<'_>) -> Result<()>,
@@ -83,7 +85,7 @@ fn with_merged<T: Lane>(
     if let Some(layout) = values.layout().reshape(&place.merged()) {
         return body(&values.with_layout(layout));
     }
-    let mut row = vec![T::ZERO; place.shape.elements()];
+    let mut row = workspace(op, T::ZERO, place.shape.elements())?;
     if let Some(mut row) = HostMut::from_slice(&mut row, &place.shape) {
         map::map1::<T, T>(&values, &mut row, |x| x);
     }
@@ -126,7 +128,7 @@ impl Op for IndexPut {
             &x[2..],
         )?;
         map::copy(&x[0], &mut y[0]);
-        with_lane!(x[0].dtype(), T => with_merged::<T>(&x[1], &place, |values| {
+        with_lane!(x[0].dtype(), T => with_merged::<T>(self.name(), &x[1], &place, |values| {
             in_lanes::<T>(self.name(), &mut y[0], |target| match self.accumulate {
                 true => scatter(values, &paths, target, |old, x| old.plus(x)),
                 false => scatter(values, &paths, target, |_, x| x),

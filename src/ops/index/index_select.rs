@@ -71,8 +71,11 @@ impl Op for IndexSelect {
             x[0].shape().size(dim),
             Negative::Refused,
         )?;
-        let paths =
-            Paths::of(x[0].layout()).with_indices(dim, index.iter().map(|index| *index as usize));
+        let paths = Paths::of(x[0].layout()).with_indices(
+            self.name(),
+            dim,
+            index.iter().map(|index| *index as usize),
+        )?;
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }

@@ -73,7 +73,7 @@ impl Op for MaskedScatter {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let positions = positions(&x[1]);
+        let positions = positions(self.name(), &x[1])?;
         self.enough(positions.len(), x[2].elements())?;
         let source = x[2].with_layout(x[2].layout().slice(0, 0, positions.len(), 1));
         let paths = Paths {

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 
 use crate::ascend::aclnn::Told;
+use crate::cpu::alloc::room;
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::gather::{Path, Paths, gather};
 use crate::ops::prelude::*;
 
@@ -46,13 +48,12 @@ pub(super) fn wants_mask(op: &'static str, mask: &Meta) -> Result<()> {
 }
 
 /// The row-major positions where a mask is true.
-pub(super) fn positions(mask: &Host<'_>) -> Vec<usize> {
-    mask.to_vec::<bool>()
-        .iter()
-        .enumerate()
-        .filter(|(_, set)| **set)
-        .map(|(position, _)| position)
-        .collect()
+pub(super) fn positions(op: &'static str, mask: &Host<'_>) -> Result<Vec<usize>> {
+    let all = lanes::<bool>(op, mask)?;
+    let mut positions = room(op, all.iter().filter(|set| **set).count())?;
+    let set = all.iter().enumerate().filter(|(_, set)| **set);
+    positions.extend(set.map(|(position, _)| position));
+    Ok(positions)
 }
 
 impl Op for MaskedSelect {
@@ -67,18 +68,14 @@ impl Op for MaskedSelect {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let positions = positions(&x[1]);
-        let count = positions.len();
-        let offsets = if x[0].layout().is_contiguous() {
-            positions
-        } else {
-            positions
-                .into_iter()
-                .map(|position| {
-                    crate::cpu::reduce::offset_at(&x[0].layout().with_offset(0), position)
-                })
-                .collect()
-        };
+        let mut offsets = positions(self.name(), &x[1])?;
+        let count = offsets.len();
+        if !x[0].layout().is_contiguous() {
+            let layout = x[0].layout().with_offset(0);
+            for position in &mut offsets {
+                *position = crate::cpu::reduce::offset_at(&layout, *position);
+            }
+        }
         let paths = Paths {
             dims: smallvec![Path::Offsets(offsets)],
             base: x[0].layout().offset(),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::ascend::aclnn::Told;
+use crate::cpu::alloc::workspace;
 use crate::ops::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +57,7 @@ impl Op for Nonzero {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *x[0].shape();
-        let mut set = vec![false; shape.elements()];
+        let mut set = workspace(self.name(), false, shape.elements())?;
         if let Some(mut set) = HostMut::from_slice(&mut set, &shape) {
             map::copy(&x[0], &mut set);
         }

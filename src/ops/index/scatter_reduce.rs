@@ -3,6 +3,7 @@
 use super::gather::lifted;
 use super::scatter::{corner, source_fits, source_gradient};
 use super::{Negative, host_indices, on_device};
+use crate::cpu::alloc::{filled, lacks};
 use crate::cpu::gather::{in_lanes, scatter_along};
 use crate::cpu::lane::Lane;
 use crate::ops::prelude::*;
@@ -160,7 +161,10 @@ impl ScatterReduce {
             }
         }
         if self.reduction == ScatterReduction::Mean {
-            let mut counts = vec![i64::from(self.include_self); target.len()];
+            let mut counts = filled(i64::from(self.include_self), target.len());
+            if lacks() {
+                return;
+            }
             scatter_along(
                 &Host::splat(&1i64, source.shape()),
                 dim,

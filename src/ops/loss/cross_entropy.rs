@@ -2,6 +2,8 @@
 
 use super::Reduction;
 use super::nll_loss::{Labelled, NllLossOptions, check_labels, check_weight, class_dim, label};
+use crate::cpu::alloc::{room, workspace};
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::cpu::total::exponentials;
@@ -298,10 +300,7 @@ impl CrossEntropy {
 
     /// The labels, none where the row is ignored, and how many count.
     fn checked(&self, target: &Host<'_>, classes: usize) -> Result<(Vec<Option<usize>>, usize)> {
-        let mut wide = vec![0i64; target.elements()];
-        if let Some(mut out) = HostMut::from_slice(&mut wide, target.shape()) {
-            map::copy(target, &mut out);
-        }
+        let wide = lanes::<i64>(self.name(), target)?;
         let label = |label: i64| match usize::try_from(label) {
             _ if label == self.ignore => Ok(None),
             Ok(own) if own < classes => Ok(Some(own)),
@@ -311,7 +310,10 @@ impl CrossEntropy {
                 len: classes,
             }),
         };
-        let labels: Vec<Option<usize>> = wide.into_iter().map(label).collect::<Result<_>>()?;
+        let mut labels = room(self.name(), wide.len())?;
+        for own in wide {
+            labels.push(label(own)?);
+        }
         let counted = labels.iter().flatten().count();
         Ok((labels, counted))
     }
@@ -321,8 +323,8 @@ impl CrossEntropy {
         let dim = class_dim(x[0].shape());
         let (labels, counted) = self.checked(&x[1], x[0].shape().size(dim))?;
         let kept = x[0].shape().with(dim, 1);
-        let mut losses = vec![T::ZERO; labels.len()];
-        let mut logarithms = vec![T::ZERO; labels.len()];
+        let mut losses = workspace(self.name(), T::ZERO, labels.len())?;
+        let mut logarithms = workspace(self.name(), T::ZERO, labels.len())?;
         let (loss, logarithm) = (
             HostMut::from_slice(&mut losses, &kept),
             HostMut::from_slice(&mut logarithms, &kept),
@@ -397,7 +399,8 @@ impl CrossEntropyBackward {
     fn lines<T: Lane + Float>(&self, x: &[Host<'_>], y: &mut HostMut<'_>) -> Result<()> {
         let dim = class_dim(x[1].shape());
         let (labels, counted) = self.0.checked(&x[2], x[1].shape().size(dim))?;
-        let (dy, sums) = (lanes::<T>(&x[0].broadcast(x[2].shape())), lanes::<T>(&x[3]));
+        let dy = lanes::<T>(self.name(), &x[0].broadcast(x[2].shape()))?;
+        let sums = lanes::<T>(self.name(), &x[3])?;
         let divisor = if self.0.reduction == Reduction::Mean {
             T::from_f64(counted as f64)
         } else {
@@ -420,15 +423,6 @@ impl CrossEntropyBackward {
         });
         Ok(())
     }
-}
-
-/// The elements as lanes, in row-major order.
-fn lanes<T: Lane>(x: &Host<'_>) -> Vec<T> {
-    let mut values = vec![T::ZERO; x.elements()];
-    if let Some(mut out) = HostMut::from_slice(&mut values, x.shape()) {
-        map::copy(x, &mut out);
-    }
-    values
 }
 
 impl Op for CrossEntropyBackward {

@@ -1,6 +1,7 @@
 //! `grouped_matmul`: rows in groups, each group times a matrix of its own.
 
 use super::matrix;
+use crate::cpu::alloc::room;
 use crate::cpu::gemm::products;
 use crate::cpu::grouped::in_parts;
 use crate::mode::{Modes, current};
@@ -132,7 +133,7 @@ impl GroupList {
             )
         };
         let mut start = 0;
-        let mut ranges = Vec::with_capacity(list.len());
+        let mut ranges = room(NAME, list.len())?;
         for value in list {
             let value = usize::try_from(*value).map_err(|_| refuse())?;
             let end = match self {

@@ -1,9 +1,11 @@
 //! `moe_token_permute`: tokens in the order of the experts that they go to.
 
 use super::matrix;
+use crate::cpu::alloc::workspace;
 use crate::cpu::experts::{Sums, ranks};
 use crate::cpu::gather::{Paths, gather};
 use crate::ops::elementwise::unary::may_fuse;
+use crate::ops::index::any_indices;
 use crate::ops::index::index_dtype;
 use crate::ops::prelude::*;
 use crate::ops::sort::SortOptions;
@@ -77,15 +79,6 @@ impl MoePermute {
     }
 }
 
-/// Integers in row-major order.
-fn integers(x: &Host<'_>) -> Vec<i64> {
-    if x.dtype() == DType::I64 {
-        x.to_vec()
-    } else {
-        x.to_vec::<i32>().into_iter().map(i64::from).collect()
-    }
-}
-
 impl Op for MoePermute {
     fn name(&self) -> &'static str {
         NAME
@@ -101,16 +94,16 @@ impl Op for MoePermute {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let [count, _, k] = sizes(x[0].shape(), x[1].shape())?;
-        let places = ranks(&integers(&x[1]));
+        let places = ranks(NAME, &any_indices(NAME, &x[1])?)?;
         let kept = self.kept(count * k);
-        let mut sources = vec![0; kept];
+        let mut sources = workspace(NAME, 0, kept)?;
         for (slot, place) in places.iter().enumerate() {
             if let Some(source) = sources.get_mut(*place as usize) {
                 *source = slot / k;
             }
         }
         if let [tokens, rows] = y {
-            let paths = Paths::of(x[0].layout()).with_indices(0, sources.into_iter());
+            let paths = Paths::of(x[0].layout()).with_indices(NAME, 0, sources.into_iter())?;
             gather(&x[0], &paths, 0, tokens);
             if let Some(rows) = rows.as_mut_slice::<i32>() {
                 rows.copy_from_slice(&places);
@@ -202,14 +195,13 @@ impl Op for MoePermuteBackward {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        let (kept, k) = (x[0].shape().size(0), self.k.max(1));
-        let places = integers(&x[1]);
+        let rows = (y[0].shape().size(0), self.k.max(1));
+        let places = any_indices(NAME, &x[1])?;
         with_lane!(x[0].dtype(), T => {
-            let rows = places.chunks(k).map(|slots| {
-                let rows = slots.iter().filter_map(|place| usize::try_from(*place).ok());
-                rows.filter(|row| *row < kept).map(|row| (row, T::ONE))
-            });
-            Sums::<T>::of(rows).run(&x[0], &mut y[0]);
+            // Rows that were not kept are past the end, and left out.
+            let source = |place: &i64| usize::try_from(*place).unwrap_or(usize::MAX);
+            let terms = places.iter().map(|place| (source(place), T::ONE));
+            Sums::in_turn(NAME, rows, terms)?.run(&x[0], &mut y[0]);
         });
         Ok(Counts::EXACT)
     }

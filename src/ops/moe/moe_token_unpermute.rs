@@ -1,6 +1,8 @@
 //! `moe_token_unpermute`: rows of experts back at their tokens, weighted.
 
 use super::matrix;
+use crate::cpu::alloc::collected;
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::experts::{Sums, dots};
 use crate::cpu::gather::{Paths, gather};
 use crate::ops::elementwise::unary::may_fuse;
@@ -105,17 +107,15 @@ impl Op for MoeUnpermute {
         let places = host_indices(NAME, &x[1], rows, Negative::Refused)?;
         let places = places.iter().map(|place| *place as usize);
         let Some(weights) = x.get(2) else {
-            let paths = Paths::of(x[0].layout()).with_indices(0, places);
+            let paths = Paths::of(x[0].layout()).with_indices(NAME, 0, places)?;
             gather(&x[0], &paths, 0, &mut y[0]);
             return Ok(Counts::EXACT);
         };
         let k = weights.shape().size(1);
-        let places: Vec<usize> = places.collect();
+        let rows = (weights.shape().size(0), k);
         with_float!(x[0].dtype(), T => {
-            let weights = crate::cpu::experts::lanes::<T>(weights);
-            let pairs: Vec<(usize, T)> = places.into_iter().zip(weights).collect();
-            let tokens = pairs.chunks(k.max(1)).map(|slots| slots.iter().copied());
-            Sums::<T>::of(tokens).run(&x[0], &mut y[0]);
+            let weights = lanes::<T>(NAME, weights)?;
+            Sums::in_turn(NAME, rows, places.zip(weights))?.run(&x[0], &mut y[0]);
         });
         Ok(Counts::EXACT)
     }
@@ -194,23 +194,15 @@ impl Op for MoeUnpermuteBackward {
         let weights = x.get(3);
         let [rows, _, _, k] = sizes(x[1].shape(), x[2].shape(), weights.map(Host::shape))?;
         let places = host_indices(NAME, &x[2], rows, Negative::Refused)?;
-        let mut slots: Vec<Vec<usize>> = vec![Vec::new(); rows];
-        for (slot, place) in places.iter().enumerate() {
-            if let Some(list) = slots.get_mut(*place as usize) {
-                list.push(slot);
-            }
-        }
         with_lane!(x[1].dtype(), T => {
-            let weights = weights.map(crate::cpu::experts::lanes::<T>);
+            let weights = weights.map(|own| lanes::<T>(NAME, own)).transpose()?;
             let weight = |slot: usize| weights.as_ref().and_then(|all| all.get(slot).copied());
-            let sources = slots.iter().map(|slots| {
-                slots.iter().map(|slot| (slot / k.max(1), weight(*slot).unwrap_or(T::ONE)))
-            });
-            Sums::<T>::of(sources).run(&x[0], &mut y[0]);
+            let term = |slot: usize| (slot / k.max(1), weight(slot).unwrap_or(T::ONE));
+            Sums::by_place(NAME, (&places, rows), term)?.run(&x[0], &mut y[0]);
             if let Some(dweights) = y.get_mut(1) {
                 let pairs = places.iter().enumerate();
                 let pairs = pairs.map(|(slot, place)| (slot / k.max(1), *place as usize));
-                dots::<T>(&x[0], &x[1], &pairs.collect::<Vec<_>>(), dweights);
+                dots::<T>(&x[0], &x[1], &collected(NAME, pairs)?, dweights);
             }
         });
         Ok(Counts::EXACT)

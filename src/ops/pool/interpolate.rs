@@ -1,6 +1,7 @@
 //! `interpolate`: resizing by the nearest element, lines or cubics.
 
 use super::taps::Axis;
+use crate::cpu::alloc::collected;
 use crate::cpu::conv_dense::{dense, into_dense};
 use crate::cpu::lane::Lane;
 use crate::cpu::pool_resize::{Taps, resize, resize_gradient};
@@ -252,7 +253,7 @@ impl Interpolate {
         for (position, axis) in axes.iter().enumerate() {
             let (places, weights) = with_float!(x.dtype(), T => {
                 let taps = axis.taps::<T>(NAME, self.options.mode, self.options.align)?;
-                let weights: Vec<f64> = taps.weights.iter().map(|weight| weight.to_f64()).collect();
+                let weights = collected(NAME, taps.weights.iter().map(|weight| weight.to_f64()))?;
                 (taps.places, weights)
             });
             let each = places.len() / axis.output.max(1);
@@ -262,13 +263,10 @@ impl Interpolate {
                 .chain([1; 2].into_iter().take(behind))
                 .collect();
             let tap = |tap: usize| {
-                let index: Vec<i64> = places
-                    .iter()
-                    .skip(tap)
-                    .step_by(each)
-                    .map(|place| *place as i64)
-                    .collect();
-                let weight: Vec<f64> = weights.iter().skip(tap).step_by(each).copied().collect();
+                let index = places.iter().skip(tap).step_by(each);
+                let index = collected(NAME, index.map(|place| *place as i64))?;
+                let weight = weights.iter().skip(tap).step_by(each).copied();
+                let weight = collected(NAME, weight)?;
                 let weight = Tensor::from_vec(weight, column)?.to_dtype(x.dtype())?;
                 Ok((
                     Tensor::new(index).to_device(x.device())?,

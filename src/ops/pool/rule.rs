@@ -3,7 +3,7 @@
 //! Knows kernels, strides and paddings. Must not know what becomes of a window.
 
 use super::{AvgPoolOptions, MaxPoolOptions, OutputSize};
-use crate::cpu::conv_dense::room;
+use crate::cpu::alloc::room;
 use crate::cpu::pool::{Window, Windows};
 use crate::ops::conv::PerDim;
 use crate::ops::prelude::*;

@@ -2,7 +2,7 @@
 //!
 //! Knows coordinates and weights. Must not know tensors.
 
-use crate::cpu::conv_dense::room;
+use crate::cpu::alloc::room;
 use crate::cpu::lane::Lane;
 use crate::cpu::pool_resize::Taps;
 use crate::dtype::DType;

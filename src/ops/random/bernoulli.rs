@@ -2,6 +2,7 @@
 
 use super::generator::Reserved;
 use super::rand::{RandomOptions, unit, wide_unit};
+use crate::cpu::alloc::workspace;
 use crate::cpu::random::{counters, fill, fill_wide};
 use crate::ops::prelude::*;
 
@@ -49,7 +50,7 @@ impl Op for Bernoulli {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *x[0].shape();
-        let mut drawn = vec![0.0f64; shape.elements()];
+        let mut drawn = workspace(self.name(), 0.0f64, shape.elements())?;
         let Some(mut to) = HostMut::from_slice(&mut drawn, &shape) else {
             return Ok(Counts::EXACT);
         };

@@ -2,6 +2,7 @@
 
 use super::generator::Reserved;
 use super::rand::RandomOptions;
+use crate::cpu::alloc::workspace;
 use crate::cpu::random::{counters, fill, thin_out};
 use crate::ops::prelude::*;
 
@@ -80,7 +81,7 @@ impl Op for Dropout {
             match x[0].as_slice::<T>() {
                 Some(values) => thin_out::<T>(values, &mut y[0], (seed, offset), bound, scale),
                 None => {
-                    let mut values = vec![T::ZERO; x[0].elements()];
+                    let mut values = workspace(self.name(), T::ZERO, x[0].elements())?;
                     if let Some(mut wide) = HostMut::from_slice(&mut values, x[0].shape()) {
                         map::copy(&x[0], &mut wide);
                     }

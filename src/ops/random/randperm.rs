@@ -1,6 +1,7 @@
 //! `randperm`: a random order; made on the host, so without an op of its own.
 
 use super::RandomOptions;
+use crate::cpu::alloc::collected;
 use crate::ops::prelude::*;
 
 impl Tensor {
@@ -29,7 +30,7 @@ impl Tensor {
         }
         Shape::from([n]).check("randperm")?;
         let source = options.reserve(n.div_ceil(2) as u64);
-        let mut order: Vec<i64> = (0..n as i64).collect();
+        let mut order = collected("randperm", (0..n).map(|index| index as i64))?;
         for last in (1..n).rev() {
             let bits = u128::from(source.bits(last as u64));
             order.swap(last, ((bits * (last as u128 + 1)) >> 64) as usize);

@@ -1,6 +1,7 @@
 //! `kthvalue`: the k-th smallest element along a dim. The op behind `median_dim` too.
 
 use super::{LineOptions, picked, run_two};
+use crate::cpu::alloc::{lacks, noted};
 use crate::cpu::rows;
 use crate::ops::prelude::*;
 
@@ -56,10 +57,11 @@ fn choose<T: Number>(rank: Rank, line: &[T]) -> usize {
             None => line.len().saturating_sub(1) / 2,
         },
     };
-    let mut order: Vec<usize> = (0..line.len()).collect();
-    if place >= order.len() {
+    let mut order = noted(line.len());
+    if place >= line.len() || lacks() {
         return 0;
     }
+    order.extend(0..line.len());
     let key = |index: usize| line[index];
     let (_, chosen, _) = order.select_nth_unstable_by(place, |a, b| {
         let (x, y) = (key(*a), key(*b));

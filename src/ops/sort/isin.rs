@@ -1,8 +1,6 @@
 //! `isin`: whether elements occur in another tensor.
 
-use std::collections::HashSet;
-
-use super::searchsorted::lanes;
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::order::wide_key;
 use crate::ops::prelude::*;
 
@@ -46,8 +44,10 @@ impl Op for IsIn {
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         with_lane!(x[0].dtype(), T => {
-            let known: HashSet<u64> = lanes::<T>(&x[1]).into_iter().filter(|x| !x.is_nan()).map(wide_key).collect();
-            map::map1::<T, bool>(&x[0], &mut y[0], |x| !x.is_nan() && known.contains(&wide_key(x)));
+            let mut known = lanes::<T>(self.name(), &x[1])?;
+            known.retain(|x| !x.is_nan());
+            known.sort_unstable_by_key(|x| wide_key(*x));
+            map::map1::<T, bool>(&x[0], &mut y[0], |x| !x.is_nan() && known.binary_search_by_key(&wide_key(x), |own| wide_key(*own)).is_ok());
         });
         Ok(Counts::EXACT)
     }

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::cpu::alloc::workspace;
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::lane::Lane;
 use crate::ops::prelude::*;
 
@@ -77,8 +79,9 @@ impl Tensor {
 }
 
 impl SearchSorted {
-    fn search<T: Lane>(&self, rows: &[T], width: usize, values: &[T], each: usize) -> Vec<i64> {
-        let mut places = vec![0i64; values.len()];
+    fn search<T: Lane>(&self, x: &[Host<'_>], width: usize, each: usize) -> Result<Vec<i64>> {
+        let (rows, values) = (lanes::<T>(self.name(), &x[0])?, lanes(self.name(), &x[1])?);
+        let mut places = workspace(self.name(), 0i64, values.len())?;
         for ((index, value), place) in values.iter().enumerate().zip(&mut places) {
             let start = index.checked_div(each).unwrap_or(0) * width;
             let row = rows.get(start..start + width).unwrap_or_default();
@@ -90,7 +93,7 @@ impl SearchSorted {
             };
             *place = row.partition_point(before) as i64;
         }
-        places
+        Ok(places)
     }
 }
 
@@ -130,7 +133,7 @@ impl Op for SearchSorted {
         } else {
             x[1].shape().dims().last().copied().unwrap_or(0)
         };
-        let places = with_lane!(x[0].dtype(), T => self.search::<T>(&lanes(&x[0]), width, &lanes(&x[1]), each));
+        let places = with_lane!(x[0].dtype(), T => self.search::<T>(x, width, each)?);
         let Some(places) = Host::from_slice(&places, x[1].shape()) else {
             return Ok(Counts::EXACT);
         };
@@ -173,15 +176,6 @@ impl Op for SearchSorted {
     fn boxed(&self) -> Box<dyn Op> {
         Box::new(*self)
     }
-}
-
-/// The elements as lanes, row-major.
-pub(super) fn lanes<T: Lane>(x: &Host<'_>) -> Vec<T> {
-    let mut values = vec![T::ZERO; x.elements()];
-    if let Some(mut to) = HostMut::from_slice(&mut values, x.shape()) {
-        map::map1::<T, T>(x, &mut to, |x| x);
-    }
-    values
 }
 
 pub(super) const INFO: OpInfo = OpInfo {

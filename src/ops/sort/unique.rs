@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 
-use super::searchsorted::lanes;
 use crate::ascend::aclnn::Told;
+use crate::cpu::alloc::collected;
+use crate::cpu::conv_dense::lanes;
 use crate::cpu::gather::{Path, Paths, gather};
+use crate::cpu::order::Runs;
 use crate::cpu::order::{row_runs, runs, wide_key};
 use crate::cpu::reduce::offset_at;
 use crate::ops::prelude::*;
@@ -60,7 +62,7 @@ impl Tensor {
 
 impl UniqueOp {
     /// The runs of equal slices along a dim.
-    fn slices(x: &Host<'_>, dim: usize) -> (Vec<usize>, Vec<usize>) {
+    fn slices(&self, x: &Host<'_>, dim: usize) -> Result<Runs> {
         let (rows, width) = (
             x.shape().size(dim),
             x.elements() / x.shape().size(dim).max(1),
@@ -70,9 +72,10 @@ impl UniqueOp {
             .chain((0..x.shape().rank()).filter(|other| *other != dim))
             .collect();
         let turned = x.with_layout(x.layout().permute(&order));
-        let keys: Vec<u64> =
-            with_lane!(x.dtype(), T => lanes::<T>(&turned).into_iter().map(wide_key).collect());
-        row_runs(&keys, width, rows)
+        let keys = with_lane!(x.dtype(), T => {
+            collected(self.name(), lanes::<T>(self.name(), &turned)?.into_iter().map(wide_key))?
+        });
+        row_runs(self.name(), &keys, width, rows)
     }
 }
 
@@ -103,17 +106,15 @@ impl Op for UniqueOp {
             return Ok(Counts::of(0));
         };
         let (firsts, run_of) = match self.dim {
-            None => with_lane!(x.dtype(), T => runs(&lanes::<T>(x))),
-            Some(dim) => UniqueOp::slices(x, x.shape().axis(self.name(), dim)?),
+            None => with_lane!(x.dtype(), T => runs(self.name(), &lanes::<T>(self.name(), x)?)?),
+            Some(dim) => self.slices(x, x.shape().axis(self.name(), dim)?)?,
         };
         let count = firsts.len();
         let (paths, kept) = match self.dim {
             None => {
                 let flat = x.layout().with_offset(0);
-                let offsets = firsts
-                    .iter()
-                    .map(|first| offset_at(&flat, *first))
-                    .collect();
+                let offsets = firsts.iter().map(|first| offset_at(&flat, *first));
+                let offsets = collected(self.name(), offsets)?;
                 (
                     Paths {
                         dims: smallvec![Path::Offsets(offsets)],
@@ -125,7 +126,7 @@ impl Op for UniqueOp {
             Some(dim) => {
                 let dim = x.shape().axis(self.name(), dim)?;
                 (
-                    Paths::of(x.layout()).with_indices(dim, firsts.iter().copied()),
+                    Paths::of(x.layout()).with_indices(self.name(), dim, firsts.iter().copied())?,
                     values.layout().slice(dim, 0, count, 1),
                 )
             }

@@ -58,11 +58,12 @@ impl Op for Flip {
             // A dim may be of any size beside an empty one: no table of it.
             return Ok(Counts::EXACT);
         }
-        let turn =
-            |paths: Paths, dim: usize| paths.with_indices(dim, (0..x[0].shape().size(dim)).rev());
+        let turn = |paths: Paths, dim: usize| {
+            paths.with_indices(self.name(), dim, (0..x[0].shape().size(dim)).rev())
+        };
         let paths = (0..x[0].shape().rank())
             .filter(|dim| mask[*dim])
-            .fold(Paths::of(x[0].layout()), turn);
+            .try_fold(Paths::of(x[0].layout()), turn)?;
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }

@@ -142,7 +142,8 @@ impl Op for Pad {
                     .unwrap_or(NOWHERE)
             };
             if pair[0] != 0 || pair[1] != 0 {
-                paths = paths.with_indices(dim, (0..y[0].shape().size(dim)).map(place));
+                paths =
+                    paths.with_indices(self.name(), dim, (0..y[0].shape().size(dim)).map(place))?;
             }
         }
         gather(&x[0], &paths, bits_of(self.value, x[0].dtype()), &mut y[0]);

@@ -100,13 +100,14 @@ impl Op for Repeat {
         let lifted = x[0].layout().expand(self.name(), &from)?;
         let turn = |paths: Paths, dim: usize| {
             paths.with_indices(
+                self.name(),
                 dim,
                 (0..to.size(dim)).map(|index| index % from.size(dim).max(1)),
             )
         };
         let paths = (0..to.rank())
             .filter(|dim| to.size(*dim) != from.size(*dim))
-            .fold(Paths::of(&lifted), turn);
+            .try_fold(Paths::of(&lifted), turn)?;
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }

@@ -1,5 +1,6 @@
 //! `repeat_interleave`: each element several times; views, or an `index_select`, so without an op of its own.
 
+use crate::cpu::alloc::room;
 use crate::ops::prelude::*;
 
 /// How often [`Tensor::repeat_interleave`] repeats: a number for all, or a tensor with one count per index.
@@ -111,7 +112,7 @@ impl Tensor {
                 for position in 0..size {
                     total = total.saturating_add(count(position)?);
                 }
-                let mut index = room(total)?;
+                let mut index = room(OP, total)?;
                 for position in 0..size {
                     index.extend(std::iter::repeat_n(position as i64, count(position)?));
                 }
@@ -119,17 +120,4 @@ impl Tensor {
             }
         }
     }
-}
-
-/// Room for the indices of so many elements.
-fn room(count: usize) -> Result<Vec<i64>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(count)
-        .map_err(|_| Error::OutOfMemory {
-            op: OP,
-            device: Device::Cpu,
-            asked: count.saturating_mul(size_of::<i64>()),
-            free: 0,
-        })?;
-    Ok(room)
 }

@@ -88,13 +88,14 @@ impl Op for Roll {
         let turn = |paths: Paths, dim: usize| {
             let size = x[0].shape().size(dim);
             paths.with_indices(
+                self.name(),
                 dim,
                 (0..size).map(|index| (index + size - shifts[dim] % size) % size),
             )
         };
         let paths = (0..x[0].shape().rank())
             .filter(|dim| shifts[*dim] != 0)
-            .fold(Paths::of(x[0].layout()), turn);
+            .try_fold(Paths::of(x[0].layout()), turn)?;
         gather(&x[0], &paths, 0, &mut y[0]);
         Ok(Counts::EXACT)
     }

@@ -2,7 +2,8 @@
 
 use super::place::window;
 use super::{Rule, view_sample};
-use crate::cpu::gather::{Path, Paths, in_lanes, scatter};
+use crate::cpu::alloc::collected;
+use crate::cpu::gather::{Paths, in_lanes, scatter};
 use crate::ops::prelude::*;
 
 /// The windows of [`Tensor::unfold`]. Made from a size, for a step of 1.
@@ -379,14 +380,10 @@ impl Op for WindowSum {
             self.layout.strides().get(dim) == own.strides().get(dim)
                 && self.layout.dims().get(dim) == own.dims().get(dim)
         };
-        let table = |(dim, (size, stride)): (usize, (usize, usize))| match apart(dim) {
-            true => Path::Stride(size, stride),
-            false => Path::Offsets((0..size).map(|index| index * stride).collect()),
-        };
-        let paths = Paths {
-            dims: self.layout.pairs().enumerate().map(table).collect(),
-            base: self.layout.offset(),
-        };
+        let mut paths = Paths::of(&self.layout);
+        for dim in (0..self.layout.shape().rank()).filter(|dim| !apart(*dim)) {
+            paths = paths.with_indices(self.name(), dim, 0..self.layout.shape().size(dim))?;
+        }
         with_lane!(x[0].dtype(), T => {
             map::fill(&mut y[0], T::ZERO);
             in_lanes::<T>(self.name(), &mut y[0], |target| scatter(&x[0], &paths, target, |sum, x| sum.plus(x)))?;
@@ -396,9 +393,9 @@ impl Op for WindowSum {
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
         let (count, device) = (x[0].elements(), x[0].device());
-        let index: Vec<i64> = (0..count)
-            .map(|position| crate::cpu::reduce::offset_at(&self.layout, position) as i64)
-            .collect();
+        let index =
+            (0..count).map(|position| crate::cpu::reduce::offset_at(&self.layout, position) as i64);
+        let index = collected(self.name(), index)?;
         let zeros = Tensor::zeros([self.shape.elements()], x[0].dtype(), device)?;
         let sum = zeros.index_add(
             0,

@@ -322,6 +322,24 @@ impl Layout {
         Layout::from_pairs(pairs, self.offset)
     }
 
+    /// The layout of neighbours along the last dim taken two by two, if they lie so that each pair begins at an even place.
+    pub(crate) fn halved(&self) -> Option<Self> {
+        let last = self.shape.rank().checked_sub(1)?;
+        let even = |(size, stride): (usize, usize)| stride.is_multiple_of(2) || size <= 1;
+        let fits = self.strides[last] == 1
+            && self.dims()[last].is_multiple_of(2)
+            && self.offset.is_multiple_of(2)
+            && self.pairs().take(last).all(even);
+        let half = |(dim, (size, stride))| {
+            if dim == last {
+                (size / 2, 1)
+            } else {
+                (size, stride / 2)
+            }
+        };
+        fits.then(|| Layout::from_pairs(self.pairs().enumerate().map(half), self.offset / 2))
+    }
+
     pub(crate) fn with_offset(mut self, offset: usize) -> Self {
         self.offset = offset;
         self

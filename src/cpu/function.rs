@@ -236,42 +236,32 @@ fn erfc_right(x: f32) -> f32 {
 }
 
 /// The share of the normal distribution beyond `|x|`, and `e^(-x^2 / 2)`; both are 0 where they are below the normal numbers. The
-/// power is that of a polynomial in what is left of the square, the share the power times a polynomial in `1 / (3 + |x|)`.
+/// power is that of a polynomial in what is left of the square, the share the power times a quotient of polynomials in `|x|` whose
+/// coefficients are all positive, so that nothing cancels.
 #[inline(always)]
 pub(crate) fn normal_tail(x: f32) -> (f32, f32) {
     let a = x.abs();
     // Half of its square gives the power 2^-127, which is 0.
     let a = if a > 13.27 { 13.27 } else { a };
-    let square = a * a;
-    let rest = a.mul_add(a, -square);
-    let shifted = square.mul_add(-0.5 * std::f32::consts::LOG2_E, ROUNDER);
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
-    let whole = shifted - ROUNDER;
-    let left = whole.mul_add(1.386_291_5, square);
-    let left = whole.mul_add(2.857_213_6e-6, left) + rest;
+    let shifted = (a * a).mul_add(-0.5 * std::f32::consts::LOG2_E, BIASED);
+    let whole = shifted - BIASED;
+    // The first product is exact, and so is the square in the sum.
+    let left = a.mul_add(a, whole * 1.386_291_5);
+    let left = whole.mul_add(2.857_213_6e-6, left);
     let near = [
-        2.175_976_7e-5,
-        -0.000_261_351_03,
-        0.002_604_159_7,
-        -0.020_833_222,
-        0.125,
-        -0.5,
-        1.0,
+        -0.000_259_072_05,
+        0.002_618_623_4,
+        -0.020_834_547,
+        0.124_997_88,
+        -0.499_999_85,
     ];
-    let e = polynomial(left, near) * power_of_two(n);
-    let t = 1.0 / (a + 3.0);
-    let share = [
-        -457.885_07,
-        865.826_96,
-        -603.723_1,
-        163.481_35,
-        -13.829_151,
-        9.830_669,
-        3.025_699,
-        1.202_602_3,
-        0.398_856_73,
+    let power = f32::from_bits(shifted.to_bits() << 23);
+    let e = (left * polynomial(left, near)).mul_add(power, power);
+    let above = [0.398_947_95, 3.967_871_4, 17.992_165, 43.235_78, 49.618_01];
+    let below = [
+        1.0, 9.946_712, 46.083_263, 118.535_87, 165.650_48, 99.236_02,
     ];
-    (e * (t * polynomial(t, share)), e)
+    (e * polynomial(a, above) / polynomial(a, below), e)
 }
 
 /// The error function.

@@ -301,14 +301,34 @@ unsafe fn stream_chunks<H: Half>(wide: &[f32], to: *mut H) {
 /// The bits as `bf16`, rounded to nearest even; a NaN stays one.
 #[inline(always)]
 fn round_bf16(wide: f32) -> u16 {
+    (rounded(wide) >> 16) as u16
+}
+
+/// As `round_bf16`, in the upper half of a word; the lower is left over.
+#[inline(always)]
+fn rounded(wide: f32) -> u32 {
     let bits = wide.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet = (bits >> 16) | 0x40;
     if wide.is_nan() {
-        quiet as u16
+        bits | 0x0040_0000
     } else {
-        rounded as u16
+        bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
     }
+}
+
+/// The two numbers whose `bf16`s are a word, the one in its lower half first.
+#[inline(always)]
+pub(crate) fn wide_pair(word: i32) -> [f32; 2] {
+    let word = word as u32;
+    [
+        f32::from_bits(word << 16),
+        f32::from_bits(word & 0xffff_0000),
+    ]
+}
+
+/// Two numbers as a word of `bf16`s, rounded to nearest even.
+#[inline(always)]
+pub(crate) fn narrow_pair([low, high]: [f32; 2]) -> i32 {
+    ((rounded(low) >> 16) | (rounded(high) & 0xffff_0000)) as i32
 }
 
 /// # Safety

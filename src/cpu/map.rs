@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use super::lane::{Lane, with_lane};
 use super::number::Number;
-use super::par;
 use super::permute;
 use super::pieces::{Pieces, in_pieces};
 use super::real::Real;
 use super::simd::{self, Simd, vectorised};
 use super::strided::Walk;
 use super::view::{Host, HostMut};
+use super::{par, past};
 use crate::dtype::{DType, Element};
 use crate::layout::Layout;
 
@@ -76,7 +76,7 @@ impl<'a, T: Lane> Source<'a, T> {
 /// Runs of fewer bytes are not worth a way past the caches.
 const RUN: usize = 256;
 /// Outputs of at least so many bytes are written past the caches.
-const STREAMED: usize = 12 << 20;
+pub(super) const STREAMED: usize = 12 << 20;
 
 /// How the results of a run get to an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,6 +184,9 @@ fn longest(direct: bool) -> usize {
 /// A function of one number, for the two float lanes. Its body is inlined into the vector loop whatever its size, for which
 /// `at` has to be `#[inline(always)]`; closures are for small functions.
 pub(crate) trait Formula: Sync {
+    /// Whether it takes longer than memory, so that large outputs are written while it is computed.
+    const LONG: bool = false;
+
     /// The function.
     fn at<T: Real>(&self, x: T) -> T;
 }
@@ -197,6 +200,9 @@ pub(crate) trait Formula2: Sync {
 /// `y[i] = f(x[i])` by a formula.
 pub(crate) fn formula<T: Lane + Real>(x: &Host<'_>, y: &mut HostMut<'_>, f: &impl Formula) {
     let simd = Simd::best();
+    if past::formula::<T, _>(x, y, f) {
+        return;
+    }
     drive1::<T, T>(x, y, &|from, to| {
         vectorised!(simd, {
             for (to, x) in to.iter_mut().zip(from) {

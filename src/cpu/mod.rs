@@ -30,6 +30,7 @@ pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod order;
 pub(crate) mod par;
+mod past;
 pub(crate) mod permute;
 mod pieces;
 pub(crate) mod pool;

@@ -309,6 +309,19 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     }
 }
 
+/// Writes what a loop has computed past the caches, from registers; a `fence` has to follow. Not a call in a loop compiled for
+/// AVX-512.
+///
+/// # Safety
+/// `line` and `to` are 64 bytes, those at `to` a line of the cache; the CPU has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) unsafe fn stream_line(line: *const u8, to: *mut u8) {
+    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+    // SAFETY: promised by the caller.
+    unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.cast())) };
+}
+
 /// # Safety
 /// As `stream`, for lines of the cache; `to` is where one begins, and the CPU has AVX-512.
 #[cfg(target_arch = "x86_64")]

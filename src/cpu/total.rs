@@ -13,8 +13,8 @@ const FEW: usize = 16;
 
 /// The parts joined in pairs.
 #[inline(always)]
-fn paired<T: Copy>(mut parts: [T; PARTS], join: impl Fn(T, T) -> T) -> T {
-    let mut width = PARTS / 2;
+fn paired<T: Copy, const N: usize>(mut parts: [T; N], join: impl Fn(T, T) -> T) -> T {
+    let mut width = N / 2;
     while width > 0 {
         for lane in 0..width {
             parts[lane] = join(parts[lane], parts[lane + width]);
@@ -26,7 +26,7 @@ fn paired<T: Copy>(mut parts: [T; PARTS], join: impl Fn(T, T) -> T) -> T {
 
 /// The sum of the parts.
 #[inline(always)]
-fn joined<T: Number>(parts: [T; PARTS]) -> T {
+fn joined<T: Number, const N: usize>(parts: [T; N]) -> T {
     paired(parts, T::plus)
 }
 
@@ -42,6 +42,33 @@ fn by_parts<E>(line: &[E], mut add: impl FnMut(&[E])) -> &[E] {
         add(chunk);
     }
     rest
+}
+
+/// The sum of the two numbers that `f` makes of each element of a line: the bits of `total` over all of them in a row.
+#[inline(always)]
+pub(crate) fn total_of_pairs<E: Copy, T: Number>(line: &[E], f: impl Fn(E) -> [T; 2]) -> T {
+    const HALF: usize = PARTS / 2;
+    let (mut first, mut second) = ([T::ZERO; HALF], [T::ZERO; HALF]);
+    let mut add = |chunk: &[E]| {
+        for (lane, pair) in chunk.iter().enumerate() {
+            let [a, b] = f(*pair);
+            first[lane] = first[lane].plus(a);
+            second[lane] = second[lane].plus(b);
+        }
+    };
+    let (chunks, rest) = line.as_chunks::<HALF>();
+    for chunk in chunks {
+        add(chunk);
+    }
+    let (chunks, rest) = rest.as_chunks::<{ FEW / 2 }>();
+    for chunk in chunks {
+        add(chunk);
+    }
+    let sum = joined(first).plus(joined(second));
+    rest.iter().fold(sum, |sum, pair| {
+        let [a, b] = f(*pair);
+        sum.plus(a).plus(b)
+    })
 }
 
 /// The sum of `f` over a line.
@@ -231,6 +258,16 @@ mod tests {
             );
         }
         assert_eq!(largest(&[1.0f32, f32::NAN, 3.0]), 3.0);
+    }
+
+    #[test]
+    fn sums_of_pairs_have_the_bits_of_sums() {
+        for length in [0, 2, 8, 16, 18, 62, 64, 66, 80, 82, 130, 1000] {
+            let x: Vec<f32> = (0..length).map(|index| (index as f32).sin()).collect();
+            let (pairs, _) = x.as_chunks::<2>();
+            let (got, want) = (total_of_pairs(pairs, |pair| pair), total(&x, |x| x));
+            assert_eq!(got.to_bits(), want.to_bits(), "{length}");
+        }
     }
 
     #[test]

@@ -193,6 +193,18 @@ impl<'a> Host<'a> {
         })
     }
 
+    /// The elements two by two, neighbours along the last dim, as 32-bit integers, if they are of this 16-bit dtype and lie so.
+    pub(crate) fn as_words(&self, dtype: DType) -> Option<Self> {
+        debug_assert_eq!(dtype.size(), DType::I16.size());
+        let aligned = self.dtype == dtype && self.start.addr().is_multiple_of(DType::I32.size());
+        let layout = aligned.then(|| self.layout().halved())??;
+        Some(Host {
+            layout: Lent::Own(layout),
+            dtype: DType::I32,
+            ..*self
+        })
+    }
+
     /// The same memory broadcast to a shape (unchanged where it does not broadcast; shape rules have checked before).
     pub(crate) fn broadcast(&self, shape: &Shape) -> Self {
         if self.layout().shape() == shape {
@@ -297,6 +309,17 @@ impl<'a> HostMut<'a> {
             start: self.start,
             layout: self.layout,
             dtype: DType::I16,
+            life: PhantomData,
+        })
+    }
+
+    /// The elements two by two, neighbours along the last dim, as 32-bit integers, if they are of this 16-bit dtype and lie so.
+    pub(crate) fn as_words(&mut self, dtype: DType) -> Option<HostMut<'_>> {
+        let words = self.as_host().as_words(dtype)?;
+        Some(HostMut {
+            start: self.start,
+            layout: words.layout,
+            dtype: words.dtype,
             life: PhantomData,
         })
     }

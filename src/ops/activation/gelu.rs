@@ -84,6 +84,8 @@ impl<const TANH: bool> Formula2 for Slope<TANH> {
 }
 
 impl Formula for Exact {
+    const LONG: bool = true;
+
     #[inline(always)]
     fn at<T: Real>(&self, x: T) -> T {
         let (tail, _) = x.normal_tail();

@@ -192,8 +192,10 @@ fn second<T: Float, const BACK: bool>([a, b]: [T; 2], [_, s0, c1, s1]: [T; 4]) -
 /// Both halves of a line: by sixteen, by eight, and one by one.
 #[inline(always)]
 fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], mut y: [&mut [T]; 2]) {
-    let whole = turn_vectors::<T, BACK, 16>(0, x, t, &mut y);
-    let whole = turn_vectors::<T, BACK, 8>(whole, x, t, &mut y);
+    let mut whole = turn_vectors::<T, BACK, 16>(0, x, t, &mut y);
+    if x[0].len() - whole >= 8 {
+        whole = turn_vectors::<T, BACK, 8>(whole, x, t, &mut y);
+    }
     let [y0, y1] = y;
     for at in whole..x[0].len() {
         let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));

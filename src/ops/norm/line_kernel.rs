@@ -3,9 +3,9 @@
 //! Knows the loops over a line. Must not know shape rules, gradients or the NPU.
 
 use super::line::{Form, LineNorm};
-use crate::cpu::lane::Lane;
-use crate::cpu::rows;
-use crate::cpu::total::{moments, total};
+use crate::cpu::lane::{Lane, narrow_pair, wide_pair};
+use crate::cpu::total::{moments, total, total_of_pairs};
+use crate::cpu::{rows, simd};
 use crate::ops::prelude::*;
 
 /// Writes a normalised line; returns the mean and the inverse scale. `wide` and `narrow` bring elements to the numbers that it
@@ -49,6 +49,96 @@ fn normalise<E: Copy, T: Float>(
         }
     }
     (mean, rstd)
+}
+
+/// Words that are asked for at a time in the next line, while this one is written.
+const AHEAD: usize = 128;
+
+/// As `normalise`, for lines of `bf16`s two by two in words, with the same bits.
+#[inline(always)]
+fn normalise_words(
+    (form, epsilon): (Form, f32),
+    [x, w]: [&[i32]; 2],
+    b: Option<&[i32]>,
+    y: &mut [i32],
+) {
+    let count = (2 * x.len()) as f32;
+    let mut mean = 0.0;
+    if form == Form::Layer {
+        mean = total_of_pairs(x, wide_pair) / count;
+    }
+    let near = |word| wide_pair(word).map(|x| x - mean);
+    let (off, square) = match form {
+        Form::Layer => (
+            total_of_pairs(x, near) / count,
+            total_of_pairs(x, |word| near(word).map(|x| x * x)) / count,
+        ),
+        Form::Rms => (
+            0.0,
+            total_of_pairs(x, |word| wide_pair(word).map(|x| x * x)) / count,
+        ),
+    };
+    let square = (square - off * off).larger(0.0);
+    mean += off;
+    let rstd = 1.0 / (square + epsilon).sqrt();
+    let scaled = |x: i32, w: i32| {
+        let ([x, next], [w, beside]) = (wide_pair(x), wide_pair(w));
+        [(x - mean) * rstd * w, (next - mean) * rstd * beside]
+    };
+    let parts = y
+        .chunks_mut(AHEAD)
+        .zip(x.chunks(AHEAD).zip(w.chunks(AHEAD)));
+    for (part, (y, (x_part, w))) in parts.enumerate() {
+        simd::prefetch(
+            x_part.as_ptr().wrapping_add(x.len()).cast(),
+            size_of_val(x_part),
+        );
+        let inputs = x_part.iter().zip(w);
+        match b.and_then(|b| b.get(part * AHEAD..)) {
+            Some(b) => {
+                for ((y, (x, w)), b) in y.iter_mut().zip(inputs).zip(b) {
+                    let ([first, second], [b, beside]) = (scaled(*x, *w), wide_pair(*b));
+                    *y = narrow_pair([first + b, second + beside]);
+                }
+            }
+            None => {
+                for (y, (x, w)) in y.iter_mut().zip(inputs) {
+                    *y = narrow_pair(scaled(*x, *w));
+                }
+            }
+        }
+    }
+}
+
+/// Lines of `bf16` without statistics whose elements lie two by two. False if the lines are no such ones.
+fn word_lines(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> bool {
+    let words: Option<smallvec::SmallVec<[Host<'_>; 3]>> =
+        x.iter().map(|x| x.as_words(DType::BF16)).collect();
+    let (Some(x), [y]) = (words, y) else {
+        return false;
+    };
+    let Some(mut y) = y.as_words(DType::BF16) else {
+        return false;
+    };
+    let (shape, simd) = (*y.shape(), Simd::best());
+    let (one, zero) = (narrow_pair([1.0; 2]), narrow_pair([0.0; 2]));
+    let numbers = [Host::splat(&one, &shape), Host::splat(&zero, &shape)];
+    let [w, b] = affine(op, &x, &shape, numbers);
+    let rule = (op.form, op.epsilon(DType::BF16) as f32);
+    let mask = op.mask(shape.rank());
+    let line = |x: [&[i32]; 2], b: Option<&[i32]>, y: &mut [i32]| {
+        vectorised!(simd, normalise_words(rule, x, b, y));
+    };
+    if op.bias {
+        rows::rows::<i32, 3, 1>([&x[0], &w, &b], [&mut y], &mask, |_, [x, w, b], [y]| {
+            line([x, w], Some(b), y);
+        });
+    } else {
+        rows::rows::<i32, 2, 1>([&x[0], &w], [&mut y], &mask, |_, [x, w], [y]| {
+            line([x, w], None, y);
+        });
+    }
+    true
 }
 
 /// The weight and the bias over all lines, each of one number where there is none.
@@ -101,7 +191,7 @@ fn narrow_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut
 }
 
 pub(super) fn norm_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostMut<'_>]) {
-    if narrow_lines::<T>(op, x, y) {
+    if word_lines(op, x, y) || narrow_lines::<T>(op, x, y) {
         return;
     }
     let (shape, simd) = (*x[0].shape(), Simd::best());

@@ -189,51 +189,28 @@ fn second<T: Float, const BACK: bool>([a, b]: [T; 2], [_, s0, c1, s1]: [T; 4]) -
     }
 }
 
-/// Both halves of a line: by sixteen, by eight, and one by one.
+/// Both halves of a line, in vectors of sixteen, or of eight where they are shorter.
 #[inline(always)]
-fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], mut y: [&mut [T]; 2]) {
-    let mut whole = turn_vectors::<T, BACK, 16>(0, x, t, &mut y);
-    if x[0].len() - whole >= 8 {
-        whole = turn_vectors::<T, BACK, 8>(whole, x, t, &mut y);
-    }
-    let [y0, y1] = y;
-    for at in whole..x[0].len() {
-        let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));
-        (y0[at], y1[at]) = (first::<T, BACK>(x, t), second::<T, BACK>(x, t));
+fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], y: [&mut [T]; 2]) {
+    if x[0].len() < 16 {
+        turn_vectors::<T, BACK, 8>(x, t, y);
+    } else {
+        turn_vectors::<T, BACK, 16>(x, t, y);
     }
 }
 
-/// So many vectors from `start` on.
-#[inline(always)]
-fn vectors<T, const N: usize>(x: &[T], start: usize, count: usize) -> &[[T; N]] {
-    &x[start..].as_chunks::<N>().0[..count]
-}
-
-/// Vector by vector from `start` on, and all reads of one before its writes, so that the compiler need not know that the lines do
-/// not overlap; answers how far they are done.
+/// Vector by vector, and all reads of one before its writes, so that the compiler need not know that the lines do not overlap;
+/// what is left one by one.
 #[inline(always)]
 fn turn_vectors<T: Float, const BACK: bool, const N: usize>(
-    start: usize,
     x: [&[T]; 2],
     t: [&[T]; 4],
-    y: &mut [&mut [T]; 2],
-) -> usize {
-    let count = (x[0].len() - start) / N;
-    let (a, b) = (
-        vectors::<T, N>(x[0], start, count),
-        vectors::<T, N>(x[1], start, count),
-    );
-    let (c0, s0) = (
-        vectors::<T, N>(t[0], start, count),
-        vectors::<T, N>(t[1], start, count),
-    );
-    let (c1, s1) = (
-        vectors::<T, N>(t[2], start, count),
-        vectors::<T, N>(t[3], start, count),
-    );
-    let [y0, y1] = y;
-    let z0 = &mut y0[start..].as_chunks_mut::<N>().0[..count];
-    let z1 = &mut y1[start..].as_chunks_mut::<N>().0[..count];
+    [y0, y1]: [&mut [T]; 2],
+) {
+    let (length, count) = (x[0].len(), x[0].len() / N);
+    let [a, b] = x.map(|x| &x.as_chunks::<N>().0[..count]);
+    let [c0, s0, c1, s1] = t.map(|t| &t.as_chunks::<N>().0[..count]);
+    let [z0, z1] = [&mut *y0, &mut *y1].map(|y| &mut y.as_chunks_mut::<N>().0[..count]);
     for i in 0..count {
         let (a, b, c0, s0, c1, s1) = (a[i], b[i], c0[i], s0[i], c1[i], s1[i]);
         let tables = |lane: usize| [c0[lane], s0[lane], c1[lane], s1[lane]];
@@ -246,7 +223,10 @@ fn turn_vectors<T: Float, const BACK: bool, const N: usize>(
         }
         (z0[i], z1[i]) = (low, high);
     }
-    start + count * N
+    for at in count * N..length {
+        let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));
+        (y0[at], y1[at]) = (first::<T, BACK>(x, t), second::<T, BACK>(x, t));
+    }
 }
 
 /// Whether a table of half the input's width serves both halves of a row.

@@ -34,6 +34,61 @@ fn broadcast_gradients_are_summed_and_cast() -> Result<()> {
     Ok(())
 }
 
+/// `sum(h[:, :2]) + 2 sum(h[:, 1:]) + sum(h w) + sum(h c)`, its terms added in an order.
+fn loss_of_parts(h: &Tensor, order: [usize; 4]) -> Result<Tensor> {
+    let w = Tensor::new([[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    let c = Tensor::new([[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+    let terms = [
+        h.narrow(1, 0, 2)?.sum(())?,
+        h.narrow(1, 1, 2)?.mul(2.0)?.sum(())?,
+        h.matmul(&w)?.sum(())?,
+        h.mul(&c)?.sum(())?,
+    ];
+    let [a, b, c, d] = order.map(|term| &terms[term]);
+    a.add(b)?.add(c)?.add(d)
+}
+
+#[test]
+fn parts_products_and_sums_add_up_whichever_comes_first() -> Result<()> {
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
+        let x = Tensor::new([[1.0f32, -1.0, 2.0], [0.5, 3.0, -2.0]]).requires_grad()?;
+        let want = [5.0, 12.0, 16.0, 8.0, 15.0, 19.0];
+        assert_eq!(gradient(&loss_of_parts(&x, order)?.backward()?, &x), want);
+        let inner = x.mul(1.0)?;
+        let gradients = loss_of_parts(&inner, order)?.backward()?;
+        assert_eq!(gradient(&gradients, &x), want, "{order:?}");
+        // The gradient is a tensor like any other.
+        let again = gradients
+            .get(&x)
+            .map(Tensor::requires_grad)
+            .transpose()?
+            .unwrap_or(x);
+        let twice = again.mul(2.0)?.sum(())?.backward()?;
+        assert_eq!(gradient(&twice, &again), [2.0; 6]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_gradient_that_others_hold_is_not_added_to() -> Result<()> {
+    let (a, b) = (Tensor::new([1.0f32, 2.0]), Tensor::new([3.0f32, 4.0]));
+    let (a, b) = (a.requires_grad()?, b.requires_grad()?);
+    // The sum hands the same gradient to both.
+    let sum = a.add(&b)?.sum(())?;
+    let part = a.narrow(0, 0, 1)?.mul(10.0)?.sum(())?;
+    for loss in [sum.add(&part)?, part.add(&sum)?] {
+        let gradients = loss.backward()?;
+        assert_eq!(gradient(&gradients, &a), [11.0, 1.0]);
+        assert_eq!(gradient(&gradients, &b), [1.0, 1.0]);
+    }
+    let seed = Tensor::new([5.0f32, 6.0]);
+    let both = a.add(&a.mul(2.0)?)?;
+    let gradients = both.backward_with(BackwardOptions::new().gradient(&seed))?;
+    assert_eq!(gradient(&gradients, &a), [15.0, 18.0]);
+    assert_eq!(seed.to_vec::<f32>()?, [5.0, 6.0]);
+    Ok(())
+}
+
 #[test]
 fn gradients_accumulate_over_passes() -> Result<()> {
     let x = Tensor::new([1.0f32, 2.0]).requires_grad()?;

@@ -500,10 +500,9 @@ mod tests {
 
     #[test]
     fn runs_name_their_first() {
-        assert_eq!(runs(&[3i32, 1, 3, 2]), (vec![1, 3, 0], vec![2, 0, 2, 1]));
-        assert_eq!(
-            row_runs(&[1, 2, 0, 5, 1, 2], 2, 3),
-            (vec![1, 0], vec![1, 0, 1])
-        );
+        let of_values = runs("test", &[3i32, 1, 3, 2]).expect("memory");
+        assert_eq!(of_values, (vec![1, 3, 0], vec![2, 0, 2, 1]));
+        let of_rows = row_runs("test", &[1, 2, 0, 5, 1, 2], 2, 3).expect("memory");
+        assert_eq!(of_rows, (vec![1, 0], vec![1, 0, 1]));
     }
 }

@@ -6,7 +6,8 @@ use crate::shape::Shape;
 #[test]
 fn rows_start_anywhere() {
     let paths = Paths::of(&Layout::contiguous([3, 4, 2]))
-        .with_indices(1, [2usize, 0, 1, NOWHERE].into_iter());
+        .with_indices("test", 1, [2usize, 0, 1, NOWHERE].into_iter())
+        .expect("memory");
     let layout = Layout::contiguous([3, 4, 2]);
     let dims = merged(&paths, &layout);
     let mut all = vec![];
@@ -25,7 +26,9 @@ fn rows_start_anywhere() {
 fn scatters_add_what_meets() {
     let values: Vec<f32> = (0..6).map(|x| x as f32).collect();
     let x = Host::from_slice(&values, &Shape::from([3, 2])).expect("enough values");
-    let paths = Paths::of(&Layout::contiguous([2, 2])).with_indices(0, [1usize, 1, 0].into_iter());
+    let paths = Paths::of(&Layout::contiguous([2, 2]))
+        .with_indices("test", 0, [1usize, 1, 0].into_iter())
+        .expect("memory");
     let mut target = [10.0f32; 4];
     scatter(&x, &paths, &mut target, |x, y| x + y);
     assert_eq!(target, [14.0, 15.0, 12.0, 14.0]);

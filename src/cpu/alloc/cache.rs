@@ -4,8 +4,8 @@
 //!
 //! Small chunks (below [`LARGE`]) are kept by the thread that freed them. Large ones lie on huge pages where the system has them,
 //! kept for all threads up to a limit: touching fresh memory for the first time costs several times what writing to it does.
-//! From a huge page on they are mappings of their own; smaller ones share pages with others of their size, for on small pages it
-//! is chance which cache lines get in each other's way (the same train step took 180 ms in one process and 240 in the next).
+//! From a huge page on they are mappings of their own; smaller ones share pages with others of their size, which saves most page
+//! faults and searches for addresses.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;

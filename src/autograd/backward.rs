@@ -321,7 +321,11 @@ fn step(
         device: record.device,
         gradients: &arrived.gradients,
         needs: &needs,
-        before,
+        // A backward that may still give way to the composition must not take what would then be lost.
+        before: match record.op.gradient() {
+            Gradient::Backward => before,
+            _ => Before(None),
+        },
     };
     let grads = match record.op.gradient() {
         Gradient::Compose if !create_graph => match record.op.backward(&cx) {

@@ -2,8 +2,8 @@
 //!
 //! Knows geometry and row-major slices; a transposed convolution is the way back to the input. Must not know shape rules.
 
-use super::conv_dense::{as_f32, as_f32_mut, chunks};
 use super::conv_fast;
+use super::dense::{as_f32, as_f32_mut, chunks};
 use super::lane::Lane;
 use super::simd::{Simd, vectorised};
 use crate::error::Result;

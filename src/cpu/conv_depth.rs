@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::conv::Geometry;
-use super::conv_dense::Start;
+use super::dense::Start;
 use super::par;
 use super::simd::{Level, level};
 

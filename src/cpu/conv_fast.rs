@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::alloc::{room, workspace};
 use super::conv::Geometry;
-use super::conv_dense::{Start, chunks};
 #[cfg(target_arch = "x86_64")]
 use super::conv_depth::Depthwise;
 use super::conv_pass::Pass;
 use super::conv_product::{Way, is_bare, product};
 use super::conv_tile::{Beside, MOST, Plane, Rows, SLACK, Vectors, turn_four};
 use super::conv_winograd::Winograd;
+use super::dense::{Start, chunks};
 use super::par;
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -13,8 +13,8 @@ use pulp::{Simd, WithSimd};
 
 use super::alloc::workspace;
 use super::conv::Geometry;
-use super::conv_dense::{Start, chunks};
 use super::conv_tile::Vectors;
+use super::dense::{Start, chunks};
 use super::{par, simd};
 use crate::error::Result;
 

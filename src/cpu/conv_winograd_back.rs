@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pulp::{Simd, WithSimd};
 
 use super::alloc::workspace;
-use super::conv_dense::chunks;
 use super::conv_tile::Rows;
 use super::conv_winograd::{LINE, PLACES, Piece, Sources, TAPS, Winograd};
+use super::dense::chunks;
 use crate::error::Result;
 
 /// Tasks that the sums are cut into at least, whatever the number of threads.

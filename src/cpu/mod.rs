@@ -7,7 +7,6 @@ pub(crate) mod alloc;
 pub(crate) mod attention;
 pub(crate) mod columns;
 pub(crate) mod conv;
-pub(crate) mod conv_dense;
 #[cfg(target_arch = "x86_64")]
 mod conv_depth;
 mod conv_fast;
@@ -16,6 +15,7 @@ mod conv_product;
 mod conv_tile;
 mod conv_winograd;
 mod conv_winograd_back;
+pub(crate) mod dense;
 pub(crate) mod experts;
 pub(crate) mod function;
 pub(crate) mod gather;

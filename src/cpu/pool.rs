@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::alloc::{filled, lacks};
-use super::conv_dense::{chunk_pairs, chunks};
+use super::dense::{chunk_pairs, chunks};
 use super::lane::Lane;
 use super::simd::{self, Simd, vectorised};
 

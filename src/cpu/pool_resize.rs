@@ -2,7 +2,7 @@
 //!
 //! Knows taps and row-major slices. Must not know how an op finds its taps.
 
-use super::conv_dense::chunks;
+use super::dense::chunks;
 use super::lane::Lane;
 use super::simd::{Simd, vectorised};
 

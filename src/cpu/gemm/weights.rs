@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Sizes;
-use crate::cpu::conv_dense::Start;
+use crate::cpu::dense::Start;
 use crate::cpu::par;
 use crate::cpu::simd::{self, Simd, vectorised};
 

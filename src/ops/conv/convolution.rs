@@ -5,7 +5,7 @@
 use super::gradient::ConvolutionGradient;
 use super::{ConvOptions, ConvTransposeOptions, Padding};
 use crate::cpu::conv::Geometry;
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::ops::linear::KEEP;
 use crate::ops::prelude::*;
 use crate::ops::view::{SliceOptions, UnfoldOptions};

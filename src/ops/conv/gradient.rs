@@ -4,7 +4,7 @@
 
 use super::convolution::{Convolution, Direction};
 use crate::cpu::conv::Geometry;
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::ops::linear::KEEP;
 use crate::ops::prelude::*;
 

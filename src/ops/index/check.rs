@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cpu::alloc::{collected, workspace};
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::gather::are_below;
 use crate::cpu::par;
 use crate::mode::{Modes, current};

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::ascend::aclnn::Told;
 use crate::cpu::alloc::room;
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::gather::{Path, Paths, gather};
 use crate::ops::prelude::*;
 

@@ -3,7 +3,7 @@
 use super::Reduction;
 use super::nll_loss::{Labelled, NllLossOptions, check_labels, check_weight, class_dim, label};
 use crate::cpu::alloc::{room, workspace};
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::lane::Lane;
 use crate::cpu::rows;
 use crate::cpu::total::exponentials;

@@ -2,7 +2,7 @@
 
 use super::matrix;
 use crate::cpu::alloc::collected;
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::experts::{Sums, dots};
 use crate::cpu::gather::{Paths, gather};
 use crate::ops::elementwise::unary::may_fuse;

@@ -2,7 +2,7 @@
 
 use super::taps::Axis;
 use crate::cpu::alloc::collected;
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::cpu::lane::Lane;
 use crate::cpu::pool_resize::{Taps, resize, resize_gradient};
 use crate::ops::prelude::*;

@@ -3,7 +3,7 @@
 //! Knows kernels for any windows. Must not know how the public methods describe them.
 
 use super::rule::{Pooling, Rule, Sliding};
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::ops::prelude::*;
 
 /// The largest element of each window.

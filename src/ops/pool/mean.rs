@@ -4,7 +4,7 @@
 
 use super::AvgPoolOptions;
 use super::rule::{Pooling, Rule};
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::cpu::pool::Divisor;
 use crate::ops::elementwise::Rounding;
 use crate::ops::linear::KEEP;

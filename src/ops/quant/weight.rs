@@ -3,7 +3,7 @@
 //! Knows scales per column or per group of rows, and CANN's kernel for both widths. Must not know how weights are packed beyond
 //! the number of columns in a byte.
 
-use crate::cpu::conv_dense::{dense, into_dense};
+use crate::cpu::dense::{dense, into_dense};
 use crate::cpu::gemm::{Each, FEW, Sizes, Weights, weighed};
 use crate::ops::prelude::*;
 

@@ -1,6 +1,6 @@
 //! `isin`: whether elements occur in another tensor.
 
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::order::wide_key;
 use crate::ops::prelude::*;
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::cpu::alloc::workspace;
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::lane::Lane;
 use crate::ops::prelude::*;
 

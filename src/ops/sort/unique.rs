@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::ascend::aclnn::Told;
 use crate::cpu::alloc::collected;
-use crate::cpu::conv_dense::lanes;
+use crate::cpu::dense::lanes;
 use crate::cpu::gather::{Path, Paths, gather};
 use crate::cpu::order::Runs;
 use crate::cpu::order::{row_runs, runs, wide_key};

@@ -1,6 +1,6 @@
-//! Dense operands of window kernels: views as slices of lanes, outputs cut into chunks among threads.
+//! Dense operands of kernels: views as slices of lanes, outputs cut into chunks among threads.
 //!
-//! Knows lanes, workspace and chunks. Must not know what a window kernel computes.
+//! Knows lanes, workspace and chunks. Must not know what a kernel computes.
 
 use super::alloc::workspace;
 use super::lane::Lane;

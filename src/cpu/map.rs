@@ -24,8 +24,8 @@ struct Source<'a, T> {
     view: &'a Host<'a>,
     stride: usize,
     direct: bool,
-    /// The offset whose value fills the buffer, for a stride of 0.
-    filled: Option<usize>,
+    /// The offset whose value fills so much of the buffer, for a stride of 0.
+    filled: Option<(usize, usize)>,
     buffer: Vec<T>,
 }
 
@@ -50,25 +50,20 @@ impl<'a, T: Lane> Source<'a, T> {
             // SAFETY: the walk names elements of the view, which `Host::new` promised; `direct` says that they are `T`s in a row.
             return unsafe { std::slice::from_raw_parts(from.cast::<T>(), count) };
         }
-        if self.stride == 0 && self.filled == Some(offset) && self.buffer.len() >= count {
+        if let Some((known, length)) = self.filled
+            && self.stride == 0
+            && known == offset
+            && length >= count
+        {
             return &self.buffer[..count];
         }
-        let length = if self.stride == 0 {
-            BLOCK.max(count)
-        } else {
-            count
-        };
-        if self.buffer.len() < length {
-            self.buffer.resize(length, T::ZERO);
+        if self.buffer.len() < count {
+            self.buffer.resize(count, T::ZERO);
         }
-        let lane = if self.stride == 0 {
-            &mut self.buffer[..]
-        } else {
-            &mut self.buffer[..count]
-        };
+        let lane = &mut self.buffer[..count];
         // SAFETY: the walk names elements of the view (with stride 0, one of them), and `T` serves its dtype.
         unsafe { T::gather(from, self.stride, self.view.dtype(), lane) };
-        self.filled = Some(offset);
+        self.filled = Some((offset, count));
         &self.buffer[..count]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows vector lanes, tiles and how a finished tile meets memory. Must not know how factors are cut or packed.
 
-use super::pack::prefetch;
+use super::pack::{prefetch, prefetch_write};
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Number;
 use crate::cpu::simd::{Simd, vectorised};
@@ -237,7 +237,7 @@ pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
     }
 }
 
-/// What is added lies far apart: it is on its way while the sums are made.
+/// What is added, or the place of the tile, lies far apart: it is on its way while the sums are made.
 #[inline(always)]
 fn soon<L: Lanes, const ROWS: usize, const VECTORS: usize>(finish: &Finish<L::Number>) {
     if finish.from_column == 1 && !finish.from.is_null() {
@@ -245,6 +245,13 @@ fn soon<L: Lanes, const ROWS: usize, const VECTORS: usize>(finish: &Finish<L::Nu
             let line = finish.from.wrapping_add(index * finish.from_row);
             for vector in 0..VECTORS {
                 prefetch(line.wrapping_add(vector * L::COUNT).cast());
+            }
+        }
+    } else if finish.column == 1 {
+        for index in 0..ROWS {
+            let line = finish.to.cast::<L::Number>().wrapping_add(index * finish.row);
+            for vector in 0..VECTORS {
+                prefetch_write(line.wrapping_add(vector * L::COUNT).cast());
             }
         }
     }

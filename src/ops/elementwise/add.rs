@@ -176,7 +176,10 @@ impl Op for Add {
         let dy = cx.gradient()?;
         Ok(smallvec![
             cx.want(0, || Ok(dy.clone()))?,
-            cx.want(1, || dy.mul(self.alpha))?
+            cx.want(1, || match self.alpha.is_one() {
+                true => Ok(dy.clone()),
+                false => dy.mul(self.alpha),
+            })?
         ])
     }
 

@@ -4,12 +4,12 @@
 
 use super::alloc::{collected, filled, lacks, workspace};
 use super::lane::Lane;
-use super::rows;
+use super::reduce::offset_at;
+use super::{par, rows};
 use super::simd::{Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
 use crate::error::Result;
-use crate::shape::Shape;
 
 /// The rank of each key in a stable sort.
 pub(crate) fn ranks(op: &'static str, keys: &[i64]) -> Result<Vec<i32>> {
@@ -179,26 +179,34 @@ pub(crate) fn dots<T: Lane>(
     z: &mut HostMut<'_>,
 ) {
     let limits = (x.shape().size(0), y.shape().size(0));
-    let Some(layout) = z.layout().reshape(&Shape::from([pairs.len(), 1])) else {
-        return;
-    };
-    let mut z = z.with_layout(layout);
-    let simd = Simd::best();
-    rows::rows::<T, 0, 1>([], [&mut z], &rows::last(2, 1), |at, [], [z]| {
-        let (a, b) = pairs[at];
+    let (simd, grain) = (Simd::best(), par::GRAIN / x.shape().size(1).max(1));
+    let z = Places(z.start(), z);
+    par::ranges(pairs.len(), grain.max(1), |range| {
+        let Places(start, z) = &z;
         let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
         if lacks() {
             return;
         }
-        let sum = if a < limits.0 && b < limits.1 {
-            let (x, y) = (left.row(a), right.row(b));
-            vectorised!(simd, total2(x, y, |x, y| x.times(y)))
-        } else {
-            T::ZERO
-        };
-        z.fill(sum);
+        for at in range {
+            let (a, b) = pairs[at];
+            let sum = if a < limits.0 && b < limits.1 {
+                let (x, y) = (left.row(a), right.row(b));
+                vectorised!(simd, total2(x, y, |x, y| x.times(y)))
+            } else {
+                T::ZERO
+            };
+            let to = start.wrapping_add(offset_at(z.layout(), at) * z.dtype().size());
+            // SAFETY: there is a pair for each element of `z`, whose dtype the lane serves; each belongs to one thread.
+            unsafe { T::scatter(&[sum], to, 1, z.dtype()) };
+        }
     });
 }
+
+/// The address of a view, made shareable between threads.
+struct Places<'a>(*mut u8, &'a HostMut<'a>);
+
+// SAFETY: threads write disjoint elements.
+unsafe impl Sync for Places<'_> {}
 
 #[cfg(test)]
 mod tests {

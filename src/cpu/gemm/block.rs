@@ -70,6 +70,9 @@ const TASKS: usize = 6;
 /// The fewest left panels of a task: what makes up for packing the right panels.
 const FEWEST: usize = 8;
 
+/// Units between packed left panels, so that those of one inner index do not all fall on the same sets of a cache.
+const GAP: usize = 16;
+
 /// `count` things in `parts` ranges of nearly equal length.
 pub(super) fn cut(count: usize, parts: usize, index: usize) -> Range<usize> {
     let start = |index: usize| count / parts * index + (count % parts).min(index);
@@ -198,8 +201,7 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         .div_ceil(kernels.packed.len());
     let left_room = usize::from(left.is_some())
         * panels_at_most
-        * kernels.rows
-        * cuts.deepest()
+        * (kernels.rows * cuts.deepest() + GAP)
         * cuts.at_a_time;
     let right_room = cuts.group * kernels.columns * cuts.deepest();
     let units = left_room.saturating_add(right_room.saturating_mul(threads));
@@ -261,7 +263,9 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
     ) -> *mut U {
         let (base, depth) = (self.cuts.block(blocks.start).start, self.cuts.block(block));
         let before = panels * (depth.start - base) + panel * depth.len();
-        self.left.wrapping_add(before * self.kernels.rows)
+        let gaps = panels * (block - blocks.start) + panel;
+        self.left
+            .wrapping_add(before * self.kernels.rows + gaps * GAP)
     }
 
     /// # Safety
@@ -286,6 +290,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                 let panel = Panel {
                     lanes: height,
                     width: self.kernels.rows,
+                    gap: GAP,
                 };
                 // SAFETY: promised by the caller; every panel has its own place.
                 unsafe { left.pack(self.cuts.block(block), lanes, panel, to) };
@@ -359,6 +364,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
             let form = Panel {
                 lanes: width,
                 width,
+                gap: 0,
             };
             // SAFETY: the room has been sized for the largest group of panels and the deepest block.
             unsafe { self.right.pack(depth.clone(), columns.clone(), form, room) };

@@ -19,7 +19,7 @@ use crate::dtype::DType;
 /// this too, and is never made in memory as a whole.
 pub(crate) trait Source<U>: Sync {
     /// Writes the units `lanes` by `depth` in panels: `to[panel][depth][lane of the panel]`, where a panel has `panel.lanes`
-    /// lanes (the last one what is left) and room for `panel.width`, filled up with anything.
+    /// lanes (the last one what is left) and room for `panel.width`, filled up with anything, and panels lie `panel.gap` apart.
     ///
     /// # Safety
     /// `to` must have room for whole panels, and the lanes and depths must exist.
@@ -32,11 +32,20 @@ pub(crate) trait Source<U>: Sync {
     fn ask(&self, depth: Range<usize>, lanes: Range<usize>, part: (usize, usize));
 }
 
-/// The form of panels: the lanes of one, and the lanes that it has room for, a multiple of [`SIDE`].
+/// The form of panels: the lanes of one, the lanes that it has room for, a multiple of [`SIDE`], and the units between the
+/// ends and beginnings of neighbours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Panel {
     pub lanes: usize,
     pub width: usize,
+    pub gap: usize,
+}
+
+impl Panel {
+    /// The units from a panel of this depth to the next.
+    pub fn step(&self, depth: usize) -> usize {
+        depth * self.width + self.gap
+    }
 }
 
 /// A matrix in memory, of any strides.
@@ -350,7 +359,8 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
                 let index = (begin - lanes.start + start) / panel.lanes;
                 // SAFETY: a row of a panel, for which the caller promised room; `length` units of the line exist.
                 unsafe {
-                    let (to, line) = (to.add((index * deep + row) * width), line.add(start));
+                    let to = to.add(index * panel.step(deep) + row * width);
+                    let line = line.add(start);
                     if start + width <= length && width.is_multiple_of(16) {
                         for part in (0..width).step_by(16) {
                             prefetch(to.wrapping_add(SOON * width + part).cast());
@@ -421,18 +431,30 @@ unsafe fn pack_along<U: Copy, R: Read<U>>(
 ) {
     let (deep, width) = (depth.len(), panel.width);
     let mut buffer = [[R::ZERO; BUFFER]; SIDE];
+    let last = lanes.end;
     for (index, first) in lanes.clone().step_by(panel.lanes).enumerate() {
         let end = lanes.end.min(first + panel.lanes);
-        for lane in (0..width).step_by(SIDE) {
+        let lanes = end - first;
+        for lane in (0..width.min(lanes.next_multiple_of(SIDE))).step_by(SIDE) {
+            // Whole squares where there are as many lanes: the last one begins within the one before.
+            let lane = if lanes >= SIDE { lane.min(lanes - SIDE) } else { lane };
             let start = first + lane;
-            let count = SIDE.min(end.saturating_sub(start));
+            let count = SIDE.min(end - start);
             for begin in (0..deep).step_by(BUFFER) {
                 let length = BUFFER.min(deep - begin);
                 let part = depth.start + begin..depth.start + begin + length;
                 // SAFETY: the part of the panel, for which the caller promised room.
-                let to = unsafe { to.add((index * deep + begin) * width + lane) };
+                let to = unsafe { to.add(index * panel.step(deep) + begin * width + lane) };
                 let (lines, step) = match from.lines(start, part.clone()) {
-                    Some(lines) if count == SIDE => lines,
+                    Some((lines, step)) if count == SIDE => {
+                        // The lines after these come next, and the cache does not guess that.
+                        for line in SIDE..(2 * SIDE).min(last - start) {
+                            for offset in (0..length * size_of::<U>()).step_by(64) {
+                                prefetch_far(lines.wrapping_add(line * step + offset));
+                            }
+                        }
+                        (lines, step)
+                    }
                     _ => {
                         for (index, line) in buffer.iter_mut().enumerate() {
                             if index < count {

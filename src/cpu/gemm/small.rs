@@ -66,6 +66,7 @@ pub(super) unsafe fn multiply<T: Lane>(
                     Panel {
                         lanes: width,
                         width,
+                        gap: 0,
                     },
                     room,
                 )

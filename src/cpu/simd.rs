@@ -269,6 +269,30 @@ pub(crate) fn prefetch(from: *const u8, count: usize) {
     let _ = (from, count);
 }
 
+/// Asks for bytes that will be written soon, into the first-level cache. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch_to_write(to: *const u8, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..count).step_by(64) {
+        let line = to.wrapping_add(line);
+        // SAFETY: a prefetch of any address does no harm, and writes nothing; for processors without it, it is an empty
+        // instruction.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    for line in (0..count).step_by(64) {
+        let line = to.wrapping_add(line);
+        // SAFETY: a prefetch of any address does no harm, and writes nothing.
+        unsafe {
+            std::arch::asm!("prfm pstl1keep, [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = (to, count);
+}
+
 /// Copies bytes past the caches, for memory that is not read again soon. A `fence` has to follow before another thread reads.
 ///
 /// # Safety

@@ -2,10 +2,10 @@
 //!
 //! Knows vector lanes, tiles and how a finished tile meets memory. Must not know how factors are cut or packed.
 
-use super::pack::{prefetch, prefetch_write};
+use super::pack::prefetch;
 use crate::cpu::lane::Lane;
 use crate::cpu::number::Number;
-use crate::cpu::simd::{Simd, vectorised};
+use crate::cpu::simd::{Simd, prefetch_to_write, vectorised};
 use crate::dtype::{DType, Element};
 
 /// What a micro-kernel needs of a set of vector registers.
@@ -176,20 +176,24 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         } else {
             (left.lane, left.depth, right.depth)
         };
-        soon::<L, ROWS, VECTORS>(finish);
-        for _ in 0..depth {
-            let mut columns = [L::load(b); VECTORS];
-            for (vector, column) in columns.iter_mut().enumerate().skip(1) {
-                *column = L::load(b.add(vector * L::COUNT));
+        for next in 0..=ROWS {
+            if next < ROWS {
+                soon::<L, VECTORS>(next, finish);
             }
-            for (index, sums) in sums.iter_mut().enumerate() {
-                let factor = L::splat(a.add(index * row));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = L::multiply_add(factor, column, *sum);
+            for _ in 0..steps::<ROWS>(depth, next) {
+                let mut columns = [L::load(b); VECTORS];
+                for (vector, column) in columns.iter_mut().enumerate().skip(1) {
+                    *column = L::load(b.add(vector * L::COUNT));
                 }
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    let factor = L::splat(a.add(index * row));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = L::multiply_add(factor, column, *sum);
+                    }
+                }
+                a = a.wrapping_add(down);
+                b = b.wrapping_add(across);
             }
-            a = a.wrapping_add(down);
-            b = b.wrapping_add(across);
         }
         end::<L, ROWS, VECTORS>(&sums, finish);
     }
@@ -215,45 +219,59 @@ pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
         let mut sums = [[L::zero(); 2]; ROWS];
         let (mut a, mut b, mut keep) = (left.start, right.start, keep);
         let unit = right.step * right.together;
-        soon::<L, ROWS, 2>(finish);
-        for _ in 0..depth {
-            let columns = L::pick(b, right.step);
-            prefetch(b.wrapping_add(LINES * unit));
-            prefetch(b.wrapping_add(LINES * unit + 64));
-            for (vector, column) in columns.into_iter().enumerate() {
-                L::put(column, keep.add(vector * L::COUNT));
+        for next in 0..=ROWS {
+            if next < ROWS {
+                soon::<L, 2>(next, finish);
             }
-            for (index, sums) in sums.iter_mut().enumerate() {
-                let factor = L::splat(a.add(index * left.lane));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = L::multiply_add(factor, column, *sum);
+            for _ in 0..steps::<ROWS>(depth, next) {
+                let columns = L::pick(b, right.step);
+                prefetch(b.wrapping_add(LINES * unit));
+                prefetch(b.wrapping_add(LINES * unit + 64));
+                for (vector, column) in columns.into_iter().enumerate() {
+                    L::put(column, keep.add(vector * L::COUNT));
                 }
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    let factor = L::splat(a.add(index * left.lane));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = L::multiply_add(factor, column, *sum);
+                    }
+                }
+                a = a.wrapping_add(left.depth);
+                b = b.wrapping_add(unit);
+                keep = keep.wrapping_add(2 * L::COUNT);
             }
-            a = a.wrapping_add(left.depth);
-            b = b.wrapping_add(unit);
-            keep = keep.wrapping_add(2 * L::COUNT);
         }
         end::<L, ROWS, 2>(&sums, finish);
     }
 }
 
-/// What is added, or the place of the tile, lies far apart: it is on its way while the sums are made.
+/// What is added to a row, or the place of the row, lies far from the other rows: it is on its way while the sums are made. One
+/// row at a time, for all of them at once would keep what the sums need waiting.
 #[inline(always)]
-fn soon<L: Lanes, const ROWS: usize, const VECTORS: usize>(finish: &Finish<L::Number>) {
-    if finish.from_column == 1 && !finish.from.is_null() {
-        for index in 0..ROWS {
-            let line = finish.from.wrapping_add(index * finish.from_row);
+fn soon<L: Lanes, const VECTORS: usize>(row: usize, finish: &Finish<L::Number>) {
+    if !finish.from.is_null() {
+        if finish.from_column == 1 {
+            let line = finish.from.wrapping_add(row * finish.from_row);
             for vector in 0..VECTORS {
                 prefetch(line.wrapping_add(vector * L::COUNT).cast());
             }
         }
     } else if finish.column == 1 {
-        for index in 0..ROWS {
-            let line = finish.to.cast::<L::Number>().wrapping_add(index * finish.row);
-            for vector in 0..VECTORS {
-                prefetch_write(line.wrapping_add(vector * L::COUNT).cast());
-            }
+        let line = finish.to.cast::<L::Number>();
+        let line = line.wrapping_add(row * finish.row);
+        for vector in 0..VECTORS {
+            prefetch_to_write(line.wrapping_add(vector * L::COUNT).cast(), 1);
         }
+    }
+}
+
+/// The steps over the inner size before the next row is asked for; the last ones are the rest.
+#[inline(always)]
+fn steps<const ROWS: usize>(depth: usize, row: usize) -> usize {
+    if row < ROWS {
+        depth / ROWS
+    } else {
+        depth % ROWS
     }
 }
 

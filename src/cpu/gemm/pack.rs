@@ -392,18 +392,6 @@ pub(super) fn prefetch(from: *const u8) {
     let _ = from;
 }
 
-/// The same to write there.
-#[inline(always)]
-pub(super) fn prefetch_write(to: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect that a program could see; processors without it take it for an empty instruction.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) to, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = to;
-}
-
 /// The same for the second-level cache.
 #[inline(always)]
 fn prefetch_far(from: *const u8) {

@@ -5,10 +5,10 @@
 use super::alloc::{collected, filled, lacks, workspace};
 use super::lane::Lane;
 use super::reduce::offset_at;
-use super::{par, rows};
 use super::simd::{Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
+use super::{par, rows};
 use crate::error::Result;
 
 /// The rank of each key in a stable sort.

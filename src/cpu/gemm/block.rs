@@ -65,6 +65,8 @@ const GROUP: usize = 512 << 10;
 /// Left panels up to which a task's right panels are half of that: those that come next lie in the cache too, since packing
 /// costs more where there are few rows to use it.
 const FEW: usize = 40;
+/// The most bytes of a packed right factor that all threads share.
+const SHARED: usize = 8 << 20;
 /// Tasks per thread: enough to share evenly while somebody else uses the CPU.
 const TASKS: usize = 6;
 /// The fewest left panels of a task: what makes up for packing the right panels.
@@ -130,6 +132,36 @@ impl Cuts {
         cut(self.depth, self.blocks, index)
     }
 
+    /// The rooms of a product, whose left factor may have to be packed.
+    fn rooms<U, T>(
+        &self,
+        kernels: &Kernels<U, T>,
+        sizes: Sizes,
+        threads: usize,
+        (packs, shared): (bool, bool),
+    ) -> Rooms {
+        let panel = usize::from(packs) * (kernels.rows * self.deepest() + GAP);
+        if shared {
+            let panels = panels_of(sizes.rows, kernels.packed.len()).0;
+            return Rooms {
+                first: self.columns * kernels.columns * sizes.inner,
+                each: panels.div_ceil(tasks_of(panels, threads)) * panel,
+            };
+        }
+        let rows = sizes.rows.div_ceil(self.parts);
+        Rooms {
+            first: rows.div_ceil(kernels.packed.len()) * panel * self.at_a_time,
+            each: self.group * kernels.columns * self.deepest(),
+        }
+    }
+
+    /// Whether a right factor that has to be turned is better packed once for all threads than by each for its own rows.
+    fn shares<U, T>(&self, kernels: &Kernels<U, T>, sizes: Sizes, threads: usize) -> bool {
+        let bytes = (self.columns * kernels.columns).saturating_mul(sizes.inner * size_of::<U>());
+        let panels = sizes.rows.div_ceil(kernels.packed.len());
+        bytes <= SHARED && panels >= 2 * threads * FEWEST
+    }
+
     /// The inner size of the largest block.
     fn deepest(&self) -> usize {
         self.depth.div_ceil(self.blocks)
@@ -155,19 +187,39 @@ struct Job<'a, U: 'static, T: 'static> {
     cuts: Cuts,
     /// The left factor where it lies, if it need not be packed.
     straight: Option<Units<U>>,
-    /// The packed left factor, and the room of each worker for packed right panels.
+    /// The packed left factor, and the room of each worker for packed right panels; or the packed right factor, and the room of
+    /// each worker for left panels.
     left: *mut U,
     room: *mut U,
+}
+
+/// Units that are shared, and those of each worker.
+struct Rooms {
+    first: usize,
+    each: usize,
+}
+
+/// The panels of so many rows, and the rows of one, at most `most`.
+fn panels_of(rows: usize, most: usize) -> (usize, usize) {
+    let panels = rows.div_ceil(most).max(1);
+    let height = rows.div_ceil(panels).max(1);
+    (rows.div_ceil(height), height)
+}
+
+/// The parts of the rows that threads take where all share the packed right factor.
+fn tasks_of(panels: usize, threads: usize) -> usize {
+    (threads * TASKS).min(panels.div_ceil(FEWEST / 2)).max(1)
 }
 
 /// A right factor as it lies, and the micro-kernels that read it so.
 type Kept<'a, U, T> = (Flat, &'a [Keeping<U, T>]);
 
 /// What a worker computes at a time: a block of the inner size, for some panels of rows and of columns.
-struct Part<'a> {
-    /// The rows and blocks whose left factor is packed.
+struct Part<'a, U> {
+    /// The rows that the panels are cut from.
     rows: &'a Range<usize>,
-    blocks: &'a Range<usize>,
+    /// Where the first of all these panels lies or would lie, if the left factor is packed.
+    left: *const U,
     block: usize,
     panels: Range<usize>,
     group: Range<usize>,
@@ -195,16 +247,12 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         Left::Straight(units) => (None, Some(units)),
     };
     let cuts = Cuts::new(kernels, sizes, threads);
-    let panels_at_most = sizes
-        .rows
-        .div_ceil(cuts.parts)
-        .div_ceil(kernels.packed.len());
-    let left_room = usize::from(left.is_some())
-        * panels_at_most
-        * (kernels.rows * cuts.deepest() + GAP)
-        * cuts.at_a_time;
-    let right_room = cuts.group * kernels.columns * cuts.deepest();
-    let units = left_room.saturating_add(right_room.saturating_mul(threads));
+    let turned = right.in_place(cuts.block(0), 0).is_none();
+    let shared = threads > 1 && turned && cuts.shares(kernels, sizes, threads);
+    let rooms = cuts.rooms(kernels, sizes, threads, (left.is_some(), shared));
+    let units = rooms
+        .first
+        .saturating_add(rooms.each.saturating_mul(threads));
     let packed = Block::allocate(op, units.saturating_mul(size_of::<U>()))?;
     let inside = target.dtype == T::DTYPE && target.column == 1;
     let sums = if inside || cuts.blocks == 1 {
@@ -217,7 +265,7 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         Some(sums) => (sums.start().cast::<T>(), sizes.columns),
         None => (target.to.cast::<T>(), target.row),
     };
-    let left_start = packed.start().cast::<U>();
+    let start = packed.start().cast::<U>();
     let job = Job {
         kernels,
         sizes,
@@ -225,10 +273,15 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
         target,
         between,
         straight,
-        left: left_start,
-        room: left_start.wrapping_add(left_room),
+        left: start,
+        room: start.wrapping_add(rooms.first),
         cuts,
     };
+    if shared {
+        // SAFETY: promised by the caller; the rooms have been sized for the whole right factor and a task's left panels.
+        unsafe { job.shared(left, threads, rooms.each) };
+        return Ok(());
+    }
     for part in 0..job.cuts.parts {
         let rows = cut(sizes.rows, job.cuts.parts, part);
         for first in (0..job.cuts.blocks).step_by(job.cuts.at_a_time) {
@@ -238,7 +291,7 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
                 if let Some(left) = left {
                     job.pack_left(left, rows.clone(), blocks.clone(), threads);
                 }
-                job.tasks(rows.clone(), blocks, (threads, right_room));
+                job.tasks(rows.clone(), blocks, (threads, rooms.each));
             }
         }
     }
@@ -248,9 +301,12 @@ pub(super) unsafe fn multiply<U: Copy, T: Lane>(
 impl<U: Copy, T: Lane> Job<'_, U, T> {
     /// The panels of a part of the rows, and the rows of one.
     fn panels(&self, rows: &Range<usize>) -> (usize, usize) {
-        let panels = rows.len().div_ceil(self.kernels.packed.len()).max(1);
-        let height = rows.len().div_ceil(panels).max(1);
-        (rows.len().div_ceil(height), height)
+        panels_of(rows.len(), self.kernels.packed.len())
+    }
+
+    /// The units from a packed left panel to the next.
+    fn step(&self, depth: &Range<usize>) -> usize {
+        self.kernels.rows * depth.len() + GAP
     }
 
     /// Where a panel of a block lies in the packed left factor.
@@ -262,10 +318,9 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         panel: usize,
     ) -> *mut U {
         let (base, depth) = (self.cuts.block(blocks.start).start, self.cuts.block(block));
-        let before = panels * (depth.start - base) + panel * depth.len();
-        let gaps = panels * (block - blocks.start) + panel;
+        let before = (depth.start - base) * self.kernels.rows + (block - blocks.start) * GAP;
         self.left
-            .wrapping_add(before * self.kernels.rows + gaps * GAP)
+            .wrapping_add(panels * before + panel * self.step(&depth))
     }
 
     /// # Safety
@@ -331,7 +386,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                         };
                         let part = Part {
                             rows: &rows,
-                            blocks: &blocks,
+                            left: self.left_panel(panels, &blocks, block, 0),
                             block,
                             panels: cut(panels, splits, task % splits),
                             group: group(task),
@@ -346,12 +401,84 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         });
     }
 
+    /// Packs all of the right factor, then multiplies it with parts of the rows, whose left panels a worker packs for itself.
+    ///
+    /// # Safety
+    /// As `multiply`, with room for the right factor, and for each worker's left panels.
+    unsafe fn shared(&self, left: Option<&dyn Source<U>>, threads: usize, left_room: usize) {
+        let (width, columns) = (self.kernels.columns, self.cuts.columns);
+        let place = |block: usize, panel: usize| {
+            let depth = self.cuts.block(block);
+            let before = columns * depth.start + panel * depth.len();
+            self.left.wrapping_add(before * width)
+        };
+        let form = Panel {
+            lanes: width,
+            width,
+            gap: 0,
+        };
+        par::ranges(columns * self.cuts.blocks, 1, |items| {
+            for item in items {
+                let (block, panel) = (item / columns, item % columns);
+                let lanes = self.lanes(&(panel..panel + 1));
+                let to = place(block, panel);
+                // SAFETY: promised by the caller; every panel has its own place.
+                unsafe { self.right.pack(self.cuts.block(block), lanes, form, to) };
+            }
+        });
+        let rows = 0..self.sizes.rows;
+        let (panels, height) = self.panels(&rows);
+        let (tasks, groups) = (tasks_of(panels, threads), columns.div_ceil(self.cuts.group));
+        let next = AtomicUsize::new(0);
+        par::ranges(threads, 1, |workers| {
+            for worker in workers {
+                let room = self.room.wrapping_add(worker * left_room);
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= tasks {
+                        break;
+                    }
+                    let own = cut(panels, tasks, task);
+                    for (block, group) in
+                        (0..self.cuts.blocks * groups).map(|item| (item / groups, item % groups))
+                    {
+                        let depth = self.cuts.block(block);
+                        if let Some(left) = left.filter(|_| group == 0) {
+                            let form = Panel {
+                                lanes: height,
+                                width: self.kernels.rows,
+                                gap: GAP,
+                            };
+                            let lanes = own.start * height..rows.end.min(own.end * height);
+                            // SAFETY: promised by the caller; the room is the worker's.
+                            unsafe { left.pack(depth.clone(), lanes, form, room) };
+                        }
+                        let part = Part {
+                            rows: &rows,
+                            left: room.wrapping_sub(own.start * self.step(&depth)),
+                            block,
+                            panels: own.clone(),
+                            group: cut(columns, groups, group),
+                            after: None,
+                        };
+                        let (lanes, right) =
+                            (self.lanes(&part.group), place(block, part.group.start));
+                        for panel in own.clone() {
+                            // SAFETY: as promised by the caller; both factors are packed, and the tiles are the task's.
+                            unsafe { self.row(&part, panel, (&depth, &lanes), (right, None)) };
+                        }
+                    }
+                }
+            }
+        });
+    }
+
     /// Packs the right panels of a part and multiplies them with its left ones. Where micro-kernels can read the right factor as
     /// it lies, those of the first left panel pack it.
     ///
     /// # Safety
     /// As `tasks`; `room` must be the worker's.
-    unsafe fn task(&self, part: Part<'_>, room: *mut U) {
+    unsafe fn task(&self, part: Part<'_, U>, room: *mut U) {
         let width = self.kernels.columns;
         let columns = self.lanes(&part.group);
         let depth = self.cuts.block(part.block);
@@ -388,12 +515,12 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
     /// As `task`, with the right panels of the columns in the room, or kernels that put them there.
     unsafe fn row(
         &self,
-        part: &Part<'_>,
+        part: &Part<'_, U>,
         panel: usize,
         (depth, columns): (&Range<usize>, &Range<usize>),
         (room, keeping): (*mut U, Option<Kept<'_, U, T>>),
     ) {
-        let (width, (panels, height)) = (self.kernels.columns, self.panels(part.rows));
+        let (width, height) = (self.kernels.columns, self.panels(part.rows).1);
         let row = part.rows.start + panel * height;
         let lanes = row..part.rows.end.min(row + height);
         let (left, kernels) = match self.straight {
@@ -403,11 +530,8 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                 (Units { start, ..units }, self.kernels.strided)
             }
             None => {
-                let start = self.left_panel(panels, part.blocks, part.block, panel);
-                (
-                    packed(start.cast_const(), self.kernels.rows),
-                    self.kernels.packed,
-                )
+                let start = part.left.wrapping_add(panel * self.step(depth));
+                (packed(start, self.kernels.rows), self.kernels.packed)
             }
         };
         let kernels = &kernels[lanes.len() - 1];

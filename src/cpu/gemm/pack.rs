@@ -425,7 +425,11 @@ unsafe fn pack_along<U: Copy, R: Read<U>>(
         let lanes = end - first;
         for lane in (0..width.min(lanes.next_multiple_of(SIDE))).step_by(SIDE) {
             // Whole squares where there are as many lanes: the last one begins within the one before.
-            let lane = if lanes >= SIDE { lane.min(lanes - SIDE) } else { lane };
+            let lane = if lanes >= SIDE {
+                lane.min(lanes - SIDE)
+            } else {
+                lane
+            };
             let start = first + lane;
             let count = SIDE.min(end - start);
             for begin in (0..deep).step_by(BUFFER) {

@@ -341,7 +341,7 @@ fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
     if left.dtype == F::DTYPE
         && (left.depth == 1 || left.lane == 1)
         && columns <= 2048
-        && !step.is_multiple_of(2048)
+        && !step.is_multiple_of(4096)
     {
         Left::Straight(Units {
             start: left.start.cast(),

@@ -335,14 +335,11 @@ unsafe fn straight<F: Sums>(
     }
 }
 
-/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing.
+/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing; nor are neighbours in one
+/// line of it.
 fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
-    let step = left.lane.max(left.depth) * size_of::<F>();
-    if left.dtype == F::DTYPE
-        && (left.depth == 1 || left.lane == 1)
-        && columns <= 2048
-        && !step.is_multiple_of(4096)
-    {
+    let apart = left.depth == 1 && !(left.lane * size_of::<F>()).is_multiple_of(4096);
+    if left.dtype == F::DTYPE && columns <= 2048 && (apart || left.lane == 1) {
         Left::Straight(Units {
             start: left.start.cast(),
             lane: left.lane,

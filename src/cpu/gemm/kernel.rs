@@ -181,6 +181,11 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
                 soon::<L, VECTORS>(next, finish);
             }
             for _ in 0..steps::<ROWS>(depth, next) {
+                if STEP == 0 {
+                    let soon = a.wrapping_add(AHEAD * down);
+                    prefetch(soon.cast());
+                    prefetch(soon.wrapping_add((ROWS - 1) * row).cast());
+                }
                 let mut columns = [L::load(b); VECTORS];
                 for (vector, column) in columns.iter_mut().enumerate().skip(1) {
                     *column = L::load(b.add(vector * L::COUNT));
@@ -198,6 +203,9 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         end::<L, ROWS, VECTORS>(&sums, finish);
     }
 }
+
+/// Inner indices whose left units are asked for before they are read, where those of one lie side by side and the next ones far.
+const AHEAD: usize = 16;
 
 /// Lines of the right factor that are asked for before they are read.
 const LINES: usize = 6;
@@ -227,6 +235,9 @@ pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
                 let columns = L::pick(b, right.step);
                 prefetch(b.wrapping_add(LINES * unit));
                 prefetch(b.wrapping_add(LINES * unit + 64));
+                let soon = a.wrapping_add(AHEAD * left.depth);
+                prefetch(soon.cast());
+                prefetch(soon.wrapping_add((ROWS - 1) * left.lane).cast());
                 for (vector, column) in columns.into_iter().enumerate() {
                     L::put(column, keep.add(vector * L::COUNT));
                 }

@@ -339,7 +339,7 @@ unsafe fn straight<F: Sums>(
 /// line of it.
 fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
     let apart = left.depth == 1 && !(left.lane * size_of::<F>()).is_multiple_of(4096);
-    if left.dtype == F::DTYPE && columns <= 2048 && (apart || left.lane == 1) {
+    if left.dtype == F::DTYPE && (apart && columns <= 2048 || left.lane == 1 && columns <= 4096) {
         Left::Straight(Units {
             start: left.start.cast(),
             lane: left.lane,

@@ -180,8 +180,9 @@ pub(crate) fn dots<T: Lane>(
 ) {
     let limits = (x.shape().size(0), y.shape().size(0));
     let (simd, grain) = (Simd::best(), par::GRAIN / x.shape().size(1).max(1));
+    let count = pairs.len().min(z.elements());
     let z = Places(z.start(), z);
-    par::ranges(pairs.len(), grain.max(1), |range| {
+    par::ranges(count, grain.max(1), |range| {
         let Places(start, z) = &z;
         let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
         if lacks() {

@@ -161,7 +161,8 @@ fn floats<F: Sums>(
     let (mut from, mut from_layout, mut held) = (std::ptr::null(), *z.layout(), None);
     if let Some((start, factor)) = start {
         let times = |x: F| x.times(factor);
-        if start.dtype() == F::DTYPE && factor.to_f64() == 1.0 {
+        let lies = start.dtype() == F::DTYPE && start.layout().strides().last() == Some(&1);
+        if lies && factor.to_f64() == 1.0 {
             (from, from_layout) = (start.start().cast::<F>(), *start.layout());
         } else if z.dtype() == F::DTYPE {
             map::map1::<F, F>(start, z, times);

@@ -268,11 +268,9 @@ fn soon<L: Lanes, const VECTORS: usize>(row: usize, finish: &Finish<L::Number>) 
             }
         }
     } else if finish.column == 1 {
-        let line = finish.to.cast::<L::Number>();
-        let line = line.wrapping_add(row * finish.row);
-        for vector in 0..VECTORS {
-            prefetch_to_write(line.wrapping_add(vector * L::COUNT).cast(), 1);
-        }
+        let size = finish.dtype.size();
+        let line = finish.to.wrapping_add(row * finish.row * size);
+        prefetch_to_write(line, VECTORS * L::COUNT * size);
     }
 }
 

@@ -423,15 +423,21 @@ unsafe fn pack_along<U: Copy, R: Read<U>>(
     for (index, first) in lanes.clone().step_by(panel.lanes).enumerate() {
         let end = lanes.end.min(first + panel.lanes);
         let lanes = end - first;
-        for lane in (0..width.min(lanes.next_multiple_of(SIDE))).step_by(SIDE) {
-            // Whole squares where there are as many lanes: the last one begins within the one before.
-            let lane = if lanes >= SIDE {
+        // A left panel needs no more than its lanes: the last square begins within the one before, if it can.
+        let tight = panel.lanes < width;
+        let reach = if tight {
+            lanes.next_multiple_of(SIDE)
+        } else {
+            width
+        };
+        for lane in (0..reach).step_by(SIDE) {
+            let lane = if tight && lanes >= SIDE {
                 lane.min(lanes - SIDE)
             } else {
                 lane
             };
             let start = first + lane;
-            let count = SIDE.min(end - start);
+            let count = SIDE.min(end.saturating_sub(start));
             for begin in (0..deep).step_by(BUFFER) {
                 let length = BUFFER.min(deep - begin);
                 let part = depth.start + begin..depth.start + begin + length;

@@ -149,7 +149,10 @@ impl Op for Sub {
         let dy = cx.gradient()?;
         Ok(smallvec![
             cx.want(0, || Ok(dy.clone()))?,
-            cx.want(1, || dy.neg()?.mul(self.alpha))?
+            cx.want(1, || match self.alpha.is_one() {
+                true => dy.neg(),
+                false => dy.neg()?.mul(self.alpha),
+            })?
         ])
     }
 

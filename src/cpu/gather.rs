@@ -20,8 +20,10 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::shape::MAX_RANK;
 
+/// Bytes of a later line that are asked for while one is copied.
+const SOON: usize = 4096;
 /// Results of so many bytes are written past the caches where they come in runs of so many.
-const STREAMED: usize = 4 << 20;
+const STREAMED: usize = 24 << 20;
 const RUN: usize = 256;
 /// So many lines before a line is read its beginning is asked for: the CPU does not see where the next one lies.
 const AHEAD: usize = 8;
@@ -290,7 +292,7 @@ fn gather_bits<T: Bits>(x: &Host<'_>, paths: &Paths, fill: T, y: &mut HostMut<'_
                 Path::Stride(_, 1) if *stride == 1 => {
                     if ahead != NOWHERE && part.len() * size_of::<T>() >= RUN {
                         let soon = source.get().wrapping_add(ahead).cast();
-                        simd::prefetch(soon, RUN);
+                        simd::prefetch(soon, (part.len() * size_of::<T>()).min(SOON));
                     }
                     let from = source.get().add(from + part.start).cast_const();
                     let to = to.add(part.start);

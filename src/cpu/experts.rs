@@ -3,8 +3,8 @@
 //! Knows rows of matrices and lists of them. Must not know who routes what.
 
 use super::alloc::{collected, filled, lacks, workspace};
+use super::dense::{chunks, into_dense};
 use super::lane::Lane;
-use super::reduce::offset_at;
 use super::simd::{Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
@@ -173,41 +173,32 @@ impl<T: Lane> Sums<T> {
 
 /// `z[i] = x[a] . y[b]` for the pairs `(a, b)` in the row-major order of `z`; both are matrices of one width.
 pub(crate) fn dots<T: Lane>(
+    op: &'static str,
     x: &Host<'_>,
     y: &Host<'_>,
     pairs: &[(usize, usize)],
     z: &mut HostMut<'_>,
-) {
+) -> Result<()> {
     let limits = (x.shape().size(0), y.shape().size(0));
     let (simd, grain) = (Simd::best(), par::GRAIN / x.shape().size(1).max(1));
-    let count = pairs.len().min(z.elements());
-    let z = Places(z.start(), z);
-    par::ranges(count, grain.max(1), |range| {
-        let Places(start, z) = &z;
-        let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
-        if lacks() {
-            return;
-        }
-        for at in range {
-            let (a, b) = pairs[at];
-            let sum = if a < limits.0 && b < limits.1 {
-                let (x, y) = (left.row(a), right.row(b));
-                vectorised!(simd, total2(x, y, |x, y| x.times(y)))
-            } else {
-                T::ZERO
+    into_dense::<T>(op, z, |z| {
+        chunks(z, 1, grain.max(1), |at, z| {
+            let Some((a, b)) = pairs
+                .get(at)
+                .filter(|(a, b)| *a < limits.0 && *b < limits.1)
+            else {
+                return z.fill(T::ZERO);
             };
-            let to = start.wrapping_add(offset_at(z.layout(), at) * z.dtype().size());
-            // SAFETY: there is a pair for each element of `z`, whose dtype the lane serves; each belongs to one thread.
-            unsafe { T::scatter(&[sum], to, 1, z.dtype()) };
-        }
-    });
+            let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
+            if lacks() {
+                return;
+            }
+            let (x, y) = (left.row(*a), right.row(*b));
+            z.fill(vectorised!(simd, total2(x, y, |x, y| x.times(y))));
+        });
+        Ok(())
+    })
 }
-
-/// The address of a view, made shareable between threads.
-struct Places<'a>(*mut u8, &'a HostMut<'a>);
-
-// SAFETY: threads write disjoint elements.
-unsafe impl Sync for Places<'_> {}
 
 #[cfg(test)]
 mod tests {

@@ -304,6 +304,15 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         panels_of(rows.len(), self.kernels.packed.len())
     }
 
+    /// The form of left panels of so many rows.
+    fn left_form(&self, height: usize) -> Panel {
+        Panel {
+            lanes: height,
+            width: self.kernels.rows,
+            gap: GAP,
+        }
+    }
+
     /// The units from a packed left panel to the next.
     fn step(&self, depth: &Range<usize>) -> usize {
         self.kernels.rows * depth.len() + GAP
@@ -342,11 +351,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                 let start = rows.start + first * height;
                 let lanes = start..rows.end.min(start + FEWEST * height);
                 let to = self.left_panel(panels, &blocks, block, first);
-                let panel = Panel {
-                    lanes: height,
-                    width: self.kernels.rows,
-                    gap: GAP,
-                };
+                let panel = self.left_form(height);
                 // SAFETY: promised by the caller; every panel has its own place.
                 unsafe { left.pack(self.cuts.block(block), lanes, panel, to) };
             }
@@ -412,11 +417,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
             let before = columns * depth.start + panel * depth.len();
             self.left.wrapping_add(before * width)
         };
-        let form = Panel {
-            lanes: width,
-            width,
-            gap: 0,
-        };
+        let form = Panel::full(width);
         par::ranges(columns * self.cuts.blocks, 1, |items| {
             for item in items {
                 let (block, panel) = (item / columns, item % columns);
@@ -444,11 +445,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
                     {
                         let depth = self.cuts.block(block);
                         if let Some(left) = left.filter(|_| group == 0) {
-                            let form = Panel {
-                                lanes: height,
-                                width: self.kernels.rows,
-                                gap: GAP,
-                            };
+                            let form = self.left_form(height);
                             let lanes = own.start * height..rows.end.min(own.end * height);
                             // SAFETY: promised by the caller; the room is the worker's.
                             unsafe { left.pack(depth.clone(), lanes, form, room) };
@@ -488,11 +485,7 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
         }
         let mut keeping = place.and_then(|flat| Some((flat, self.kernels.keeping(flat.dtype)?)));
         if keeping.is_none() {
-            let form = Panel {
-                lanes: width,
-                width,
-                gap: 0,
-            };
+            let form = Panel::full(width);
             // SAFETY: the room has been sized for the largest group of panels and the deepest block.
             unsafe { self.right.pack(depth.clone(), columns.clone(), form, room) };
         }

@@ -42,6 +42,15 @@ pub(crate) struct Panel {
 }
 
 impl Panel {
+    /// Full panels, one after the other.
+    pub fn full(width: usize) -> Self {
+        Panel {
+            lanes: width,
+            width,
+            gap: 0,
+        }
+    }
+
     /// The units from a panel of this depth to the next.
     pub fn step(&self, depth: usize) -> usize {
         depth * self.width + self.gap

@@ -63,11 +63,7 @@ pub(super) unsafe fn multiply<T: Lane>(
                 right.pack(
                     0..sizes.inner,
                     column..column + count,
-                    Panel {
-                        lanes: width,
-                        width,
-                        gap: 0,
-                    },
+                    Panel::full(width),
                     room,
                 )
             };

@@ -203,6 +203,8 @@ fn every_number_of_threads_gives_the_same_bits() {
     // As many rows as make threads share the turned right factor; and none left over for the last of them.
     same_bits([700, 1100, 70], true);
     same_bits([449, 600, 33], true);
+    // Rows 4096 bytes apart, which have to be packed.
+    same_bits([700, 1024, 70], true);
 }
 
 /// One product on one to four threads, whose right factor may lie turned.

@@ -142,7 +142,7 @@ impl Op for Add {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let shape = *y[0].shape();
         if let ([_, other], true) = (x, self.in_place && self.alpha.is_one())
-            && y[0].dtype().compute() == DType::F32
+            && y[0].dtype() == DType::F32
         {
             let other = other.broadcast(&shape);
             sweep::<f32, 2, 1, 3>([&x[0], &other], [&y[0]], |[x, other]| [x + other]);

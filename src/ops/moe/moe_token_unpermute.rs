@@ -202,7 +202,7 @@ impl Op for MoeUnpermuteBackward {
             if let Some(dweights) = y.get_mut(1) {
                 let pairs = places.iter().enumerate();
                 let pairs = pairs.map(|(slot, place)| (slot / k.max(1), *place as usize));
-                dots::<T>(&x[0], &x[1], &collected(NAME, pairs)?, dweights);
+                dots::<T>(NAME, &x[0], &x[1], &collected(NAME, pairs)?, dweights)?;
             }
         });
         Ok(Counts::EXACT)

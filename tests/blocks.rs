@@ -1,7 +1,9 @@
 //! Attention and convolutions of sizes that fill blocks and leave edges, against their formulas in `f64`.
 
 use ascend_tensor::ops::attention::AttentionOptions;
-use ascend_tensor::{Conv2dOptions, CpuOptions, DType, Generator, RandomOptions, Result, Tensor};
+use ascend_tensor::{
+    BackwardOptions, Conv2dOptions, CpuOptions, DType, Generator, RandomOptions, Result, Tensor,
+};
 
 fn numbers(shape: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
     let generator = Generator::new(seed);
@@ -86,6 +88,10 @@ impl Sizes {
     }
 
     fn check(self, mask: Mask, dtype: DType, gradients: bool) -> Result<()> {
+        self.check_as(mask, dtype, gradients, Lie::Dense)
+    }
+
+    fn check_as(self, mask: Mask, dtype: DType, gradients: bool, lie: Lie) -> Result<()> {
         let heads = KEY_HEADS * self.group;
         let q = numbers(&[heads, self.rows, self.width], 1, dtype)?;
         let k = numbers(&[KEY_HEADS, self.keys, self.width], 2, dtype)?;
@@ -102,7 +108,8 @@ impl Sizes {
         };
         let lists = [values(&q)?, values(&k)?, values(&v)?, values(&dy)?];
         let want = self.formula(mask, [&lists[0], &lists[1], &lists[2], &lists[3]]);
-        let case = format!("{self:?} {mask:?} {dtype:?}");
+        let case = format!("{self:?} {mask:?} {dtype:?} {lie:?}");
+        let (q, k, v, dy) = (lie.of(&q)?, lie.of(&k)?, lie.of(&v)?, lie.of(&dy)?);
         let y = q.scaled_dot_product_attention(&k, &v, options.grouped())?;
         near(&case, &y, &want[0])?;
         if !gradients {
@@ -111,11 +118,34 @@ impl Sizes {
         let (q, k, v) = (q.requires_grad()?, k.requires_grad()?, v.requires_grad()?);
         let y = q.scaled_dot_product_attention(&k, &v, options.grouped())?;
         near(&case, &y, &want[0])?;
-        let made = y.mul(&dy)?.to_dtype(DType::F32)?.sum(())?.backward()?;
+        let made = y.backward_with(BackwardOptions::new().gradient(&dy))?;
         for (leaf, want) in [&q, &k, &v].into_iter().zip(&want[1..]) {
             near(&case, made.get(leaf).expect("a gradient"), want)?;
         }
         Ok(())
+    }
+}
+
+/// How the heads of operands lie.
+#[derive(Debug, Clone, Copy)]
+enum Lie {
+    /// One after the other.
+    Dense,
+    /// Row by row, beside other numbers.
+    Beside,
+}
+
+impl Lie {
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Lie::Dense => Ok(x.clone()),
+            Lie::Beside => {
+                let width = x.dims()[2] as i64;
+                let rows = x.transpose(0, 1)?;
+                let beside = Tensor::cat(&[&rows.neg()?, &rows, &rows], -1)?;
+                beside.narrow(2, width, width)?.transpose(0, 1)
+            }
+        }
     }
 }
 
@@ -179,6 +209,24 @@ fn attention_of_few_rows_is_its_formula() -> Result<()> {
         for mask in [Mask::None, Mask::Causal, Mask::Seen] {
             for dtype in [DType::F32, DType::BF16, DType::F16] {
                 size.check(mask, dtype, size.keys < 50)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_of_rows_that_lie_in_registers_is_its_formula() -> Result<()> {
+    for size in [
+        sizes(1, [128, 128], [48, 32]),
+        sizes(1, [100, 144], [32, 48]),
+        sizes(1, [130, 64], [16, 80]),
+        sizes(2, [40, 272], [48, 32]),
+        sizes(3, [61, 61], [64, 16]),
+    ] {
+        for mask in [Mask::None, Mask::Causal, Mask::Seen] {
+            for lie in [Lie::Dense, Lie::Beside] {
+                size.check_as(mask, DType::F32, true, lie)?;
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::alloc::{collected, filled, lacks, workspace};
 use super::dense::{chunks, into_dense};
 use super::lane::Lane;
-use super::simd::{Simd, vectorised};
+use super::simd::{self, Simd, vectorised};
 use super::total::total2;
 use super::view::{Host, HostMut};
 use super::{par, rows};
@@ -90,6 +90,17 @@ impl<'a, T: Lane> Reader<'a, T> {
         }
     }
 
+    /// Asks for a row that will be read soon, if it lies without gaps; any number will do.
+    fn ask(&self, row: usize) {
+        if self.column == 1 {
+            let size = self.x.dtype().size();
+            let offset = row.wrapping_mul(self.row).wrapping_mul(size);
+            let start = self.x.layout().offset() * size;
+            let from = self.x.start().wrapping_add(start.wrapping_add(offset));
+            simd::prefetch(from, self.width * size);
+        }
+    }
+
     fn row(&mut self, row: usize) -> &[T] {
         debug_assert!(row < self.x.shape().size(0));
         let offset = self.x.layout().offset() + row * self.row;
@@ -104,6 +115,9 @@ impl<'a, T: Lane> Reader<'a, T> {
         unsafe { std::slice::from_raw_parts(from.cast(), self.width) }
     }
 }
+
+/// Terms after those of a row whose sources are asked for while it is summed.
+const SOON: usize = 2;
 
 /// For each row of a result, the rows of a source that are summed, and their weights.
 #[derive(Debug)]
@@ -150,16 +164,25 @@ impl<T: Lane> Sums<T> {
         let mask = rows::last(2, 1);
         let simd = Simd::best();
         rows::rows::<T, 0, 1>([], [y], &mask, |row, [], [y]| {
-            y.fill(T::ZERO);
             let range = self.starts[row]..self.starts[row + 1];
             let mut reader = Reader::<T>::new(x);
             if lacks() {
                 return;
             }
-            for (source, weight) in &self.terms[range] {
-                if *source >= limit {
-                    continue;
-                }
+            for (source, _) in self.terms.iter().skip(range.end).take(SOON) {
+                reader.ask(*source);
+            }
+            let terms = self.terms[range].iter();
+            let mut terms = terms.filter(|(source, _)| *source < limit);
+            match terms.next() {
+                None => y.fill(T::ZERO),
+                Some((source, weight)) => vectorised!(simd, {
+                    for (y, x) in y.iter_mut().zip(reader.row(*source)) {
+                        *y = T::ZERO.plus(x.times(*weight));
+                    }
+                }),
+            }
+            for (source, weight) in terms {
                 let x = reader.row(*source);
                 vectorised!(simd, {
                     for (y, x) in y.iter_mut().zip(x) {
@@ -192,6 +215,10 @@ pub(crate) fn dots<T: Lane>(
             let (mut left, mut right) = (Reader::<T>::new(x), Reader::<T>::new(y));
             if lacks() {
                 return;
+            }
+            if let Some((a, b)) = pairs.get(at + SOON) {
+                left.ask(*a);
+                right.ask(*b);
             }
             let (x, y) = (left.row(*a), right.row(*b));
             z.fill(vectorised!(simd, total2(x, y, |x, y| x.times(y))));

@@ -232,7 +232,7 @@ fn order_packed<T: Lane, P: Packed>(
         size,
     };
     let failed = OnceLock::new();
-    par::ranges(lines, (par::GRAIN / size).max(1), |range| {
+    par::ranges(lines, (par::GRAIN / COST / size).max(1), |range| {
         // SAFETY: the lines lie within the views, whose dtypes `T` and `i64` serve; threads have different lines.
         if let Err(error) = unsafe { job.run::<T, P>(op, range, lines) } {
             failed.get_or_init(|| error);
@@ -252,8 +252,11 @@ struct Job<'a> {
     size: usize,
 }
 
-/// Results are written so many at a time.
+/// Elements that are as much work to copy as one is to order.
+const COST: usize = 16;
+/// Results are written so many at a time, or so few where there are no more.
 const PART: usize = 512;
+const FEW: usize = 16;
 
 impl Job<'_> {
     /// # Safety
@@ -313,16 +316,22 @@ impl Job<'_> {
                 }
             };
             // SAFETY: as promised by the caller.
-            unsafe { self.write(number, line, chosen, parts) };
+            unsafe {
+                if chosen.len() <= FEW {
+                    self.write::<T, P, FEW>(number, line, chosen, parts);
+                } else {
+                    self.write::<T, P, PART>(number, line, chosen, parts);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Writes the chosen elements of a line and where they were.
+    /// Writes the chosen elements of a line and where they were, `SIZE` at a time.
     ///
     /// # Safety
     /// As `run`.
-    unsafe fn write<T: Lane, P: Packed>(
+    unsafe fn write<T: Lane, P: Packed, const SIZE: usize>(
         &self,
         number: usize,
         line: &[T],
@@ -333,16 +342,16 @@ impl Job<'_> {
         let (dtype, wide) = (self.values.1, self.indices.1);
         let (to, at) = (offset_at(to, number), offset_at(at, number));
         let grain = if parts > 1 {
-            par::GRAIN / PART
+            par::GRAIN / SIZE
         } else {
             usize::MAX
         };
-        par::ranges(chosen.len().div_ceil(PART), grain, |range| {
-            let mut places = [0i64; PART];
-            let mut best = [T::ZERO; PART];
+        par::ranges(chosen.len().div_ceil(SIZE), grain, |range| {
+            let mut places = [0i64; SIZE];
+            let mut best = [T::ZERO; SIZE];
             for part in range {
-                let start = part * PART;
-                let chosen = &chosen[start..chosen.len().min(start + PART)];
+                let start = part * SIZE;
+                let chosen = &chosen[start..chosen.len().min(start + SIZE)];
                 for ((place, best), packed) in places.iter_mut().zip(&mut best).zip(chosen) {
                     *place = packed.index() as i64;
                     let told = packed.number(self.pick.descending);

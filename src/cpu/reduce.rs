@@ -34,6 +34,8 @@ pub(crate) trait Fold: Sync {
 
 /// Independent states per run, so that the compiler can fold in vectors; there are two sets of them, to fold two at once.
 const LANES: usize = 16;
+/// Runs of at most so many elements are folded one by one.
+const SHORT: usize = 8;
 /// Elements gathered at a time.
 const BLOCK: usize = 1024;
 
@@ -65,6 +67,8 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
 
 /// Rows of kept elements that are folded in one go.
 const DEEP: usize = 4;
+/// Rows whose offsets are found once for all runs.
+const KNOWN: usize = 32;
 /// The most states of a fold in parts.
 const SPREAD: usize = 128 * 1024;
 
@@ -330,6 +334,14 @@ fn fold_rows<F: Fold>(fold: &F, states: &mut [F::State], rows: &[&[F::In]], inde
 /// Folds a run with independent states.
 #[inline(always)]
 fn fold_run<F: Fold>(fold: &F, run: &[F::In], index: usize) -> F::State {
+    let one = |(place, x): (usize, &F::In)| fold.step(fold.start(), *x, index + place);
+    if run.len() <= SHORT {
+        // As below, without the states that stay empty.
+        let states = run.iter().enumerate().map(one);
+        return states
+            .reduce(|total, state| fold.join(total, state))
+            .unwrap_or_else(|| fold.start());
+    }
     let mut even = [fold.start(); LANES];
     let mut odd = [fold.start(); LANES];
     let (chunks, rest) = run.as_chunks::<{ 2 * LANES }>();
@@ -377,6 +389,15 @@ fn fold_across<T: Lane, S>(
     let size = x.dtype().size();
     let mut position = first;
     let mut rest = states;
+    // Where the first rows lie, for short runs would wait for that alone.
+    let mut known = [0; KNOWN];
+    for (row, offset) in range.clone().zip(&mut known) {
+        *offset = offset_at(reduced, row);
+    }
+    let row_at = |row: usize| {
+        let first = known.get(row - range.start);
+        first.copied().unwrap_or_else(|| offset_at(reduced, row))
+    };
     while !rest.is_empty() {
         let run = (width - position % width).min(rest.len()).min(BLOCK);
         let (now, later) = rest.split_at_mut(run);
@@ -387,7 +408,7 @@ fn fold_across<T: Lane, S>(
             let mut lanes = buffer.chunks_mut(BLOCK);
             let mut rows: [&[T]; DEEP] = [&[]; DEEP];
             for (number, row) in rows.iter_mut().enumerate().take(deep) {
-                let offset = base + offset_at(reduced, index + number);
+                let offset = base + row_at(index + number);
                 let from = x.start().wrapping_add(offset * size);
                 *row = match lanes.next() {
                     // SAFETY: the kept dim is contiguous for `run` elements from this one on.

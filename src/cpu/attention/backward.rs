@@ -69,11 +69,8 @@ pub(crate) trait Wide: Lane + Float {
         false
     }
 
-    /// Turns a block of keys and values, as `block` takes them.
-    fn turn_keys(_run: &mut Run<'_, Self>, _count: usize) {}
-
-    /// As [`Run::block`].
-    fn block(_run: &mut Run<'_, Self>, _rows: Range<usize>, _keys: [usize; 2]) {}
+    /// As [`Run::whole`], once the rows are loaded.
+    fn whole(_run: &mut Run<'_, Self>) {}
 }
 
 impl Wide for f64 {}
@@ -166,11 +163,11 @@ impl<'a, T: Lane> Space<'a, T> {
 /// All rows that share a key head.
 pub(crate) struct Run<'s, T> {
     pub(super) problem: &'s Problem<'s>,
-    given: &'s Given<'s>,
+    pub(super) given: &'s Given<'s>,
     pub(super) head: usize,
-    rows: usize,
+    pub(super) rows: usize,
     pub(super) space: Space<'s, T>,
-    sinks: &'s [Sink<'s>; 3],
+    pub(super) sinks: &'s [Sink<'s>; 3],
 }
 
 macro_rules! run {
@@ -194,8 +191,11 @@ impl<T: Wide> Run<'_, T> {
     where
         T: Vector<S>,
     {
-        self.space.dq.fill(T::ZERO);
         self.load_rows(simd);
+        if T::is_wide() {
+            return T::whole(self);
+        }
+        self.space.dq.fill(T::ZERO);
         let keys = self.problem.sizes.keys;
         let visible = self.problem.visible(0..self.rows);
         for first in (0..keys).step_by(KEYS) {
@@ -211,11 +211,7 @@ impl<T: Wide> Run<'_, T> {
                     if count == 0 {
                         continue;
                     }
-                    if T::is_wide() {
-                        T::block(self, rows, [first, count]);
-                    } else {
-                        self.block(simd, rows, [first, count]);
-                    }
+                    self.block(simd, rows, [first, count]);
                 }
             }
             self.store_keys(first, count);
@@ -274,9 +270,6 @@ impl<T: Wide> Run<'_, T> {
                 .value
                 .read([head, first + key, 0], &mut line[..value_width]);
         }
-        if T::is_wide() {
-            return T::turn_keys(self, count);
-        }
         transpose(space.keys, padded(width), space.keys_turned, [count, width]);
         transpose(
             space.values,
@@ -288,7 +281,7 @@ impl<T: Wide> Run<'_, T> {
 
     /// Reads a block of rows: queries times the scale, and gradients of results.
     #[inline(always)]
-    pub(super) fn load_block(&mut self, rows: Range<usize>) {
+    fn load_block(&mut self, rows: Range<usize>) {
         let problem = self.problem;
         let (width, value_width) = (problem.sizes.width, problem.sizes.value_width);
         let scale = T::from_f64(problem.scale);

@@ -109,13 +109,14 @@ pub(super) struct Outputs<'a> {
     exact: Option<Sink<'a>>,
 }
 
-/// A row of results before it is divided by its sum.
-pub(super) struct Written<'a, T> {
-    /// The head and the row.
-    pub place: (usize, usize),
-    pub line: &'a mut [T],
-    pub top: T,
-    pub sum: T,
+/// What results are multiplied by; 0 for a row that sees no key.
+#[inline(always)]
+pub(super) fn inverse<T: Float>(sum: T) -> T {
+    if sum == T::ZERO {
+        T::ZERO
+    } else {
+        T::ONE.over(sum)
+    }
 }
 
 impl<'a> Outputs<'a> {
@@ -141,28 +142,48 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Results over sums, and the logarithms.
+    /// The rows of a head's results, if they are all that is written, as whole registers of `f32`: the first one, and the numbers
+    /// from one to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub fn rows(&self, head: usize) -> Option<(*mut f32, usize)> {
+        let alone = self.y.as_ref().filter(|_| self.exact.is_none());
+        alone.and_then(|y| y.lanes(head, 0))
+    }
+
+    /// A row of results.
     #[inline(always)]
-    pub fn write<T: Lane + Float>(&self, row: Written<'_, T>) {
-        let (head, index) = row.place;
-        let blind = row.sum == T::ZERO;
-        let inverse = if blind { T::ZERO } else { T::ONE.over(row.sum) };
-        for x in row.line.iter_mut() {
+    pub fn write<T: Lane>(&self, (head, row): (usize, usize), line: &[T]) {
+        for sink in [&self.y, &self.exact].into_iter().flatten() {
+            sink.write(head, row, line);
+        }
+    }
+
+    /// A row of results that have yet to be divided by their sum, and its logarithm.
+    #[inline(always)]
+    pub fn write_sums<T: Lane + Float>(
+        &self,
+        place: (usize, usize),
+        line: &mut [T],
+        [top, sum]: [T; 2],
+    ) {
+        let inverse = inverse(sum);
+        for x in line.iter_mut() {
             *x = x.times(inverse);
         }
-        if let Some(y) = &self.y {
-            y.write(head, index, row.line);
-        }
-        if let Some(exact) = &self.exact {
-            exact.write(head, index, row.line);
-        }
+        self.write(place, line);
+        self.write_log(place, [top, sum]);
+    }
+
+    /// The logarithm of a row's sum of exponentials, which were relative to their maximum.
+    #[inline(always)]
+    pub fn write_log<T: Lane + Float>(&self, (head, row): (usize, usize), [top, sum]: [T; 2]) {
         if let Some(logs) = &self.logs {
-            let log = if blind {
+            let log = if sum == T::ZERO {
                 T::ZERO
             } else {
-                base(row.top).plus(Float::ln(row.sum))
+                base(top).plus(Float::ln(sum))
             };
-            logs.write(head, index, &[log]);
+            logs.write(head, row, &[log]);
         }
     }
 }
@@ -462,12 +483,10 @@ impl<T: Lane + Float> Run<'_, T> {
         let value_width = padded(self.problem.sizes.value_width);
         let space = &mut self.space;
         for (index, row) in self.rows.clone().enumerate() {
-            self.outputs.write(Written {
-                place: self.problem.place(self.head, row),
-                line: &mut space.results[index * value_width..(index + 1) * value_width],
-                top: space.tops[index],
-                sum: space.sums[index],
-            });
+            let place = self.problem.place(self.head, row);
+            let line = &mut space.results[index * value_width..(index + 1) * value_width];
+            let sums = [space.tops[index], space.sums[index]];
+            self.outputs.write_sums(place, line, sums);
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use forward::{Kept, forward};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::alloc::workspace;
+use super::alloc::{Block, room};
 use super::lane::Lane;
 use super::number::Number;
 use super::par;
@@ -91,6 +91,14 @@ impl<'a> Operand<'a> {
         let offset = self.starts[head] + row * self.row;
         let from = self.view.start().wrapping_add(offset * size);
         (from, self.row * size)
+    }
+
+    /// The rows of a head from one on, if they are `f32`s that lie as whole registers: the first, and the numbers to the next.
+    #[cfg(target_arch = "x86_64")]
+    fn lanes(&self, [head, row]: [usize; 2], width: usize) -> Option<(*const f32, usize)> {
+        let whole = self.column == 1 && width.is_multiple_of(x86::LANES);
+        let lies = self.view.dtype() == DType::F32 && whole;
+        lies.then(|| (self.line(head, row).0.cast(), self.row))
     }
 
     /// Copies the first `width` elements of a row, which are of two bytes, to a line of words.
@@ -264,6 +272,27 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// The rows of a head from one on, if whole registers of `f32` can be written there: the first, and the numbers to the next.
+    #[cfg(target_arch = "x86_64")]
+    fn lanes(&self, head: usize, row: usize) -> Option<(*mut f32, usize)> {
+        let lies = self.dtype == DType::F32 && self.columns.is_multiple_of(x86::LANES);
+        let offset = (head * self.rows + row) * self.columns;
+        lies.then(|| (self.start.cast::<f32>().wrapping_add(offset), self.columns))
+    }
+
+    /// Writes some rows of a head from lines of `step` values.
+    #[cfg(target_arch = "x86_64")]
+    fn write_lines<T: Lane>(
+        &self,
+        (head, rows): (usize, std::ops::Range<usize>),
+        values: &[T],
+        step: usize,
+    ) {
+        for (row, line) in rows.zip(values.chunks_exact(step)) {
+            self.write(head, row, line);
+        }
+    }
+
     #[inline(always)]
     fn write<T: Lane>(&self, head: usize, row: usize, values: &[T]) {
         let offset = (head * self.rows + row) * self.columns;
@@ -289,21 +318,27 @@ fn tasks<T: Number>(
     task: impl Fn(usize, &mut [T]) + Sync,
 ) -> Result<()> {
     let threads = par::threads().min(count);
-    let mut rooms = Vec::new();
-    for _ in 0..threads {
-        rooms.push(workspace(op, T::ZERO, size)?);
-    }
+    let all = threads.saturating_mul(size);
+    let block = Block::allocate(op, all.saturating_mul(size_of::<T>()))?;
+    let start = block.start().cast::<T>();
+    // SAFETY: the block has room for so many numbers and is ours; zero bits are zeros.
+    let mut rest = unsafe {
+        start.write_bytes(0, all);
+        std::slice::from_raw_parts_mut(start, all)
+    };
+    let mut rooms = room(op, threads)?;
+    rooms.extend((0..threads).map(|_| carve(&mut rest, size)));
     let (rooms, next) = (Mutex::new(rooms), AtomicUsize::new(0));
     par::ranges(threads, 1, |pieces| {
         for _ in pieces {
             let room = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut room) = room else { return };
+            let Some(room) = room else { return };
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= count {
                     break;
                 }
-                task(index, &mut room);
+                task(index, room);
             }
         }
     });

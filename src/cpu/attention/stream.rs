@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::forward::{FEW, Outputs, Written};
+use super::forward::{FEW, Outputs};
 use super::x86::{KEYS, LANES, Line, SINGLES, total};
 use super::{KEYS as SHORT, Mask, Operand, Problem};
 use crate::cpu::simd::{Level, level};
@@ -119,13 +119,9 @@ impl Stream {
             for (column, x) in line[..value_width].iter_mut().enumerate() {
                 *x = results[index][self.values.column(column)];
             }
-            outputs.write(Written {
-                place: problem.place(head, row),
-                line: &mut line,
-                top: tops[index],
-                // SAFETY: the level says that there are the registers.
-                sum: unsafe { total(sums[index].as_ptr()) },
-            });
+            // SAFETY: the level says that there are the registers.
+            let sum = unsafe { total(sums[index].as_ptr()) };
+            outputs.write_sums(problem.place(head, row), &mut line, [tops[index], sum]);
         }
     }
 }

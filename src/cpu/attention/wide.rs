@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use super::forward::{Outputs, Written};
+use super::forward::{Outputs, inverse};
 use super::stream::seen;
 use super::x86::{
     Factor, Finish, KEYS, Kernels, LANES, Line, PAIRS, PANEL, Product, SINGLES, TILE, copy, pair,
     total, turn,
 };
 use super::{Operand, Problem, carve};
-use crate::cpu::simd::{Level, level};
+use crate::cpu::simd::{Level, Simd, level, vectorised};
 use crate::dtype::DType;
 
 /// How the rows of a problem are computed.
@@ -118,9 +118,11 @@ impl Wide {
             weights,
             lines,
             pairs,
+            once: false,
+            to: outputs.rows(head).filter(|_| problem.sizes.group == 1),
         };
         task.whole();
-        task.store(outputs);
+        vectorised!(Simd::best(), light task.store(outputs));
     }
 }
 
@@ -130,7 +132,7 @@ struct Task<'a> {
     problem: &'a Problem<'a>,
     head: usize,
     rows: Range<usize>,
-    /// Queries in words (times the scale, unless in pairs), their results, and their running maxima and sums.
+    /// Queries in words, their results, and their running maxima and sums.
     queries: &'a mut [f32],
     results: &'a mut [f32],
     tops: &'a mut [f32],
@@ -144,22 +146,33 @@ struct Task<'a> {
     /// Keys and values that do not lie as they are packed; zeros past their ends.
     lines: &'a mut [f32],
     pairs: &'a mut [f32],
+    /// Whether one block has all keys that the rows see: then results need no second pass.
+    once: bool,
+    /// The rows of the results, if they can be written where they belong.
+    to: Option<(*mut f32, usize)>,
 }
 
 impl Task<'_> {
     fn whole(&mut self) {
         let count = self.rows.len();
-        self.results.fill(0.0);
+        let visible = self.problem.visible(self.rows.clone());
+        self.once = (1..=KEYS).contains(&visible);
+        if !self.once {
+            self.results.fill(0.0);
+        }
         self.tops[..count].fill(f32::NEG_INFINITY);
         self.sums.fill(0.0);
         self.lines.fill(0.0);
         self.pairs.fill(0.0);
-        self.load_queries();
-        let visible = self.problem.visible(self.rows.clone());
+        if self.own_queries().is_none() {
+            self.load_queries();
+        }
         for first in (0..visible).step_by(KEYS) {
             let keys = KEYS.min(visible - first);
             self.pack_keys(first, keys);
-            self.pack_values(first, keys);
+            if self.own_values(first).is_none() {
+                self.pack_values(first, keys);
+            }
             for start in (0..count).step_by(TILE) {
                 self.tile(start..count.min(start + TILE), [first, keys]);
             }
@@ -177,11 +190,36 @@ impl Task<'_> {
                 problem.query.copy([head, row], width, line);
             } else {
                 problem.query.read([head, row, 0], &mut line[..width]);
-                for x in &mut line[..width] {
-                    *x *= problem.scale as f32;
-                }
             }
         }
+    }
+
+    /// The queries where they lie, as products read them.
+    fn own_queries(&self) -> Option<Factor> {
+        let (problem, width) = (self.problem, self.problem.sizes.width);
+        let (head, row) = problem.place(self.head, self.rows.start);
+        let alone = problem.sizes.group == 1 && !self.wide.paired();
+        let (start, step) = problem.query.lanes([head, row], width).filter(|_| alone)?;
+        Some(Factor {
+            start,
+            step,
+            inner: 1,
+        })
+    }
+
+    /// The values from a key on where they lie, as products read them.
+    fn own_values(&self, first: usize) -> Option<Factor> {
+        let (problem, width) = (self.problem, self.problem.sizes.value_width);
+        let (head, _) = problem.place(self.head, self.rows.start);
+        let (start, inner) = problem
+            .value
+            .lanes([head, first], width)
+            .filter(|_| !self.wide.paired())?;
+        Some(Factor {
+            start,
+            step: PANEL,
+            inner,
+        })
     }
 
     /// Whether an operand's lines can be packed from where they are: whole registers of the packed dtype.
@@ -273,19 +311,18 @@ impl Task<'_> {
             return;
         }
         let (words, columns, each) = (self.wide.words, self.wide.columns, self.wide.each);
-        let scale = if self.wide.paired() {
-            problem.scale as f32
-        } else {
-            1.0
-        };
+        let queries = self.own_queries().unwrap_or(Factor {
+            start: self.queries.as_ptr(),
+            step: words,
+            inner: 1,
+        });
         let product = Product {
             rows: rows.len(),
             depth: problem.sizes.width.div_ceil(each),
             registers: keys.div_ceil(LANES),
             left: Factor {
-                start: self.queries[rows.start * words..].as_ptr(),
-                step: words,
-                inner: 1,
+                start: queries.start.wrapping_add(rows.start * queries.step),
+                ..queries
             },
             right: Factor {
                 start: self.keys.as_ptr(),
@@ -294,18 +331,25 @@ impl Task<'_> {
             },
             to: self.scores.as_mut_ptr(),
             to_step: KEYS,
-            finish: Finish::Scaled(scale),
+            finish: Finish::Scaled(problem.scale as f32),
         };
         // SAFETY: the kernels are those of this CPU; queries and panels have so many words, and a tile's scores have their room.
         unsafe { (self.wide.kernels.product)(&product) };
         let mut factors = [1.0; TILE];
-        for ((index, row), factor) in own.enumerate().zip(&mut factors) {
+        for ((index, row), factor) in own.clone().enumerate().zip(&mut factors) {
             *factor = self.weigh([index, rows.start + index], row, [first, keys]);
+            if self.once {
+                *factor = inverse(self.sum(rows.start + index));
+            }
         }
         let weights = if self.wide.paired() {
             self.weights.as_ptr()
         } else {
             self.scores.as_ptr()
+        };
+        let (start, step, begin) = match self.to.filter(|_| self.once) {
+            Some((start, step)) => (start, step, own.start),
+            None => (self.results.as_mut_ptr(), columns, rows.start),
         };
         let product = Product {
             rows: rows.len(),
@@ -316,16 +360,20 @@ impl Task<'_> {
                 step: KEYS / each,
                 inner: 1,
             },
-            right: Factor {
+            right: self.own_values(first).unwrap_or(Factor {
                 start: self.values.as_ptr(),
                 step: KEYS / each * PANEL,
                 inner: PANEL,
+            }),
+            to: start.wrapping_add(begin * step),
+            to_step: step,
+            finish: if self.once {
+                Finish::Rows(factors.as_ptr())
+            } else {
+                Finish::Onto(factors.as_ptr())
             },
-            to: self.results[rows.start * columns..].as_mut_ptr(),
-            to_step: columns,
-            finish: Finish::Onto(factors.as_ptr()),
         };
-        // SAFETY: as above; results are whole panels.
+        // SAFETY: as above; results are whole panels, or rows of whole registers that are this task's.
         unsafe { (self.wide.kernels.product)(&product) };
     }
 
@@ -353,19 +401,29 @@ impl Task<'_> {
         unsafe { (self.wide.kernels.weigh)(line) }
     }
 
-    /// Results over sums, and the logarithms.
+    /// The sum of a row's exponentials.
+    fn sum(&self, index: usize) -> f32 {
+        let sums = self.sums[index * LANES..(index + 1) * LANES].as_ptr();
+        // SAFETY: the level says that there are the registers.
+        unsafe { total(sums) }
+    }
+
+    /// Results over sums, unless that has been done, and the logarithms.
+    #[inline(always)]
     fn store(&mut self, outputs: &Outputs<'_>) {
         let columns = self.wide.columns;
         for (index, row) in self.rows.clone().enumerate() {
-            let sums = self.sums[index * LANES..(index + 1) * LANES].as_ptr();
-            // SAFETY: the level says that there are the registers.
-            let sum = unsafe { total(sums) };
-            outputs.write(Written {
-                place: self.problem.place(self.head, row),
-                line: &mut self.results[index * columns..(index + 1) * columns],
-                top: self.tops[index],
-                sum,
-            });
+            let (place, sum) = (self.problem.place(self.head, row), self.sum(index));
+            let line = &mut self.results[index * columns..(index + 1) * columns];
+            let sums = [self.tops[index], sum];
+            if !self.once {
+                outputs.write_sums(place, line, sums);
+                continue;
+            }
+            if self.to.is_none() {
+                outputs.write(place, line);
+            }
+            outputs.write_log(place, sums);
         }
     }
 }

@@ -13,9 +13,6 @@ pub(super) const PANEL: usize = 32;
 pub(super) const KEYS: usize = 256;
 /// Numbers of a register.
 pub(super) const LANES: usize = 16;
-/// Registers of a line of scores.
-const LINE: usize = KEYS / LANES;
-
 /// `to = finish(left right)`, with a product's words where the factors say.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product {
@@ -45,6 +42,8 @@ pub(super) struct Factor {
 pub(super) enum Finish {
     /// They replace the target, times a factor.
     Scaled(f32),
+    /// They replace the target, times a factor for each row.
+    Rows(*const f32),
     /// They are added to the target times a factor for each row.
     Onto(*const f32),
 }
@@ -246,6 +245,9 @@ unsafe fn columns<W: Word, const M: usize, const V: usize>(product: &Product, pa
                     .add(i * product.to_step + panel * PANEL + v * LANES);
                 let value = match product.finish {
                     Finish::Scaled(scale) => _mm512_mul_ps(sums[i][v], _mm512_set1_ps(scale)),
+                    Finish::Rows(factors) => {
+                        _mm512_mul_ps(sums[i][v], _mm512_set1_ps(*factors.add(i)))
+                    }
                     Finish::Onto(factors) => {
                         let factor = _mm512_set1_ps(*factors.add(i));
                         _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
@@ -288,23 +290,25 @@ unsafe fn exp_term(x: __m512) -> __m512 {
 /// # Safety
 /// As there.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "an array of registers, which must unroll"
-)]
 unsafe fn soften<W: Word>(line: Line<'_>) -> f32 {
     // SAFETY: promised by the caller.
     unsafe {
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let (mut scores, mut high) = ([lowest; LINE], lowest);
-        let count = line.seen.div_ceil(LANES);
-        for v in 0..LINE {
-            if v < count {
-                let left = (line.seen - v * LANES).min(LANES);
-                let mask = ((1u32 << left) - 1) as __mmask16;
-                scores[v] = _mm512_mask_loadu_ps(lowest, mask, line.scores.add(v * LANES));
-                high = _mm512_max_ps(high, scores[v]);
+        let whole = line.seen / LANES;
+        let mask = ((1u32 << (line.seen % LANES)) - 1) as __mmask16;
+        let count = whole + usize::from(mask != 0);
+        // The scores of a register, the lowest number for those that are masked.
+        let scores = |v: usize| {
+            let from = line.scores.add(v * LANES);
+            if v < whole {
+                _mm512_loadu_ps(from)
+            } else {
+                _mm512_mask_loadu_ps(lowest, mask, from)
             }
+        };
+        let mut high = lowest;
+        for v in 0..count {
+            high = _mm512_max_ps(high, scores(v));
         }
         let high = _mm512_reduce_max_ps(high);
         let high = if high > *line.top { high } else { *line.top };
@@ -312,20 +316,21 @@ unsafe fn soften<W: Word>(line: Line<'_>) -> f32 {
         let zero = if high == f32::NEG_INFINITY { 0.0 } else { high };
         let factor = if high == *line.top {
             1.0
+        } else if *line.top == f32::NEG_INFINITY {
+            0.0
         } else {
             crate::cpu::function::exp(*line.top - zero)
         };
         *line.top = high;
         let zero = _mm512_set1_ps(zero);
         let mut sum = _mm512_mul_ps(_mm512_loadu_ps(line.sums), _mm512_set1_ps(factor));
-        for v in 0..LINE {
-            if v < count {
-                let weight = exp_term(_mm512_sub_ps(scores[v], zero));
-                sum = _mm512_add_ps(sum, weight);
-                W::keep(weight, line.weights, v);
-            } else if v * LANES < line.until {
-                W::keep(_mm512_setzero_ps(), line.weights, v);
-            }
+        for v in 0..count {
+            let weight = exp_term(_mm512_sub_ps(scores(v), zero));
+            sum = _mm512_add_ps(sum, weight);
+            W::keep(weight, line.weights, v);
+        }
+        for v in count..line.until.div_ceil(LANES) {
+            W::keep(_mm512_setzero_ps(), line.weights, v);
         }
         _mm512_storeu_ps(line.sums, sum);
         factor
@@ -342,6 +347,8 @@ pub(super) struct Slopes {
     pub keys: usize,
     /// The logarithm of the row's sum.
     pub log: f32,
+    /// What gradients of scores are multiplied by.
+    pub scale: f32,
     /// The sum of all weights times their gradients; none where these keys are all that the row sees.
     pub delta: Option<f32>,
 }
@@ -349,7 +356,7 @@ pub(super) struct Slopes {
 /// Keys of a block of [`Slopes`] at most.
 pub(super) const SLOPES: usize = 128;
 
-/// `p = exp(score - log)`, `ds = p (dp - delta)`. Where the row sees no other keys, the weights are divided by their sum, for
+/// `p = exp(score - log)`, `ds = scale p (dp - delta)`. Where the row sees no other keys, the weights are divided by their sum, for
 /// logarithms of large scores are coarse, and `delta` is the sum of the very products that it is subtracted from.
 ///
 /// # Safety
@@ -387,10 +394,11 @@ pub(super) unsafe fn slope(line: Slopes) {
             }
             _mm512_reduce_add_ps(products)
         });
-        let delta = _mm512_set1_ps(delta);
+        let (delta, scale) = (_mm512_set1_ps(delta), _mm512_set1_ps(line.scale));
         for v in 0..REGISTERS {
             if v * LANES < line.keys {
                 let slope = _mm512_mul_ps(weights[v], _mm512_sub_ps(slopes[v], delta));
+                let slope = _mm512_mul_ps(slope, scale);
                 _mm512_storeu_ps(line.scores.add(v * LANES), weights[v]);
                 let seen = line.seen.saturating_sub(v * LANES).min(LANES);
                 let mask = ((1u32 << seen) - 1) as __mmask16;

@@ -116,7 +116,9 @@ impl Cuts {
         let few = sizes.rows.div_ceil(kernels.packed.len()) <= FEW;
         let group = if few { GROUP / 2 } else { GROUP };
         let most = (group / (bytes * kernels.columns)).max(2);
-        let group = panels.div_ceil(threads * TASKS).clamp(2.min(panels), most);
+        // Two at a time, unless that leaves a thread without any.
+        let least = if panels < 2 * threads { 1 } else { 2 };
+        let group = panels.div_ceil(threads * TASKS).clamp(least, most);
         Cuts {
             depth: sizes.inner,
             blocks,
@@ -368,9 +370,10 @@ impl<U: Copy, T: Lane> Job<'_, U, T> {
     ) {
         let panels = self.panels(&rows).0;
         let groups = self.cuts.columns.div_ceil(self.cuts.group);
-        let splits = (threads * TASKS)
-            .div_ceil(groups)
-            .clamp(1, (panels / (2 * FEWEST)).max(1));
+        let few = groups < 2 * threads;
+        let fewest = if few { FEWEST } else { 2 * FEWEST };
+        let splits = (threads * TASKS).div_ceil(groups);
+        let splits = splits.clamp(1, (panels / fewest).max(1));
         let splits = if threads > 1 { splits } else { 1 };
         let next = AtomicUsize::new(0);
         par::ranges(threads, 1, |workers| {

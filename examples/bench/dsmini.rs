@@ -205,7 +205,7 @@ impl Model {
         let angle = |i: usize| (i / half) as f64 * c.theta.powf(-((i % half) as f64) / half as f64);
         let table = |f: fn(f64) -> f64| {
             let values = (0..c.length * half).map(|i| f(angle(i)) as f32).collect();
-            let table = Tensor::from_vec::<f32>(values, [c.length, half])?;
+            let table = Tensor::from_vec::<f32>(values, [c.length, 1, half])?;
             Tensor::cat(&[&table, &table], -1)
         };
         let mut stream = SplitMix(77);
@@ -240,50 +240,50 @@ impl Model {
         x.matmul(&self.parameters[matrix])
     }
 
-    fn gated(&self, x: &Tensor, [both, down]: [usize; 2]) -> Result<Tensor> {
-        self.product(&self.product(x, both)?.swiglu(-1)?, down)
+    /// `x` plus a product with a parameter.
+    fn plus_product(&self, x: &Tensor, y: &Tensor, matrix: usize) -> Result<Tensor> {
+        x.addmm(y, &self.parameters[matrix], ())
     }
 
-    /// Turned by the position's angles; `x` is `[batch, heads, length, rope]`.
+    /// `x` plus a gated unit of `h`.
+    fn plus_gated(&self, x: &Tensor, h: &Tensor, [both, down]: [usize; 2]) -> Result<Tensor> {
+        self.plus_product(x, &self.product(h, both)?.swiglu(-1)?, down)
+    }
+
+    /// Turned by the position's angles; `x` is `[batch, length, heads, rope]`.
     fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         x.rotary_embedding(&self.cos, &self.sin, ())
     }
 
-    fn attention(&self, layer: &Layer, h: &Tensor) -> Result<Tensor> {
+    /// `x` plus attention over `h`.
+    fn plus_attention(&self, layer: &Layer, x: &Tensor, h: &Tensor) -> Result<Tensor> {
         let c = &self.config;
         let (nope, rope) = (c.nope as i64, c.rope as i64);
-        let heads = |x: &Tensor, width: usize| {
-            x.reshape([c.batch, c.length, c.heads, width])?
-                .transpose(1, 2)
-        };
+        let heads = |x: &Tensor, width: usize| x.reshape([c.batch, c.length, c.heads, width]);
         let q = heads(&self.product(h, layer.query)?, c.nope + c.rope)?;
-        let q = Tensor::cat(
-            &[
-                &q.narrow(3, 0, nope)?,
-                &self.rotate(&q.narrow(3, nope, rope)?)?,
-            ],
-            3,
-        )?;
+        let turned = self.rotate(&q.narrow(3, nope, rope)?)?;
+        let q = Tensor::cat(&[&q.narrow(3, 0, nope)?, &turned], 3)?;
         let latent = self.product(h, layer.latent)?;
         let shared = latent.narrow(1, c.latent as i64, rope)?;
-        let shared = self.rotate(&shared.reshape([c.batch, 1, c.length, c.rope])?)?;
-        let shared = shared.expand([c.batch, c.heads, c.length, c.rope])?;
+        let shared = self.rotate(&shared.reshape([c.batch, c.length, 1, c.rope])?)?;
+        let shared = shared.expand([c.batch, c.length, c.heads, c.rope])?;
         let latent = self.norm(&latent.narrow(1, 0, c.latent as i64)?, layer.latent_norm)?;
         let kv = heads(&self.product(&latent, layer.key_value)?, c.nope + c.value)?;
         let k = Tensor::cat(&[&kv.narrow(3, 0, nope)?, &shared], 3)?;
         let v = kv.narrow(3, nope, c.value as i64)?;
         let scale = 1.0 / ((c.nope + c.rope) as f64).sqrt();
-        let y =
-            q.scaled_dot_product_attention(&k, &v, AttentionOptions::new().causal().scale(scale))?;
+        let options = AttentionOptions::new().causal().scale(scale);
+        let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2));
+        let y = q?.scaled_dot_product_attention(&k?, &v?, options)?;
         let y = y
             .transpose(1, 2)?
             .reshape([c.tokens(), c.heads * c.value])?;
-        self.product(&y, layer.output)
+        self.plus_product(x, &y, layer.output)
     }
 
-    /// The shared expert, and the chosen ones on their own tokens.
-    fn mixture(&self, layer: &Layer, h: &Tensor) -> Result<Tensor> {
-        let y = self.gated(h, layer.unit)?;
+    /// `x` plus the shared expert, and the chosen ones on their own tokens.
+    fn plus_mixture(&self, layer: &Layer, x: &Tensor, h: &Tensor) -> Result<Tensor> {
+        let y = self.plus_gated(x, h, layer.unit)?;
         let Some(([both, down], router)) = layer.mixture else {
             return Ok(y);
         };
@@ -310,10 +310,9 @@ impl Model {
         let mut x = self.parameters[self.embedding].embedding(&self.inputs, ())?;
         for layer in &self.layers {
             let h = self.norm(&x, layer.attention_norm)?;
-            x = x.add(&self.attention(layer, &h)?)?;
+            x = self.plus_attention(layer, &x, &h)?;
             let h = self.norm(&x, layer.unit_norm)?;
-            let y = self.mixture(layer, &h)?;
-            x = x.add(&y)?;
+            x = self.plus_mixture(layer, &x, &h)?;
         }
         let logits = self.product(&self.norm(&x, self.norm)?, self.head)?;
         logits.cross_entropy(&self.targets, ())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::arrived::{Arrived, Run, Whole};
 use super::tape::{Kind, Node, NodeRef, Record};
 use crate::error::{BackwardFault, Error, Result};
 use crate::mode::{self, Modes};
@@ -170,23 +171,17 @@ pub(super) fn backward_of(outputs: &[(&Tensor, &Tensor)]) -> Result<Gradients> {
         for (output, gradient) in outputs {
             if let Some(root) = output.node() {
                 let gradient = fit("backward", (*gradient).clone(), &output.meta())?;
-                arrive(&mut waiting, root, gradient, false)?;
+                at(&mut waiting, root).add(root, gradient, false)?;
             }
         }
         drain(waiting, &HashMap::new(), false)
     })
 }
 
-/// The gradients that have arrived at a node's outputs.
-struct Arrived {
-    node: Arc<Node>,
-    gradients: SmallVec<[Option<Tensor>; 2]>,
-}
-
 /// Visits nodes in falling order of their numbers: each after all that used it.
 fn walk(root: &NodeRef, seed: Tensor, create_graph: bool) -> Result<Gradients> {
     let mut waiting = BTreeMap::new();
-    arrive(&mut waiting, root, seed, create_graph)?;
+    at(&mut waiting, root).add(root, seed, create_graph)?;
     drain(waiting, &HashMap::new(), create_graph)
 }
 
@@ -198,69 +193,57 @@ fn drain(
 ) -> Result<Gradients> {
     let mut gradients = Gradients::default();
     while let Some((id, arrived)) = waiting.pop_last() {
-        let record = match &arrived.node.kind {
-            Kind::Op(record) if !stops.contains_key(&id) => Some(record),
-            _ => None,
-        };
-        let Some(record) = record else {
-            if let Some(gradient) = arrived.gradients.into_iter().flatten().next() {
-                gradients.by_leaf.insert(id, gradient);
+        let (node, own) = arrived.settle()?;
+        let record = match &node.kind {
+            Kind::Op(record) if !stops.contains_key(&id) => record,
+            _ => {
+                if let Some(gradient) = own.into_iter().flatten().next() {
+                    gradients.by_leaf.insert(id, gradient);
+                }
+                continue;
             }
-            continue;
         };
-        let offers = record.device.is_cpu() && !create_graph;
-        let others = RefCell::new(&mut waiting);
-        let take = |position: usize| {
-            let edge = record.edges.get(position)?.as_ref()?;
-            others
-                .borrow_mut()
-                .get_mut(&edge.node.id)?
-                .slot(edge)
-                .take()
-        };
-        let before = Before(offers.then_some(&take));
-        let grads = step(&arrived, record, before, create_graph)?;
-        for ((edge, gradient), meta) in record.edges.iter().zip(grads).zip(&record.metas) {
-            if let (Some(edge), Some(gradient)) = (edge, gradient) {
-                let gradient = fit(record.op.name(), gradient, meta)?;
-                arrive(&mut waiting, edge, gradient, create_graph)?;
-            }
-        }
+        visit((&node, record), &own, &mut waiting, create_graph)?;
     }
     Ok(gradients)
 }
 
-impl Arrived {
-    /// The gradient of the output that an edge leads to.
-    fn slot(&mut self, edge: &NodeRef) -> &mut Option<Tensor> {
-        let output = edge.output as usize;
-        if self.gradients.len() <= output {
-            self.gradients.resize(output + 1, None);
-        }
-        &mut self.gradients[output]
-    }
-}
-
-fn arrive(
+/// Sends the gradients of a node's inputs where they belong.
+fn visit(
+    (node, record): (&Arc<Node>, &Record),
+    own: &Whole,
     waiting: &mut BTreeMap<u64, Arrived>,
-    edge: &NodeRef,
-    gradient: Tensor,
     create_graph: bool,
 ) -> Result<()> {
-    let entry = waiting.entry(edge.node.id).or_insert_with(|| Arrived {
-        node: Arc::clone(&edge.node),
-        gradients: SmallVec::new(),
-    });
-    let slot = entry.slot(edge);
-    *slot = Some(match slot.take() {
-        Some(mut own) if !create_graph && own.is_sole() => {
-            own.add_(&gradient)?;
-            own
+    let offers = record.device.is_cpu() && !create_graph;
+    if offers
+        && !mode::current().has(Modes::ANOMALY)
+        && let ([Some(edge)], [Some(gradient)]) = (record.edges.as_slice(), own.as_slice())
+        && let Some(run) = Run::of(record)
+    {
+        return at(waiting, edge).add_run(edge, run, gradient.clone());
+    }
+    let others = RefCell::new(&mut *waiting);
+    let take = |position: usize| {
+        let edge = record.edges.get(position)?.as_ref()?;
+        others.borrow_mut().get_mut(&edge.node.id)?.take(edge)
+    };
+    let before = Before(offers.then_some(&take));
+    let grads = step(node, own, record, before, create_graph)?;
+    for ((edge, gradient), meta) in record.edges.iter().zip(grads).zip(&record.metas) {
+        if let (Some(edge), Some(gradient)) = (edge, gradient) {
+            let gradient = fit(record.op.name(), gradient, meta)?;
+            at(waiting, edge).add(edge, gradient, create_graph)?;
         }
-        Some(own) => own.add(&gradient)?,
-        None => gradient,
-    });
+    }
     Ok(())
+}
+
+/// What has arrived at the node of an edge.
+fn at<'a>(waiting: &'a mut BTreeMap<u64, Arrived>, edge: &NodeRef) -> &'a mut Arrived {
+    waiting
+        .entry(edge.node.id)
+        .or_insert_with(|| Arrived::new(Arc::clone(&edge.node)))
 }
 
 /// Brings a gradient to its input's shape (sums over broadcast dims) and dtype.
@@ -279,12 +262,12 @@ fn fit(op: &'static str, gradient: Tensor, meta: &Meta) -> Result<Tensor> {
 
 /// The gradients of one node's inputs.
 fn step(
-    arrived: &Arrived,
+    node: &Arc<Node>,
+    own: &Whole,
     record: &Record,
     before: Before<'_>,
     create_graph: bool,
 ) -> Result<Grads> {
-    let node = &arrived.node;
     let op = record.op.name();
     let needs: SmallVec<[bool; 4]> = record.edges.iter().map(Option::is_some).collect();
     let inputs: SmallVec<[Option<Tensor>; 4]> = record
@@ -319,7 +302,7 @@ fn step(
         outputs: &outputs,
         metas: &record.metas,
         device: record.device,
-        gradients: &arrived.gradients,
+        gradients: own,
         needs: &needs,
         // A backward that may still give way to the composition must not take what would then be lost.
         before: match record.op.gradient() {
@@ -389,12 +372,8 @@ fn composed(record: &Record, cx: &GradCx<'_>, create_graph: bool) -> Result<Grad
     let mut waiting = BTreeMap::new();
     for (output, gradient) in outputs.iter().zip(cx.gradients) {
         if let (Some(gradient), Some(node)) = (gradient, output.node()) {
-            arrive(
-                &mut waiting,
-                node,
-                fit(cx.op, gradient.clone(), &output.meta())?,
-                create_graph,
-            )?;
+            let gradient = fit(cx.op, gradient.clone(), &output.meta())?;
+            at(&mut waiting, node).add(node, gradient, create_graph)?;
         }
     }
     let found = drain(waiting, &stops, create_graph)?;

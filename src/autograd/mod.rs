@@ -2,7 +2,8 @@
 //!
 //! Knows leaves, gradients and the walk over the tape. Must not know any op's gradient (those are in the op rooms).
 
-pub(crate) mod backward;
+pub(crate) mod arrived;
+mod backward;
 pub mod check;
 mod checkpoint;
 pub(crate) mod tape;

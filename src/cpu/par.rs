@@ -205,9 +205,12 @@ mod shared {
     ) {
         // SAFETY: only the lifetime changes; see `Work::help`.
         let body: *const (dyn Fn(Range<usize>) + Sync) = unsafe { std::mem::transmute(body) };
+        // As many for each thread, for the others would wait for the last one.
+        let pieces = most.min(threads * SHARE);
+        let even = pieces - pieces % threads;
         let work = Arc::new(Work {
             count,
-            pieces: most.min(threads * SHARE),
+            pieces: if even > 0 { even } else { pieces },
             spans: threads.min(most).min(SPANS),
             claimed: Default::default(),
             helpers: AtomicUsize::new(0),

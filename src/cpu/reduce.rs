@@ -65,6 +65,8 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
     }
 }
 
+/// An output costs as much as so many of the elements that are folded into it.
+const LINE: usize = 64;
 /// Rows of kept elements that are folded in one go.
 const DEEP: usize = 4;
 /// Rows whose offsets are found once for all runs.
@@ -141,7 +143,7 @@ fn states<T: Lane, S: Copy + Send + Sync>(
     if lacks() {
         return (states, count);
     }
-    let grain = (par::GRAIN / count.max(1)).max(1);
+    let grain = par::GRAIN / (count + LINE) + 1;
     let cells = Cells(states.as_mut_ptr());
     let kept = kept.merged();
     par::ranges(outputs, grain, |range| {

@@ -52,6 +52,8 @@ const AHEAD: usize = 2 * SIDE;
 const PANEL_ELEMENTS: usize = 128 * 1024;
 /// Outputs of at least so many bytes are written past the caches.
 const STREAMED: usize = 12 << 20;
+/// A line costs as much as so many of its elements.
+const ROW: usize = 64;
 
 impl<T: Lane> Line<T> {
     fn new(
@@ -335,7 +337,7 @@ pub(crate) fn rows<T: Lane, const I: usize, const O: usize>(
     let Some(first) = first else { return };
     let (outer, inner) = split(&first, mask);
     let count = outer.elements();
-    let grain = (par::GRAIN / inner.elements().max(1)).max(1);
+    let grain = par::GRAIN / (inner.elements() + ROW) + 1;
     par::ranges(count, grain, |range| {
         let Shared(reads, writes) = &shared;
         let mut from: [Line<T>; I] = std::array::from_fn(|index| {
@@ -397,7 +399,7 @@ pub(crate) fn marked<T: Lane, const I: usize, const O: usize>(
     );
     let first = inputs.first().map_or(layout, |input| *input.layout());
     let (outer, inner) = split(&first, mask);
-    let grain = (par::GRAIN / inner.elements().max(1)).max(1);
+    let grain = par::GRAIN / (inner.elements() + ROW) + 1;
     par::ranges(outer.elements(), grain, |range| {
         let (Shared([start], _), Shared(reads, writes)) = (&shared, &views);
         let mut from: [Line<T>; I] = std::array::from_fn(|index| {

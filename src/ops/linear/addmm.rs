@@ -197,16 +197,17 @@ impl Op for AddProduct {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, y, dz) = (cx.input(1)?, cx.input(2)?, cx.gradient()?);
-        let scaled = |product: Tensor| {
-            if self.options.alpha.is_one() {
-                Ok(product)
+        let times = |factor: Scalar, x: Tensor| {
+            if factor.is_one() {
+                Ok(x)
             } else {
-                product.mul(self.options.alpha)
+                x.mul(factor)
             }
         };
+        let scaled = |product| times(self.options.alpha, product);
         let flipped = super::matmul::Product::run;
         Ok(smallvec![
-            cx.want(0, || dz.mul(self.options.beta))?,
+            cx.want(0, || times(self.options.beta, dz.clone()))?,
             cx.want(1, || scaled(flipped([false, true], dz, y)?))?,
             cx.want(2, || scaled(flipped([true, false], x, dz)?))?,
         ])

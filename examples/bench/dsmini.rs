@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use ascend_tensor::ops::attention::AttentionOptions;
+use ascend_tensor::ops::attention::{AttentionOptions, RotaryEmbeddingOptions};
 use ascend_tensor::ops::moe::GroupList;
 use ascend_tensor::{
     AdamOptions, AdamState, ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, no_grad,
@@ -250,22 +250,18 @@ impl Model {
         self.plus_product(x, &self.product(h, both)?.swiglu(-1)?, down)
     }
 
-    /// Turned by the position's angles; `x` is `[batch, length, heads, rope]`.
-    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        x.rotary_embedding(&self.cos, &self.sin, ())
-    }
-
     /// `x` plus attention over `h`.
     fn plus_attention(&self, layer: &Layer, x: &Tensor, h: &Tensor) -> Result<Tensor> {
         let c = &self.config;
         let (nope, rope) = (c.nope as i64, c.rope as i64);
         let heads = |x: &Tensor, width: usize| x.reshape([c.batch, c.length, c.heads, width]);
         let q = heads(&self.product(h, layer.query)?, c.nope + c.rope)?;
-        let turned = self.rotate(&q.narrow(3, nope, rope)?)?;
-        let q = Tensor::cat(&[&q.narrow(3, 0, nope)?, &turned], 3)?;
+        let last = RotaryEmbeddingOptions::new().columns(c.nope..c.nope + c.rope);
+        let q = q.rotary_embedding(&self.cos, &self.sin, last)?;
         let latent = self.product(h, layer.latent)?;
         let shared = latent.narrow(1, c.latent as i64, rope)?;
-        let shared = self.rotate(&shared.reshape([c.batch, c.length, 1, c.rope])?)?;
+        let shared = shared.reshape([c.batch, c.length, 1, c.rope])?;
+        let shared = shared.rotary_embedding(&self.cos, &self.sin, ())?;
         let shared = shared.expand([c.batch, c.length, c.heads, c.rope])?;
         let latent = self.norm(&latent.narrow(1, 0, c.latent as i64)?, layer.latent_norm)?;
         let kv = heads(&self.product(&latent, layer.key_value)?, c.nope + c.value)?;

@@ -9,4 +9,5 @@ rooms! {
 
 mod flash;
 mod frame;
+mod rotary_lines;
 mod scaled_dot_product_attention_backward;

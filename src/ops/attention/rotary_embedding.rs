@@ -1,5 +1,8 @@
 //! `rotary_embedding`: pairs of elements turned by angles that depend on the position.
 
+use std::ops::Range;
+
+use super::rotary_lines::Turn;
 use crate::cpu::lines::{LineFormula, lines};
 use crate::cpu::rows;
 use crate::ops::elementwise::unary::may_fuse;
@@ -15,12 +18,6 @@ pub enum RotaryMode {
     Interleave,
 }
 
-impl From<()> for RotaryMode {
-    fn from((): ()) -> Self {
-        RotaryMode::Half
-    }
-}
-
 impl RotaryMode {
     /// CANN's number.
     fn code(self) -> i64 {
@@ -31,17 +28,57 @@ impl RotaryMode {
     }
 }
 
+/// Settings of [`Tensor::rotary_embedding`]. Made from `()`, from a [`RotaryMode`], or built up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
+pub struct RotaryEmbeddingOptions {
+    mode: RotaryMode,
+    /// The first column that turns, and the one after the last.
+    columns: Option<[usize; 2]>,
+}
+
+impl RotaryEmbeddingOptions {
+    /// All of the last dim, in halves.
+    pub fn new() -> Self {
+        RotaryEmbeddingOptions::default()
+    }
+
+    /// Which elements turn with each other.
+    pub fn mode(mut self, mode: RotaryMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The part of the last dim that turns; the rest stays as it is.
+    pub fn columns(mut self, columns: Range<usize>) -> Self {
+        self.columns = Some([columns.start, columns.end]);
+        self
+    }
+}
+
+impl From<()> for RotaryEmbeddingOptions {
+    fn from((): ()) -> Self {
+        RotaryEmbeddingOptions::new()
+    }
+}
+
+impl From<RotaryMode> for RotaryEmbeddingOptions {
+    fn from(mode: RotaryMode) -> Self {
+        RotaryEmbeddingOptions::new().mode(mode)
+    }
+}
+
 const NAME: &str = "rotary_embedding";
 
 #[derive(Debug, Clone, Copy)]
 struct Rotary {
-    mode: RotaryMode,
+    options: RotaryEmbeddingOptions,
 }
 
 /// The gradient of the first input: the turn the other way round.
 #[derive(Debug, Clone, Copy)]
 struct RotaryBackward {
-    mode: RotaryMode,
+    options: RotaryEmbeddingOptions,
 }
 
 impl Tensor {
@@ -49,7 +86,8 @@ impl Tensor {
     /// neighbours (`mode`); halves compute in f32.
     ///
     /// Shapes: `[.., d]` with an even `d`; `cos` and `sin` have `d` columns too and broadcast to the input; for halves they may
-    /// have `d / 2` columns, which then serve both halves. Dtypes: floats, equal ones. PyTorch: none (Su et al. 2021; Hugging Face's `apply_rotary_pos_emb`). NPU: `aclnnRotaryPositionEmbedding`,
+    /// have `d / 2` columns, which then serve both halves. Where only some columns turn
+    /// ([`RotaryEmbeddingOptions::columns`]), `d` is their number. Dtypes: floats, equal ones. PyTorch: none (Su et al. 2021; Hugging Face's `apply_rotary_pos_emb`). NPU: `aclnnRotaryPositionEmbedding`,
     /// `aclnnRotaryPositionEmbeddingGrad`.
     ///
     /// ```
@@ -58,19 +96,26 @@ impl Tensor {
     /// let x = Tensor::new([[1.0f32, 2.0, 3.0, 4.0]]);
     /// let (cos, sin) = (Tensor::new([0.0f32; 4]), Tensor::new([1.0f32; 4]));
     /// assert_eq!(x.rotary_embedding(&cos, &sin, ())?.to_vec::<f32>()?, [-3.0, -4.0, 1.0, 2.0]);
+    ///
+    /// use ascend_tensor::ops::attention::RotaryEmbeddingOptions;
+    /// let (cos, sin) = (cos.narrow(0, 0, 2)?, sin.narrow(0, 0, 2)?);
+    /// let last = RotaryEmbeddingOptions::new().columns(2..4);
+    /// assert_eq!(x.rotary_embedding(&cos, &sin, last)?.to_vec::<f32>()?, [1.0, 2.0, -4.0, 3.0]);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// `Shape` for an odd last dim or tables that do not broadcast, `DType` for unequal or other dtypes.
+    /// `Shape` for an odd number of columns that turn or tables that do not broadcast, `Option` for columns that are not there,
+    /// `DType` for unequal or other dtypes.
     pub fn rotary_embedding(
         &self,
         cos: &Tensor,
         sin: &Tensor,
-        mode: impl Into<RotaryMode>,
+        options: impl Into<RotaryEmbeddingOptions>,
     ) -> Result<Tensor> {
-        run_one(&Rotary { mode: mode.into() }, &[self, cos, sin])
+        let options = options.into();
+        run_one(&Rotary { options }, &[self, cos, sin])
     }
 }
 
@@ -105,61 +150,57 @@ fn turned_back(x: &Tensor, mode: RotaryMode) -> Result<Tensor> {
     turned(x, mode)?.neg()
 }
 
-/// `y = x cos + turned(x) sin` for a line; or for `back`, `x cos + turned_back(x sin)`.
-struct Turn {
-    mode: RotaryMode,
-    back: bool,
-}
-
-impl<T: Float> LineFormula<T> for Turn {
-    #[inline(always)]
-    fn line(&self, [x, cos, sin]: [&[T]; 3], y: &mut [T]) {
-        let half = x.len() / 2;
-        match self.mode {
-            RotaryMode::Half => {
-                // Tables of half the width serve both halves.
-                let (a, b) = x.split_at(half);
-                let (c1, s1) = (&cos[cos.len() - half..], &sin[sin.len() - half..]);
-                let tables = [&cos[..half], &sin[..half], c1, s1];
-                let (y0, y1) = y.split_at_mut(half);
-                if self.back {
-                    turn_halves::<T, true>([a, b], tables, [y0, y1]);
-                } else {
-                    turn_halves::<T, false>([a, b], tables, [y0, y1]);
-                }
-            }
-            RotaryMode::Interleave => {
-                let pairs = x.as_chunks::<2>().0.iter();
-                let tables = cos.as_chunks::<2>().0.iter().zip(sin.as_chunks::<2>().0);
-                let outs = y.as_chunks_mut::<2>().0.iter_mut();
-                for (([a, b], ([c0, c1], [s0, s1])), [y0, y1]) in pairs.zip(tables).zip(outs) {
-                    let (x, t) = ([*a, *b], [*c0, *s0, *c1, *s1]);
-                    (*y0, *y1) = if self.back {
-                        (first::<T, true>(x, t), second::<T, true>(x, t))
-                    } else {
-                        (first::<T, false>(x, t), second::<T, false>(x, t))
-                    };
-                }
-            }
+impl RotaryEmbeddingOptions {
+    /// The columns of the last dim that turn.
+    fn range(&self, shape: &Shape) -> Result<Range<usize>> {
+        let width = shape.dims().last().copied().unwrap_or(1);
+        match self.columns {
+            None => Ok(0..width),
+            Some([start, end]) if start <= end && end <= width => Ok(start..end),
+            Some([start, end]) => Err(Error::option(
+                NAME,
+                "columns",
+                format!("got {start}..{end}, wanted a part of {width}"),
+            )),
         }
     }
-}
 
-impl RotaryMode {
-    fn on_host(self, back: bool, x: &[Host<'_>], y: &mut HostMut<'_>) {
+    /// Whether some columns stay as they are.
+    fn is_partial(&self, shape: &Shape) -> Result<bool> {
+        Ok(self.range(shape)?.len() < shape.dims().last().copied().unwrap_or(1))
+    }
+
+    /// The columns that turn, as a view.
+    fn part(&self, x: &Tensor) -> Result<Tensor> {
+        let range = self.range(x.shape())?;
+        x.narrow(-1, range.start as i64, range.len() as i64)
+    }
+
+    /// The tensor with the columns that turn replaced by what becomes of them alone.
+    fn replaced(&self, x: &Tensor, turn: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let Range { start, end } = self.range(x.shape())?;
+        let rest = (x.dims().last().copied().unwrap_or(1) - end) as i64;
+        let before = x.narrow(-1, 0, start as i64)?;
+        let after = x.narrow(-1, end as i64, rest)?;
+        Tensor::cat(&[&before, &turn(&self.part(x)?)?, &after], -1)
+    }
+
+    fn on_host(&self, back: bool, x: &[Host<'_>], y: &mut HostMut<'_>) -> Result<()> {
         let shape = *x[0].shape();
         let (cos, sin) = (spread(&x[1], &shape), spread(&x[2], &shape));
         let mask = rows::last(shape.rank(), 1);
         let simd = Simd::best();
         with_float!(x[0].dtype(), T => {
             let inputs = [&x[0], &cos, &sin];
-            let turn = Turn { mode: self, back };
+            let (mode, columns) = (self.mode, self.range(&shape)?);
+            let turn = Turn { mode, back, columns };
             if !lines::<T>(inputs, y, &turn) {
                 rows::rows::<T, 3, 1>(inputs, [y], &mask, |_, inputs, [y]| {
                     vectorised!(simd, turn.line(inputs, y));
                 });
             }
         });
+        Ok(())
     }
 }
 
@@ -167,66 +208,6 @@ impl RotaryMode {
 fn spread<'a>(table: &Host<'a>, shape: &Shape) -> Host<'a> {
     let last = shape.rank().saturating_sub(1);
     table.broadcast(&shape.with(last, table.shape().dims().last().copied().unwrap_or(1)))
-}
-
-/// The first element of a pair turned, or turned `BACK`.
-#[inline(always)]
-fn first<T: Float, const BACK: bool>([a, b]: [T; 2], [c0, s0, _, s1]: [T; 4]) -> T {
-    if BACK {
-        a.times(c0).plus(b.times(s1))
-    } else {
-        a.times(c0).minus(b.times(s0))
-    }
-}
-
-/// The second element.
-#[inline(always)]
-fn second<T: Float, const BACK: bool>([a, b]: [T; 2], [_, s0, c1, s1]: [T; 4]) -> T {
-    if BACK {
-        b.times(c1).minus(a.times(s0))
-    } else {
-        b.times(c1).plus(a.times(s1))
-    }
-}
-
-/// Both halves of a line, in vectors of sixteen, or of eight where they are shorter.
-#[inline(always)]
-fn turn_halves<T: Float, const BACK: bool>(x: [&[T]; 2], t: [&[T]; 4], y: [&mut [T]; 2]) {
-    if x[0].len() < 16 {
-        turn_vectors::<T, BACK, 8>(x, t, y);
-    } else {
-        turn_vectors::<T, BACK, 16>(x, t, y);
-    }
-}
-
-/// Vector by vector, and all reads of one before its writes, so that the compiler need not know that the lines do not overlap;
-/// what is left one by one.
-#[inline(always)]
-fn turn_vectors<T: Float, const BACK: bool, const N: usize>(
-    x: [&[T]; 2],
-    t: [&[T]; 4],
-    [y0, y1]: [&mut [T]; 2],
-) {
-    let (length, count) = (x[0].len(), x[0].len() / N);
-    let [a, b] = x.map(|x| &x.as_chunks::<N>().0[..count]);
-    let [c0, s0, c1, s1] = t.map(|t| &t.as_chunks::<N>().0[..count]);
-    let [z0, z1] = [&mut *y0, &mut *y1].map(|y| &mut y.as_chunks_mut::<N>().0[..count]);
-    for i in 0..count {
-        let (a, b, c0, s0, c1, s1) = (a[i], b[i], c0[i], s0[i], c1[i], s1[i]);
-        let tables = |lane: usize| [c0[lane], s0[lane], c1[lane], s1[lane]];
-        let (mut low, mut high) = ([T::ZERO; N], [T::ZERO; N]);
-        for lane in 0..N {
-            low[lane] = first::<T, BACK>([a[lane], b[lane]], tables(lane));
-        }
-        for lane in 0..N {
-            high[lane] = second::<T, BACK>([a[lane], b[lane]], tables(lane));
-        }
-        (z0[i], z1[i]) = (low, high);
-    }
-    for at in count * N..length {
-        let (x, t) = (x.map(|x| x[at]), t.map(|t| t[at]));
-        (y0[at], y1[at]) = (first::<T, BACK>(x, t), second::<T, BACK>(x, t));
-    }
 }
 
 /// Whether a table of half the input's width serves both halves of a row.
@@ -256,8 +237,12 @@ fn folded(mode: RotaryMode, table: &Shape, whole: Tensor) -> Result<Tensor> {
 }
 
 /// Checks the input against its tables.
-fn check(mode: RotaryMode, x: &[Meta]) -> Result<()> {
-    let own = x[0];
+fn check(options: &RotaryEmbeddingOptions, x: &[Meta]) -> Result<()> {
+    let (mut own, mode) = (x[0], options.mode);
+    let columns = options.range(&own.shape)?.len();
+    if options.is_partial(&own.shape)? {
+        own.shape = own.shape.with(own.shape.rank() - 1, columns);
+    }
     for other in &x[..3] {
         if !own.dtype.is_float() || other.dtype != own.dtype {
             return Err(Error::dtype(
@@ -341,8 +326,15 @@ fn refused(cx: &Launch, dtype: DType) -> Error {
 }
 
 /// The input and its tables in the kernel's four dims.
-fn lay<'a>(cx: &Launch, mode: RotaryMode, x: &[Dev<'a>]) -> Result<([Dev<'a>; 3], [Shape; 2])> {
-    let refuse = || refused(cx, x[0].dtype());
+fn lay<'a>(
+    cx: &Launch,
+    options: &RotaryEmbeddingOptions,
+    x: &[Dev<'a>],
+) -> Result<([Dev<'a>; 3], [Shape; 2])> {
+    let (refuse, mode) = (|| refused(cx, x[0].dtype()), options.mode);
+    if options.is_partial(x[0].shape())? {
+        return Err(refuse());
+    }
     let narrow = x[1..3]
         .iter()
         .any(|table| serves_both(mode, x[0].shape(), table.shape()));
@@ -369,25 +361,29 @@ impl Op for Rotary {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        check(self.mode, x)?;
+        check(&self.options, x)?;
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        self.mode.on_host(false, x, &mut y[0]);
+        self.options.on_host(false, x, &mut y[0])?;
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let ([x, cos, sin], [full, _]) = lay(cx, self.mode, x)?;
+        let ([x, cos, sin], [full, _]) = lay(cx, &self.options, x)?;
         let y = y[0].with_layout(Layout::contiguous(full));
-        aclnn::rotary_position_embedding(cx, &x, &cos, &sin, self.mode.code(), &y)?;
+        aclnn::rotary_position_embedding(cx, &x, &cos, &sin, self.options.mode.code(), &y)?;
         Ok(Counts::EXACT)
     }
 
     fn compose(&self, x: &[Tensor]) -> Result<Outputs> {
-        let (shape, mode) = (x[0].shape(), self.mode);
+        let (shape, mode) = (x[0].shape(), self.options.mode);
+        if self.options.is_partial(shape)? {
+            let turn = |part: &Tensor| part.rotary_embedding(&x[1], &x[2], mode);
+            return Ok(smallvec![self.options.replaced(&x[0], turn)?]);
+        }
         if x[1..3]
             .iter()
             .any(|table| serves_both(mode, shape, table.shape()))
@@ -397,7 +393,7 @@ impl Op for Rotary {
         }
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
         let (own, cos, sin) = (wide(&x[0])?, wide(&x[1])?, wide(&x[2])?);
-        let y = own.mul(&cos)?.add(&turned(&own, self.mode)?.mul(&sin)?)?;
+        let y = own.mul(&cos)?.add(&turned(&own, mode)?.mul(&sin)?)?;
         Ok(smallvec![y.to_dtype(x[0].dtype())?])
     }
 
@@ -407,7 +403,8 @@ impl Op for Rotary {
 
     fn backward(&self, cx: &GradCx<'_>) -> Result<Grads> {
         let (x, cos, sin, dy) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.gradient()?);
-        let op = RotaryBackward { mode: self.mode };
+        let (options, mode) = (self.options, self.options.mode);
+        let op = RotaryBackward { options };
         let dx = cx.want(0, || {
             if may_fuse() {
                 run_one(&op, &[dy, cos, sin])
@@ -416,13 +413,16 @@ impl Op for Rotary {
             }
         })?;
         // Summed over the rows that share a table: halves round once, after the sum.
-        let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
+        let wide = |x: &Tensor| {
+            let part = options.part(x)?;
+            part.to_dtype(x.dtype().compute())
+        };
         let dcos = cx.want(1, || {
-            folded(self.mode, cos.shape(), wide(dy)?.mul(&wide(x)?)?)
+            folded(mode, cos.shape(), wide(dy)?.mul(&wide(x)?)?)
         })?;
         let dsin = cx.want(2, || {
-            let whole = wide(dy)?.mul(&turned(&wide(x)?, self.mode)?)?;
-            folded(self.mode, sin.shape(), whole)
+            let whole = wide(dy)?.mul(&turned(&wide(x)?, mode)?)?;
+            folded(mode, sin.shape(), whole)
         })?;
         Ok(smallvec![dx, dcos, dsin])
     }
@@ -434,13 +434,18 @@ impl Op for Rotary {
 
 impl RotaryBackward {
     fn formula(&self, dy: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let mode = self.options.mode;
+        if self.options.is_partial(dy.shape())? {
+            let op = RotaryBackward { options: mode.into() };
+            return self.options.replaced(dy, |part| op.formula(part, cos, sin));
+        }
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
         let (cos, sin) = (
-            whole(self.mode, dy.shape(), cos)?,
-            whole(self.mode, dy.shape(), sin)?,
+            whole(mode, dy.shape(), cos)?,
+            whole(mode, dy.shape(), sin)?,
         );
         let (wide_dy, cos, sin) = (wide(dy)?, wide(&cos)?, wide(&sin)?);
-        let back = turned_back(&wide_dy.mul(&sin)?, self.mode)?;
+        let back = turned_back(&wide_dy.mul(&sin)?, mode)?;
         wide_dy.mul(&cos)?.add(&back)?.to_dtype(dy.dtype())
     }
 }
@@ -451,20 +456,20 @@ impl Op for RotaryBackward {
     }
 
     fn infer(&self, x: &[Meta], plan: &mut Plan) -> Result<()> {
-        check(self.mode, x)?;
+        check(&self.options, x)?;
         plan.output(x[0].shape, x[0].dtype);
         Ok(())
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
-        self.mode.on_host(true, x, &mut y[0]);
+        self.options.on_host(true, x, &mut y[0])?;
         Ok(Counts::EXACT)
     }
 
     fn ascend(&self, cx: &Launch, x: &[Dev<'_>], y: &[Dev<'_>]) -> Result<Counts> {
-        let ([dy, cos, sin], [full, _]) = lay(cx, self.mode, x)?;
+        let ([dy, cos, sin], [full, _]) = lay(cx, &self.options, x)?;
         let dx = y[0].with_layout(Layout::contiguous(full));
-        let mode = self.mode.code();
+        let mode = self.options.mode.code();
         aclnn::rotary_position_embedding_grad(cx, &dy, &cos, &sin, None, mode, &dx, None, None)?;
         Ok(Counts::EXACT)
     }
@@ -493,8 +498,8 @@ pub(super) const INFO: OpInfo = OpInfo {
 };
 
 fn samples() -> Vec<Sample> {
-    let sample = |mode, x: &[usize], table: &[usize]| Sample {
-        op: Box::new(Rotary { mode }),
+    let sample = |options, x: &[usize], table: &[usize]| Sample {
+        op: Box::new(Rotary { options }),
         inputs: vec![
             SampleInput::new(x, -2.0, 2.0),
             SampleInput::new(table, -1.0, 1.0),
@@ -503,10 +508,11 @@ fn samples() -> Vec<Sample> {
         dtypes: FLOATS,
     };
     vec![
-        sample(RotaryMode::Half, &[2, 3, 5, 4], &[5, 4]),
-        sample(RotaryMode::Half, &[3, 6], &[3, 6]),
-        sample(RotaryMode::Half, &[2, 3, 5, 4], &[5, 2]),
-        sample(RotaryMode::Interleave, &[2, 3, 4], &[1, 3, 4]),
-        sample(RotaryMode::Interleave, &[2, 2, 3, 4], &[2, 1, 1, 4]),
+        sample(RotaryMode::Half.into(), &[2, 3, 5, 4], &[5, 4]),
+        sample(RotaryMode::Half.into(), &[3, 6], &[3, 6]),
+        sample(RotaryMode::Half.into(), &[2, 3, 5, 4], &[5, 2]),
+        sample(RotaryMode::Interleave.into(), &[2, 3, 4], &[1, 3, 4]),
+        sample(RotaryMode::Interleave.into(), &[2, 2, 3, 4], &[2, 1, 1, 4]),
+        sample(RotaryEmbeddingOptions::new().columns(1..5), &[2, 3, 7], &[3, 4]),
     ]
 }

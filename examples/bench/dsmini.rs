@@ -6,9 +6,7 @@ use std::hint::black_box;
 
 use ascend_tensor::ops::attention::{AttentionOptions, RotaryEmbeddingOptions};
 use ascend_tensor::ops::moe::GroupList;
-use ascend_tensor::{
-    AdamOptions, AdamState, ReduceOptions, Result, RmsNormOptions, Tensor, TopkOptions, no_grad,
-};
+use ascend_tensor::{AdamOptions, AdamState, Result, RmsNormOptions, Tensor, TopkOptions, no_grad};
 
 use crate::measure::Call;
 use crate::workload::{SplitMix, Workload};
@@ -284,11 +282,10 @@ impl Model {
             return Ok(y);
         };
         let c = &self.config;
-        let shares = self.product(h, router)?.softmax(-1)?;
-        let (_, chosen) = no_grad(|| shares.detach().topk(c.chosen, TopkOptions::new()))?;
-        let weights = shares.gather(-1, &chosen)?;
-        let sums = weights.sum(ReduceOptions::new().dim(-1).keepdim())?;
-        let weights = weights.div(&sums)?;
+        // The shares of the chosen experts, scaled to sum up to 1, are the softmax over their scores alone.
+        let scores = self.product(h, router)?;
+        let (scores, chosen) = scores.topk(c.chosen, TopkOptions::new())?;
+        let weights = scores.softmax(-1)?;
         let mut counts = vec![0i64; c.experts];
         for expert in chosen.to_vec::<i64>()? {
             counts[expert as usize] += 1;

@@ -34,6 +34,33 @@ fn broadcast_gradients_are_summed_and_cast() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn runs_of_a_tensor_give_it_one_gradient() -> Result<()> {
+    let x =
+        Tensor::new([[1.0f32, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]]).requires_grad()?;
+    let part = |dim, start, length, factor: f32| -> Result<Tensor> {
+        x.narrow(dim, start, length)?.square()?.mul(factor)?.sum(())
+    };
+    let whole = [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0];
+    // Side by side, the last one first.
+    let loss = part(1, 3, 2, 1.0)?.add(&part(1, 0, 3, 1.0)?)?;
+    assert_eq!(gradient(&loss.backward()?, &x), whole);
+    // With gaps between and behind them, and one run alone.
+    let loss = part(1, 3, 1, 1.0)?.add(&part(1, 0, 2, 1.0)?)?;
+    let want = [2.0, 4.0, 0.0, 8.0, 0.0, 12.0, 14.0, 0.0, 18.0, 0.0];
+    assert_eq!(gradient(&loss.backward()?, &x), want);
+    let want = [0.0, 0.0, 0.0, 0.0, 0.0, 12.0, 14.0, 16.0, 18.0, 20.0];
+    assert_eq!(gradient(&part(0, 1, 1, 1.0)?.backward()?, &x), want);
+    // Along both dims, one run twice, and one without elements.
+    let loss = part(0, 0, 1, 1.0)?
+        .add(&part(1, 4, 1, 1.0)?)?
+        .add(&part(1, 4, 1, 2.0)?)?
+        .add(&part(1, 2, 0, 1.0)?)?;
+    let want = [2.0, 4.0, 6.0, 8.0, 40.0, 0.0, 0.0, 0.0, 0.0, 60.0];
+    assert_eq!(gradient(&loss.backward()?, &x), want);
+    Ok(())
+}
+
 /// `sum(h[:, :2]) + 2 sum(h[:, 1:]) + sum(h w) + sum(h c)`, its terms added in an order.
 fn loss_of_parts(h: &Tensor, order: [usize; 4]) -> Result<Tensor> {
     let w = Tensor::new([[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]]);

@@ -20,17 +20,11 @@ use crate::tensor::Tensor;
 /// Whole gradients, one for each output of a node.
 pub(super) type Whole = SmallVec<[Option<Tensor>; 2]>;
 
-/// The gradients that have arrived at a node's outputs.
+/// The gradients that have arrived at a node's outputs: of each either a whole, or runs.
 pub(super) struct Arrived {
     pub node: Arc<Node>,
-    held: SmallVec<[Held; 2]>,
-}
-
-/// The gradient of one output so far.
-enum Held {
-    Nothing,
-    Whole(Tensor),
-    Runs(Box<Runs>),
+    whole: Whole,
+    runs: Vec<(usize, Runs)>,
 }
 
 /// A run of a tensor of this shape: where it begins along the dim.
@@ -47,6 +41,9 @@ impl Run {
         let [meta] = record.metas.as_slice() else {
             return None;
         };
+        if record.op.gradient() != Gradient::Backward {
+            return None;
+        }
         let whole = Layout::contiguous(meta.shape);
         let own = record.op.view(&whole).ok().flatten()?;
         let differs = |(own, whole): (&usize, &usize)| own != whole;
@@ -54,8 +51,7 @@ impl Run {
         let stride = *whole.strides().get(dim)?;
         let is_run = own.strides() == whole.strides()
             && *own.shape() == meta.shape.with(dim, own.dims()[dim])
-            && own.offset().is_multiple_of(stride.max(1))
-            && record.op.gradient() == Gradient::Backward;
+            && own.offset().is_multiple_of(stride.max(1));
         is_run.then(|| Run {
             shape: meta.shape,
             dim,
@@ -123,90 +119,84 @@ impl Runs {
     }
 }
 
-impl Held {
-    fn whole(self) -> Result<Option<Tensor>> {
-        match self {
-            Held::Nothing => Ok(None),
-            Held::Whole(gradient) => Ok(Some(gradient)),
-            Held::Runs(runs) => runs.whole().map(Some),
-        }
-    }
-}
-
 impl Arrived {
     pub fn new(node: Arc<Node>) -> Self {
         Arrived {
             node,
-            held: SmallVec::new(),
+            whole: Whole::new(),
+            runs: Vec::new(),
         }
     }
 
-    fn slot(&mut self, edge: &NodeRef) -> &mut Held {
-        let output = edge.output as usize;
-        while self.held.len() <= output {
-            self.held.push(Held::Nothing);
+    fn slot(&mut self, output: usize) -> &mut Option<Tensor> {
+        if self.whole.len() <= output {
+            self.whole.resize(output + 1, None);
         }
-        &mut self.held[output]
+        &mut self.whole[output]
+    }
+
+    /// Takes the runs of an output out.
+    fn take_runs(&mut self, output: usize) -> Option<Runs> {
+        let place = self.runs.iter().position(|(own, _)| *own == output)?;
+        Some(self.runs.swap_remove(place).1)
     }
 
     /// Takes the gradient of an output out, if it is there as a whole.
     pub fn take(&mut self, edge: &NodeRef) -> Option<Tensor> {
-        let slot = self.slot(edge);
-        match std::mem::replace(slot, Held::Nothing) {
-            Held::Whole(gradient) => Some(gradient),
-            other => {
-                *slot = other;
-                None
-            }
-        }
+        self.slot(edge.output as usize).take()
     }
 
     /// Adds a gradient to what there is of an output's; in place, unless it will be differentiated again.
     pub fn add(&mut self, edge: &NodeRef, gradient: Tensor, create_graph: bool) -> Result<()> {
-        let slot = self.slot(edge);
-        *slot = Held::Whole(match std::mem::replace(slot, Held::Nothing) {
-            Held::Nothing => gradient,
-            Held::Whole(mut own) if !create_graph && own.is_sole() => {
+        let output = edge.output as usize;
+        if let Some(Runs { shape, dim, parts }) = self.take_runs(output) {
+            let add = |whole, (start, part): (usize, Tensor)| {
+                Run { shape, dim, start }.add_to(whole, &part)
+            };
+            let sum = parts.into_iter().try_fold(gradient, add)?;
+            *self.slot(output) = Some(sum);
+            return Ok(());
+        }
+        let slot = self.slot(output);
+        *slot = Some(match slot.take() {
+            Some(mut own) if !create_graph && own.is_sole() => {
                 own.add_(&gradient)?;
                 own
             }
-            Held::Whole(own) => own.add(&gradient)?,
-            Held::Runs(runs) => {
-                let Runs { shape, dim, parts } = *runs;
-                let add = |whole, (start, part): (usize, Tensor)| {
-                    Run { shape, dim, start }.add_to(whole, &part)
-                };
-                parts.into_iter().try_fold(gradient, add)?
-            }
+            Some(own) => own.add(&gradient)?,
+            None => gradient,
         });
         Ok(())
     }
 
     /// As `add`, of a run of the output.
     pub fn add_run(&mut self, edge: &NodeRef, run: Run, gradient: Tensor) -> Result<()> {
-        let slot = self.slot(edge);
+        let output = edge.output as usize;
+        if let Some(whole) = self.slot(output).take() {
+            *self.slot(output) = Some(run.add_to(whole, &gradient)?);
+            return Ok(());
+        }
         let length = gradient.shape().size(run.dim);
-        *slot = match std::mem::replace(slot, Held::Nothing) {
-            Held::Nothing => Held::Runs(Box::new(Runs {
-                shape: run.shape,
-                dim: run.dim,
-                parts: SmallVec::from_iter([(run.start, gradient)]),
-            })),
-            Held::Whole(whole) => Held::Whole(run.add_to(whole, &gradient)?),
-            Held::Runs(mut runs) => match runs.place(run, length) {
-                Some(place) => {
-                    runs.parts.insert(place, (run.start, gradient));
-                    Held::Runs(runs)
-                }
-                None => Held::Whole(run.add_to(runs.whole()?, &gradient)?),
-            },
-        };
+        let mut runs = self.take_runs(output).unwrap_or(Runs {
+            shape: run.shape,
+            dim: run.dim,
+            parts: SmallVec::new(),
+        });
+        match runs.place(run, length) {
+            Some(place) => {
+                runs.parts.insert(place, (run.start, gradient));
+                self.runs.push((output, runs));
+            }
+            None => *self.slot(output) = Some(run.add_to(runs.whole()?, &gradient)?),
+        }
         Ok(())
     }
 
     /// The node and the whole gradients of its outputs.
-    pub fn settle(self) -> Result<(Arc<Node>, Whole)> {
-        let whole = self.held.into_iter().map(Held::whole);
-        Ok((self.node, whole.collect::<Result<_>>()?))
+    pub fn settle(mut self) -> Result<(Arc<Node>, Whole)> {
+        while let Some((output, runs)) = self.runs.pop() {
+            *self.slot(output) = Some(runs.whole()?);
+        }
+        Ok((self.node, self.whole))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::rotary_lines::Turn;
+use super::rotary_lines::{Part, Turn};
+use crate::cpu::lane::Lane;
 use crate::cpu::lines::{LineFormula, lines};
 use crate::cpu::rows;
 use crate::ops::elementwise::unary::may_fuse;
@@ -186,21 +187,27 @@ impl RotaryEmbeddingOptions {
     }
 
     fn on_host(&self, back: bool, x: &[Host<'_>], y: &mut HostMut<'_>) -> Result<()> {
-        let shape = *x[0].shape();
-        let (cos, sin) = (spread(&x[1], &shape), spread(&x[2], &shape));
-        let mask = rows::last(shape.rank(), 1);
-        let simd = Simd::best();
-        with_float!(x[0].dtype(), T => {
-            let inputs = [&x[0], &cos, &sin];
-            let (mode, columns) = (self.mode, self.range(&shape)?);
-            let turn = Turn { mode, back, columns };
-            if !lines::<T>(inputs, y, &turn) {
-                rows::rows::<T, 3, 1>(inputs, [y], &mask, |_, inputs, [y]| {
-                    vectorised!(simd, turn.line(inputs, y));
-                });
-            }
+        let (mode, columns) = (self.mode, self.range(x[0].shape())?);
+        let turn = Turn { mode, back };
+        with_float!(x[0].dtype(), T => if self.is_partial(x[0].shape())? {
+            on_lines::<T>(&Part { turn, columns }, x, y);
+        } else {
+            on_lines::<T>(&turn, x, y);
         });
         Ok(())
+    }
+}
+
+/// Calls a formula with each line of the input and the tables.
+fn on_lines<T: Lane + Float>(formula: &impl LineFormula<T>, x: &[Host<'_>], y: &mut HostMut<'_>) {
+    let shape = *x[0].shape();
+    let (cos, sin) = (spread(&x[1], &shape), spread(&x[2], &shape));
+    let (inputs, simd) = ([&x[0], &cos, &sin], Simd::best());
+    if !lines::<T>(inputs, y, formula) {
+        let mask = rows::last(shape.rank(), 1);
+        rows::rows::<T, 3, 1>(inputs, [y], &mask, |_, inputs, [y]| {
+            vectorised!(simd, formula.line(inputs, y));
+        });
     }
 }
 

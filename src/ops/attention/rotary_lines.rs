@@ -12,18 +12,28 @@ use crate::ops::prelude::*;
 pub(super) struct Turn {
     pub mode: RotaryMode,
     pub back: bool,
+}
+
+/// Some columns of a line turned, and the others copied.
+pub(super) struct Part {
+    pub turn: Turn,
     pub columns: Range<usize>,
+}
+
+impl<T: Float> LineFormula<T> for Part {
+    #[inline(always)]
+    fn line(&self, [x, cos, sin]: [&[T]; 3], y: &mut [T]) {
+        let Range { start, end } = self.columns;
+        y[..start].copy_from_slice(&x[..start]);
+        y[end..].copy_from_slice(&x[end..]);
+        let part = [&x[start..end], cos, sin];
+        self.turn.line(part, &mut y[start..end]);
+    }
 }
 
 impl<T: Float> LineFormula<T> for Turn {
     #[inline(always)]
     fn line(&self, [x, cos, sin]: [&[T]; 3], y: &mut [T]) {
-        let Range { start, end } = self.columns;
-        if end - start < x.len() {
-            y[..start].copy_from_slice(&x[..start]);
-            y[end..].copy_from_slice(&x[end..]);
-        }
-        let (x, y) = (&x[start..end], &mut y[start..end]);
         let half = x.len() / 2;
         match self.mode {
             RotaryMode::Half => {

@@ -280,73 +280,64 @@ fn as_row<'a>(x: &Dev<'a>) -> Dev<'a> {
     x.with_layout(x.layout().unsqueeze(0))
 }
 
-/// Elements that are computed side by side: a vector or two.
-const SIDE: usize = 16;
+/// Elements whose sums are made side by side: some vectors.
+const SIDE: usize = 32;
 
-/// Writes a line of `dx` and adds to the sums of the weight's and, for layer norm, the bias's gradients: all sums first, then the
-/// line, while memory brings the next one.
+/// Writes a line of `dx` and adds to the sums of the weight's and the bias's gradients: all sums first, then the line, while
+/// memory brings the next one.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "indices of several arrays at once, which must become vectors"
-)]
-fn line_gradient<T: Float, const LAYER: bool>(
+fn line_gradient<T: Float>(
+    form: Form,
     [dy, x, mean, rstd, w]: [&[T]; 5],
     dx: &mut [T],
-    [dw, db]: &mut [Vec<T>; 2],
+    sums: &mut [Vec<T>; 2],
 ) {
     let first = |line: &[T]| line.first().copied().unwrap_or(T::ZERO);
-    let mean = if LAYER { first(mean) } else { T::ZERO };
-    let (rstd, width) = (first(rstd), x.len());
+    let (mean, rstd, count) = (
+        if form == Form::Layer {
+            first(mean)
+        } else {
+            T::ZERO
+        },
+        first(rstd),
+        T::from_i64(x.len() as i64),
+    );
     let unit = |x: T| x.minus(mean).times(rstd);
+    let (width, [dw, db]) = (x.len(), sums);
+    let (mut levels, mut slopes) = ([T::ZERO; SIDE], [T::ZERO; SIDE]);
+    let mut add = |dy: &[T], x: &[T], w: &[T], dw: &mut [T], db: &mut [T]| {
+        let below = dy.iter().zip(x).zip(w).zip(dw).zip(db).enumerate();
+        for (lane, ((((dy, x), w), dw), db)) in below {
+            let (g, unit) = (dy.times(*w), unit(*x));
+            levels[lane] = levels[lane].plus(g);
+            slopes[lane] = slopes[lane].plus(g.times(unit));
+            *dw = dw.plus(dy.times(unit));
+            *db = db.plus(*dy);
+        }
+    };
     let ([dys, xs, ws], [dws, dbs]) = (
         [dy, x, w].map(|line| line.as_chunks::<SIDE>()),
         [dw, db].map(|sums| sums.as_chunks_mut::<SIDE>()),
     );
-    let (mut slopes, mut levels) = ([T::ZERO; SIDE], [T::ZERO; SIDE]);
-    let below = dys.0.iter().zip(xs.0).zip(ws.0).zip(dws.0).zip(dbs.0);
-    for ((((dy, x), w), dw), db) in below {
-        // Copies, so that nothing that is written may be what is read next.
-        let (dy, x, w) = (*dy, *x, *w);
-        let each = |f: &dyn Fn(usize) -> T| std::array::from_fn::<T, SIDE, _>(f);
-        let below = each(&|lane| dy[lane].times(unit(x[lane])));
-        let (dws, own) = (*dw, slopes);
-        *dw = each(&|lane| dws[lane].plus(below[lane]));
-        slopes = each(&|lane| own[lane].plus(below[lane].times(w[lane])));
-        if LAYER {
-            let (dbs, own) = (*db, levels);
-            *db = each(&|lane| dbs[lane].plus(dy[lane]));
-            levels = each(&|lane| own[lane].plus(dy[lane].times(w[lane])));
-        }
+    for ((((dy, x), w), dw), db) in dys.0.iter().zip(xs.0).zip(ws.0).zip(dws.0).zip(dbs.0) {
+        add(dy, x, w, dw, db);
     }
-    let (mut slope, mut level) = (total(&slopes, |g| g), total(&levels, |g| g));
-    let rest = dys.1.iter().zip(xs.1).zip(ws.1).zip(dws.1).zip(dbs.1);
-    for ((((dy, x), w), dw), db) in rest {
-        let below = dy.times(unit(*x));
-        slope = slope.plus(below.times(*w));
-        level = level.plus(dy.times(*w));
-        (*dw, *db) = (dw.plus(below), db.plus(*dy));
-    }
-    let count = T::from_i64(width as i64);
-    let slope = slope.over(count);
-    let level = if LAYER { level.over(count) } else { T::ZERO };
-    let gradient = |dy: T, x: T, w: T| {
-        let g = dy.times(w);
-        rstd.times(g.minus(level).minus(unit(x).times(slope)))
+    add(dys.1, xs.1, ws.1, dws.1, dbs.1);
+    let level = if form == Form::Layer {
+        total(&levels, |g| g).over(count)
+    } else {
+        T::ZERO
     };
-    let dxs = dx.as_chunks_mut::<SIDE>();
-    for (((dx, dy), x), w) in dxs.0.iter_mut().zip(dys.0).zip(xs.0).zip(ws.0) {
+    let slope = total(&slopes, |g| g).over(count);
+    let parts = dx.chunks_mut(SIDE).zip(dy.chunks(SIDE)).zip(x.chunks(SIDE));
+    for (((dx, dy), x), w) in parts.zip(w.chunks(SIDE)) {
         for line in [dy, x] {
             simd::prefetch(line.as_ptr().wrapping_add(width).cast(), size_of_val(line));
         }
-        let (dy, x, w, mut made) = (*dy, *x, *w, [T::ZERO; SIDE]);
-        for lane in 0..SIDE {
-            made[lane] = gradient(dy[lane], x[lane], w[lane]);
+        for (((dx, dy), x), w) in dx.iter_mut().zip(dy).zip(x).zip(w) {
+            let g = dy.times(*w);
+            *dx = rstd.times(g.minus(level).minus(unit(*x).times(slope)));
         }
-        *dx = made;
-    }
-    for (((dx, dy), x), w) in dxs.1.iter_mut().zip(dys.1).zip(xs.1).zip(ws.1) {
-        *dx = gradient(*dy, *x, *w);
     }
 }
 
@@ -375,11 +366,7 @@ fn gradient_lines<T: Lane + Float>(op: &LineNorm, x: &[Host<'_>], y: &mut [HostM
         &mask,
         length,
         |inputs, [dx], sums| {
-            if form == Form::Layer {
-                vectorised!(simd, line_gradient::<T, true>(inputs, dx, sums));
-            } else {
-                vectorised!(simd, line_gradient::<T, false>(inputs, dx, sums));
-            }
+            vectorised!(simd, line_gradient(form, inputs, dx, sums));
         },
     );
     let wanted = sums

@@ -58,6 +58,10 @@ fn runs_of_a_tensor_give_it_one_gradient() -> Result<()> {
         .add(&part(1, 2, 0, 1.0)?)?;
     let want = [2.0, 4.0, 6.0, 8.0, 40.0, 0.0, 0.0, 0.0, 0.0, 60.0];
     assert_eq!(gradient(&loss.backward()?, &x), want);
+    // What is wider than the tensor is no run of it.
+    let none = Tensor::from_vec(Vec::<f32>::new(), [1, 0])?.requires_grad()?;
+    let gradients = none.expand([3, 0])?.sum(())?.backward()?;
+    assert_eq!(gradients.get(&none).map(Tensor::dims), Some(&[1, 0][..]));
     Ok(())
 }
 

@@ -48,14 +48,17 @@ impl Run {
         let own = record.op.view(&whole).ok().flatten()?;
         let differs = |(own, whole): (&usize, &usize)| own != whole;
         let dim = own.dims().iter().zip(whole.dims()).position(differs)?;
-        let stride = *whole.strides().get(dim)?;
+        let (stride, length) = (whole.strides()[dim].max(1), own.dims()[dim]);
+        let start = own.offset() / stride;
         let is_run = own.strides() == whole.strides()
-            && *own.shape() == meta.shape.with(dim, own.dims()[dim])
-            && own.offset().is_multiple_of(stride.max(1));
-        is_run.then(|| Run {
+            && *own.shape() == meta.shape.with(dim, length)
+            && own.offset().is_multiple_of(stride)
+            && length < whole.dims()[dim]
+            && start + length <= whole.dims()[dim];
+        is_run.then_some(Run {
             shape: meta.shape,
             dim,
-            start: own.offset() / stride.max(1),
+            start,
         })
     }
 

@@ -424,9 +424,7 @@ impl Op for Rotary {
             let part = options.part(x)?;
             part.to_dtype(x.dtype().compute())
         };
-        let dcos = cx.want(1, || {
-            folded(mode, cos.shape(), wide(dy)?.mul(&wide(x)?)?)
-        })?;
+        let dcos = cx.want(1, || folded(mode, cos.shape(), wide(dy)?.mul(&wide(x)?)?))?;
         let dsin = cx.want(2, || {
             let whole = wide(dy)?.mul(&turned(&wide(x)?, mode)?)?;
             folded(mode, sin.shape(), whole)
@@ -443,14 +441,13 @@ impl RotaryBackward {
     fn formula(&self, dy: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let mode = self.options.mode;
         if self.options.is_partial(dy.shape())? {
-            let op = RotaryBackward { options: mode.into() };
+            let op = RotaryBackward {
+                options: mode.into(),
+            };
             return self.options.replaced(dy, |part| op.formula(part, cos, sin));
         }
         let wide = |x: &Tensor| x.to_dtype(x.dtype().compute());
-        let (cos, sin) = (
-            whole(mode, dy.shape(), cos)?,
-            whole(mode, dy.shape(), sin)?,
-        );
+        let (cos, sin) = (whole(mode, dy.shape(), cos)?, whole(mode, dy.shape(), sin)?);
         let (wide_dy, cos, sin) = (wide(dy)?, wide(&cos)?, wide(&sin)?);
         let back = turned_back(&wide_dy.mul(&sin)?, mode)?;
         wide_dy.mul(&cos)?.add(&back)?.to_dtype(dy.dtype())
@@ -520,6 +517,10 @@ fn samples() -> Vec<Sample> {
         sample(RotaryMode::Half.into(), &[2, 3, 5, 4], &[5, 2]),
         sample(RotaryMode::Interleave.into(), &[2, 3, 4], &[1, 3, 4]),
         sample(RotaryMode::Interleave.into(), &[2, 2, 3, 4], &[2, 1, 1, 4]),
-        sample(RotaryEmbeddingOptions::new().columns(1..5), &[2, 3, 7], &[3, 4]),
+        sample(
+            RotaryEmbeddingOptions::new().columns(1..5),
+            &[2, 3, 7],
+            &[3, 4],
+        ),
     ]
 }

@@ -64,11 +64,7 @@ impl Run {
 
     /// Adds the gradient of the run to that of the whole.
     fn add_to(self, whole: Tensor, gradient: &Tensor) -> Result<Tensor> {
-        let whole = if whole.is_sole() {
-            whole
-        } else {
-            whole.copy()?
-        };
+        let whole = whole.into_sole()?;
         let length = gradient.shape().size(self.dim) as i64;
         whole
             .narrow(self.dim as i64, self.start as i64, length)?

@@ -69,8 +69,6 @@ pub(crate) fn reduced_shape(shape: &Shape, mask: &[bool; MAX_RANK], keep: bool) 
 const LINE: usize = 64;
 /// Rows of kept elements that are folded in one go.
 const DEEP: usize = 4;
-/// Rows whose offsets are found once for all runs.
-const KNOWN: usize = 32;
 /// The most states of a fold in parts.
 const SPREAD: usize = 128 * 1024;
 
@@ -391,15 +389,6 @@ fn fold_across<T: Lane, S>(
     let size = x.dtype().size();
     let mut position = first;
     let mut rest = states;
-    // Where the first rows lie, for short runs would wait for that alone.
-    let mut known = [0; KNOWN];
-    for (row, offset) in range.clone().zip(&mut known) {
-        *offset = offset_at(reduced, row);
-    }
-    let row_at = |row: usize| {
-        let first = known.get(row - range.start);
-        first.copied().unwrap_or_else(|| offset_at(reduced, row))
-    };
     while !rest.is_empty() {
         let run = (width - position % width).min(rest.len()).min(BLOCK);
         let (now, later) = rest.split_at_mut(run);
@@ -410,7 +399,7 @@ fn fold_across<T: Lane, S>(
             let mut lanes = buffer.chunks_mut(BLOCK);
             let mut rows: [&[T]; DEEP] = [&[]; DEEP];
             for (number, row) in rows.iter_mut().enumerate().take(deep) {
-                let offset = base + row_at(index + number);
+                let offset = base + offset_at(reduced, index + number);
                 let from = x.start().wrapping_add(offset * size);
                 *row = match lanes.next() {
                     // SAFETY: the kept dim is contiguous for `run` elements from this one on.

@@ -155,6 +155,15 @@ impl Tensor {
             && self.is_contiguous()
     }
 
+    /// This tensor if it may be changed in place, else a copy.
+    pub(crate) fn into_sole(self) -> Result<Tensor> {
+        if self.is_sole() {
+            Ok(self)
+        } else {
+            self.copy()
+        }
+    }
+
     pub(crate) fn storage(&self) -> &Arc<Storage> {
         &self.storage
     }

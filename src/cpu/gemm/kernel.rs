@@ -178,7 +178,7 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         };
         for next in 0..=ROWS {
             if next < ROWS {
-                soon::<L, ROWS, VECTORS>(depth, next, finish);
+                soon::<L, VECTORS>(next, finish);
             }
             for _ in 0..steps::<ROWS>(depth, next) {
                 if STEP == 0 {
@@ -229,7 +229,7 @@ pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
         let unit = right.step * right.together;
         for next in 0..=ROWS {
             if next < ROWS {
-                soon::<L, ROWS, 2>(depth, next, finish);
+                soon::<L, 2>(next, finish);
             }
             for _ in 0..steps::<ROWS>(depth, next) {
                 let columns = L::pick(b, right.step);
@@ -257,31 +257,22 @@ pub(super) unsafe fn keeping<L: Pick<E>, E, const ROWS: usize>(
 }
 
 /// What is added to a row, or the place of the row, lies far from the other rows: it is on its way while the sums are made. One
-/// row at a time, for all of them at once would keep what the sums need waiting. Where there are too few steps for that, the
-/// tile beside this one is asked for.
+/// row at a time, for all of them at once would keep what the sums need waiting.
 #[inline(always)]
-fn soon<L: Lanes, const ROWS: usize, const VECTORS: usize>(
-    depth: usize,
-    row: usize,
-    finish: &Finish<L::Number>,
-) {
-    let (size, brief) = (finish.dtype.size(), depth < BRIEF * ROWS);
-    let ahead = if brief { VECTORS * L::COUNT } else { 0 };
-    let added = !finish.from.is_null();
-    if added && finish.from_column == 1 {
-        let line = finish.from.wrapping_add(row * finish.from_row + ahead);
-        for vector in 0..VECTORS {
-            prefetch(line.wrapping_add(vector * L::COUNT).cast());
+fn soon<L: Lanes, const VECTORS: usize>(row: usize, finish: &Finish<L::Number>) {
+    if !finish.from.is_null() {
+        if finish.from_column == 1 {
+            let line = finish.from.wrapping_add(row * finish.from_row);
+            for vector in 0..VECTORS {
+                prefetch(line.wrapping_add(vector * L::COUNT).cast());
+            }
         }
-    }
-    if (brief || !added) && finish.column == 1 {
-        let line = finish.to.wrapping_add((row * finish.row + ahead) * size);
+    } else if finish.column == 1 {
+        let size = finish.dtype.size();
+        let line = finish.to.wrapping_add(row * finish.row * size);
         prefetch_to_write(line, VECTORS * L::COUNT * size);
     }
 }
-
-/// Steps for each row with which a tile is a long one.
-const BRIEF: usize = 2;
 
 /// The steps over the inner size before the next row is asked for; the last ones are the rest.
 #[inline(always)]

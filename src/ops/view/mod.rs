@@ -108,11 +108,7 @@ impl<R: Rule> Op for View<R> {
 impl<R: Rule> View<R> {
     /// The gradient of a part of a tensor, added to what there is of the whole's gradient.
     fn add_to(&self, whole: Tensor, dy: &Tensor) -> Result<Grads> {
-        let whole = if whole.is_sole() {
-            whole
-        } else {
-            whole.copy()?
-        };
+        let whole = whole.into_sole()?;
         whole.viewed(self.0.clone())?.add_(dy)?;
         Ok(smallvec![Some(whole)])
     }

@@ -184,3 +184,29 @@ fn freed_blocks_are_used_again() -> Result<()> {
     assert!(after.cached <= after.limit);
     Ok(())
 }
+
+#[test]
+fn columns_that_turn_have_to_be_there() -> Result<()> {
+    use ascend_tensor::ops::attention::RotaryEmbeddingOptions;
+    let turned = |x: &Tensor, columns| {
+        let table = Tensor::zeros([2], DType::F32, Device::Cpu)?;
+        x.rotary_embedding(
+            &table,
+            &table,
+            RotaryEmbeddingOptions::new().columns(columns),
+        )
+    };
+    let (line, number) = (Tensor::new([1.0f32, 2.0, 3.0, 4.0]), Tensor::new(1.0f32));
+    assert_eq!(turned(&line, 1..3)?.to_vec::<f32>()?, [1.0, 0.0, 0.0, 4.0]);
+    #[expect(
+        clippy::reversed_empty_ranges,
+        reason = "a range that callers may get wrong"
+    )]
+    for columns in [3..5, 3..1, 0..usize::MAX, 0..3] {
+        assert!(turned(&line, columns).is_err());
+    }
+    for columns in [0..0, 0..1, 0..2] {
+        assert!(turned(&number, columns).is_err());
+    }
+    Ok(())
+}

@@ -157,7 +157,9 @@ impl RotaryEmbeddingOptions {
         let width = shape.dims().last().copied().unwrap_or(1);
         match self.columns {
             None => Ok(0..width),
-            Some([start, end]) if start <= end && end <= width => Ok(start..end),
+            Some([start, end]) if start <= end && end <= width && shape.rank() > 0 => {
+                Ok(start..end)
+            }
             Some([start, end]) => Err(Error::option(
                 NAME,
                 "columns",

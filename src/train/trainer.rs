@@ -470,6 +470,13 @@ impl<'m> Trainer<'m> {
                 let _ = ascend::empty_cache(number);
                 return Ok(());
             }
+            if self.snapshot.is_none() && self.options.snapshot_every > 0 {
+                // The first snapshot itself failed: nothing was trained yet, and nothing can be put back.
+                return match (fault, &error) {
+                    (Fault::Transient, Error::Acl(_)) => Ok(()),
+                    _ => Err(error),
+                };
+            }
             match self.recover(fault, number, loss) {
                 Ok(()) => return Ok(()),
                 Err((at, next)) => (stage, error) = (at, next),

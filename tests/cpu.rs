@@ -171,6 +171,27 @@ fn more_memory_than_there_is_is_an_error() {
 }
 
 #[test]
+fn more_heads_than_memory_could_list_are_nothing_or_an_error() -> Result<()> {
+    for heads in [1usize << 40, 1 << 56] {
+        let query = Tensor::zeros([heads, 1, 0, 8], DType::F32, Device::Cpu)?.requires_grad()?;
+        let y = query.scaled_dot_product_attention(&query, &query, ())?;
+        assert_eq!(y.dims(), [heads, 1, 0, 8]);
+        let gradients = y.sum(())?.backward()?;
+        assert_eq!(
+            gradients.get(&query).map(Tensor::dims),
+            Some(&[heads, 1, 0, 8][..])
+        );
+        let narrow = Tensor::zeros([heads, 1, 2, 0], DType::F32, Device::Cpu)?;
+        let y = narrow.scaled_dot_product_attention(&narrow, &narrow, ())?;
+        assert_eq!(y.dims(), [heads, 1, 2, 0]);
+        let value = Tensor::zeros([1, 1, 0, 3], DType::F32, Device::Cpu)?;
+        let made = narrow.scaled_dot_product_attention(&query.detach(), &value, ());
+        assert!(made.is_err(), "shapes that do not fit");
+    }
+    Ok(())
+}
+
+#[test]
 fn freed_blocks_are_used_again() -> Result<()> {
     let x = Tensor::zeros([5_000_003], DType::F32, Device::Cpu)?;
     drop(x.add(1.0)?);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pulp::{Simd, WithSimd};
 
-use super::alloc::workspace;
+use super::alloc::{collected, workspace};
 use super::conv::Geometry;
 use super::conv_tile::Vectors;
 use super::dense::{Start, chunks};
@@ -134,7 +134,7 @@ impl<'a> Winograd<'a> {
         let high = self.vectors.fitting(self.writes);
         let slots = self.writes.div_ceil(high);
         let weights = self.weights(w, high)?;
-        let offsets: Vec<usize> = (0..self.reads).map(|channel| channel * high).collect();
+        let offsets = collected(self.op, (0..self.reads).map(|channel| channel * high))?;
         let deep = PLACES * self.reads * high;
         let panels = self.tiles().div_ceil(N);
         let items = self.of.groups * panels;

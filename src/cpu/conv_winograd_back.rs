@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pulp::{Simd, WithSimd};
 
-use super::alloc::workspace;
+use super::alloc::{collected, workspace};
 use super::conv_tile::Rows;
 use super::conv_winograd::{LINE, PLACES, Piece, Sources, TAPS, Winograd};
 use super::dense::chunks;
@@ -106,7 +106,7 @@ impl Winograd<'_> {
         let mut targets = workspace::<f32>(self.op, 0.0, PLACES * spread(N))?;
         let mut four = workspace::<f32>(self.op, 0.0, 4 * N * N)?;
         let mut lines = Vec::new();
-        let offsets: Vec<usize> = (0..self.reads).map(|channel| channel * N).collect();
+        let offsets = collected(self.op, (0..self.reads).map(|channel| channel * N))?;
         let high = self.vectors.fitting(self.reads);
         let over = Rows {
             rows: 1,

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::alloc::collected;
 use super::par;
 use super::view::HostMut;
 use crate::error::Result;
@@ -27,8 +28,9 @@ impl Shared {
 /// goes to whichever thread is free.
 ///
 /// # Errors
-/// One of those of `fill`; then some parts are not filled.
+/// One of those of `fill`, and `OutOfMemory` for a list as long as `ranges`; then some parts are not filled.
 pub(crate) fn in_parts(
+    op: &'static str,
     y: &mut HostMut<'_>,
     ranges: &[Range<usize>],
     work: usize,
@@ -41,7 +43,7 @@ pub(crate) fn in_parts(
         end = if fits { range.end } else { end };
         fits
     };
-    let fits: Vec<bool> = ranges.iter().map(follows).collect();
+    let fits = collected(op, ranges.iter().map(follows))?;
     let (start, layout, dtype) = (Shared(y.start()), *y.layout(), y.dtype());
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Ok(())));
     let threads = if work < par::GRAIN {

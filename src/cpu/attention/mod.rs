@@ -22,7 +22,7 @@ pub(crate) use forward::{Kept, forward};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::alloc::{Block, room};
+use super::alloc::{Block, collected, room};
 use super::lane::Lane;
 use super::number::Number;
 use super::par;
@@ -51,19 +51,27 @@ pub(crate) struct Operand<'a> {
 
 impl<'a> Operand<'a> {
     /// From a layout of `[.., rows, columns]`, each of whose heads serves `group` query heads in a row.
-    pub fn new(view: &'a Host<'a>, layout: &Layout, group: usize) -> Self {
+    ///
+    /// # Errors
+    /// `OutOfMemory` for the list of heads.
+    pub fn new(
+        op: &'static str,
+        view: &'a Host<'a>,
+        layout: &Layout,
+        group: usize,
+    ) -> Result<Self> {
         let rank = layout.shape().rank();
         let order: Vec<usize> = (0..rank.saturating_sub(2)).collect();
         let heads = layout.permute(&order);
         let stride = |dim: usize| layout.strides().get(dim).copied().unwrap_or(0);
-        Operand {
+        let count = heads.elements().saturating_mul(group);
+        let starts = (0..count).map(|head| offset_at(&heads, head / group));
+        Ok(Operand {
             view,
-            starts: (0..heads.elements() * group)
-                .map(|head| offset_at(&heads, head / group))
-                .collect(),
+            starts: collected(op, starts)?,
             row: stride(rank.saturating_sub(2)),
             column: stride(rank.saturating_sub(1)),
-        }
+        })
     }
 
     /// Reads the first elements of a row of a head.

@@ -102,17 +102,14 @@ impl Frame {
     /// Queries or something of their kind, as an operand of the host's kernel.
     pub fn own<'a>(&self, x: &'a Host<'a>, rows: usize, columns: usize) -> Result<Operand<'a>> {
         let layout = x.layout().expand(NAME, &self.shape(rows, columns))?;
-        Ok(Operand::new(x, &layout, 1))
+        Operand::new(NAME, x, &layout, 1)
     }
 
     /// Keys or values as an operand of the host's kernel.
     pub fn shared<'a>(&self, x: &'a Host<'a>, columns: usize) -> Result<Operand<'a>> {
         let shape = self.shared_shape(self.keys, columns);
-        Ok(Operand::new(
-            x,
-            &x.layout().expand(NAME, &shape)?,
-            self.group.max(1),
-        ))
+        let layout = x.layout().expand(NAME, &shape)?;
+        Operand::new(NAME, x, &layout, self.group.max(1))
     }
 }
 

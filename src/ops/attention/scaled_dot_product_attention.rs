@@ -242,6 +242,9 @@ impl Op for Attention {
     }
 
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
+        if y.iter().all(|y| y.elements() == 0) {
+            return Ok(Counts::EXACT);
+        }
         let (problem, _) = self.problem(x)?;
         if let [y, rest @ ..] = y {
             let kept = match rest {

@@ -84,6 +84,9 @@ impl Op for AttentionBackward {
                 why,
             ));
         }
+        if y.iter().all(|y| y.elements() == 0) {
+            return Ok(Counts::EXACT);
+        }
         let (problem, frame) = self.0.problem(x)?;
         let given = Given {
             dy: frame.own(&x[at], frame.rows, frame.value_width)?,

@@ -1,7 +1,7 @@
 //! `grouped_matmul`: rows in groups, each group times a matrix of its own.
 
 use super::matrix;
-use crate::cpu::alloc::room;
+use crate::cpu::alloc::{collected, room};
 use crate::cpu::gemm::products;
 use crate::cpu::grouped::in_parts;
 use crate::mode::{Modes, current};
@@ -270,7 +270,7 @@ impl Op for GroupedMatmul {
             .list
             .host_ranges(&x[x.len() - 1], x[0].shape().size(0))?;
         let work = x[0].elements().saturating_mul(y[0].shape().size(1));
-        with_float!(x[0].dtype(), T => in_parts(&mut y[0], &ranges, work, |group, to| {
+        with_float!(x[0].dtype(), T => in_parts(NAME, &mut y[0], &ranges, work, |group, to| {
             let range = &ranges[group];
             let own = x[0].with_layout(x[0].layout().slice(0, range.start, range.len(), 1));
             let weight = x[1].with_layout(x[1].layout().select(0, group));
@@ -402,8 +402,8 @@ impl Op for GroupedOuter {
     fn cpu(&self, x: &[Host<'_>], y: &mut [HostMut<'_>]) -> Result<Counts> {
         let ranges = self.list.host_ranges(&x[2], x[0].shape().size(0))?;
         let work = x[0].elements().saturating_mul(x[1].shape().size(1));
-        let each: Vec<_> = (0..ranges.len()).map(|group| group..group + 1).collect();
-        with_float!(x[0].dtype(), T => in_parts(&mut y[0], &each, work, |group, to| {
+        let each = collected(NAME, (0..ranges.len()).map(|group| group..group + 1))?;
+        with_float!(x[0].dtype(), T => in_parts(NAME, &mut y[0], &each, work, |group, to| {
             let range = &ranges[group];
             let part = |x: &Layout| x.slice(0, range.start, range.len(), 1);
             let own = x[0].with_layout(part(x[0].layout()).transpose(0, 1));

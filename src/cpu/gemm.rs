@@ -336,11 +336,15 @@ unsafe fn straight<F: Sums>(
     }
 }
 
-/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing; nor are neighbours in one
-/// line of it.
+/// The bytes of a line of a cache that the neighbours of a panel must fill, for them to be read where they lie.
+const BESIDE: usize = 48;
+
+/// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing; nor are neighbours that
+/// fill most of a line of it.
 fn near<'a, F: Sums>(left: &'a Matrix<'_>, columns: usize) -> Left<'a, F> {
     let apart = left.depth == 1 && !(left.lane * size_of::<F>()).is_multiple_of(4096);
-    if left.dtype == F::DTYPE && (apart && columns <= 2048 || left.lane == 1 && columns <= 4096) {
+    let beside = left.lane == 1 && F::kernels().packed.len() * size_of::<F>() >= BESIDE;
+    if left.dtype == F::DTYPE && (apart && columns <= 2048 || beside && columns <= 4096) {
         Left::Straight(Units {
             start: left.start.cast(),
             lane: left.lane,

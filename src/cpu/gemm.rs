@@ -336,8 +336,9 @@ unsafe fn straight<F: Sums>(
     }
 }
 
-/// The bytes of a line of a cache that the neighbours of a panel must fill, for them to be read where they lie.
-const BESIDE: usize = 48;
+/// The bytes of a line of a cache that the neighbours of a panel must fill, for them to be read where they lie: those of a panel of
+/// AVX-512 do, and with fewer, reading the lines again costs up to twice what packing does.
+const BESIDE: usize = 56;
 
 /// Rows that are read few times, and do not fall on the same lines of a cache, are not worth packing; nor are neighbours that
 /// fill most of a line of it.

@@ -471,7 +471,7 @@ impl<'m> Trainer<'m> {
                 return Ok(());
             }
             if self.snapshot.is_none() && self.options.snapshot_every > 0 {
-                // The first snapshot itself failed: nothing was trained yet, and nothing can be put back.
+                // Reading the first snapshot failed: no step was done since the state was made, and nothing can be put back.
                 return match (fault, &error) {
                     (Fault::Transient, Error::Acl(_)) => Ok(()),
                     _ => Err(error),

@@ -29,7 +29,7 @@ impl<T: Lane, const LARGEST: bool> Fold for Extreme<T, LARGEST> {
     }
 
     #[inline(always)]
-    fn step(&self, state: T, x: T, _index: usize) -> T {
+    fn step(&self, state: T, x: T) -> T {
         if LARGEST {
             state.larger(x)
         } else {
@@ -39,7 +39,7 @@ impl<T: Lane, const LARGEST: bool> Fold for Extreme<T, LARGEST> {
 
     #[inline(always)]
     fn join(&self, first: T, second: T) -> T {
-        self.step(first, second, 0)
+        self.step(first, second)
     }
 
     fn finish(&self, state: T, _count: usize) -> T {

@@ -109,7 +109,7 @@ impl<T: Lane> Fold for Powers<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: f64, x: T, _index: usize) -> f64 {
+    fn step(&self, state: f64, x: T) -> f64 {
         let x = x.to_f64().abs();
         let term = match self.power {
             2.0 => x * x,

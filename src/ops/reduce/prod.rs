@@ -109,7 +109,7 @@ impl<T: Lane> Fold for Product<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: (f64, i64), x: T, _index: usize) -> (f64, i64) {
+    fn step(&self, state: (f64, i64), x: T) -> (f64, i64) {
         if T::IS_FLOAT {
             (state.0 * x.to_f64(), 1)
         } else {

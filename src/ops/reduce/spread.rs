@@ -91,7 +91,7 @@ impl<T: Lane> Fold for Squares<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: f64, x: T, _index: usize) -> f64 {
+    fn step(&self, state: f64, x: T) -> f64 {
         let deviation = x.to_f64() - self.mean;
         state + deviation * deviation
     }
@@ -255,7 +255,7 @@ impl<T: Lane> Fold for Mean<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: f64, x: T, _index: usize) -> f64 {
+    fn step(&self, state: f64, x: T) -> f64 {
         state + (x.to_f64() - self.shift)
     }
 

@@ -93,7 +93,7 @@ impl<T: Lane> Fold for Total<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: f64, x: T, _index: usize) -> f64 {
+    fn step(&self, state: f64, x: T) -> f64 {
         state + x.to_f64()
     }
 
@@ -123,7 +123,7 @@ impl Fold for Wrapping {
     }
 
     #[inline(always)]
-    fn step(&self, state: i64, x: i64, _index: usize) -> i64 {
+    fn step(&self, state: i64, x: i64) -> i64 {
         state.wrapping_add(x)
     }
 

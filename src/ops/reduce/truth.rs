@@ -37,7 +37,7 @@ impl<T: Lane, O: Lane> Fold for Counting<T, O> {
     }
 
     #[inline(always)]
-    fn step(&self, state: i64, x: T, _index: usize) -> i64 {
+    fn step(&self, state: i64, x: T) -> i64 {
         state + i64::from(x.is_true())
     }
 

@@ -97,7 +97,7 @@ impl<T: Lane> Fold for Powers<T> {
     }
 
     #[inline(always)]
-    fn step(&self, state: f64, x: T, _index: usize) -> f64 {
+    fn step(&self, state: f64, x: T) -> f64 {
         let x = x.to_f64().abs();
         if self.norm_type == 2.0 {
             state + x * x

@@ -64,13 +64,10 @@ where
 
 /// A lane that may have blocks of its own on long registers.
 pub(crate) trait Wide: Lane + Float {
-    /// Whether this CPU has them.
-    fn is_wide() -> bool {
+    /// As [`Run::whole`], once the rows are loaded; false if this CPU has not the registers.
+    fn whole(_run: &mut Run<'_, Self>) -> bool {
         false
     }
-
-    /// As [`Run::whole`], once the rows are loaded.
-    fn whole(_run: &mut Run<'_, Self>) {}
 }
 
 impl Wide for f64 {}
@@ -192,8 +189,8 @@ impl<T: Wide> Run<'_, T> {
         T: Vector<S>,
     {
         self.load_rows(simd);
-        if T::is_wide() {
-            return T::whole(self);
+        if T::whole(self) {
+            return;
         }
         self.space.dq.fill(T::ZERO);
         let keys = self.problem.sizes.keys;

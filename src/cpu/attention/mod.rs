@@ -4,8 +4,14 @@
 //! Must not know shape rules or options. The workspace of a thread is a few blocks, plus for the gradient the queries of the
 //! heads that share a key.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod backward;
 mod forward;
+#[cfg(target_arch = "x86_64")]
+mod kernels;
 #[cfg(target_arch = "x86_64")]
 mod stream;
 mod tile;
@@ -13,8 +19,6 @@ mod tile;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod wide_back;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 pub(crate) use backward::{Given, backward};
 pub(crate) use forward::{Kept, forward};
@@ -104,7 +108,7 @@ impl<'a> Operand<'a> {
     /// The rows of a head from one on, if they are `f32`s that lie as whole registers: the first, and the numbers to the next.
     #[cfg(target_arch = "x86_64")]
     fn lanes(&self, [head, row]: [usize; 2], width: usize) -> Option<(*const f32, usize)> {
-        let whole = self.column == 1 && width.is_multiple_of(x86::LANES);
+        let whole = self.column == 1 && width.is_multiple_of(kernels::LANES);
         let lies = self.view.dtype() == DType::F32 && whole;
         lies.then(|| (self.line(head, row).0.cast(), self.row))
     }
@@ -283,7 +287,7 @@ impl<'a> Sink<'a> {
     /// The rows of a head from one on, if whole registers of `f32` can be written there: the first, and the numbers to the next.
     #[cfg(target_arch = "x86_64")]
     fn lanes(&self, head: usize, row: usize) -> Option<(*mut f32, usize)> {
-        let lies = self.dtype == DType::F32 && self.columns.is_multiple_of(x86::LANES);
+        let lies = self.dtype == DType::F32 && self.columns.is_multiple_of(kernels::LANES);
         let offset = (head * self.rows + row) * self.columns;
         lies.then(|| (self.start.cast::<f32>().wrapping_add(offset), self.columns))
     }

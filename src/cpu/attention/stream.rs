@@ -6,8 +6,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::avx512::SINGLES;
 use super::forward::{FEW, Outputs};
-use super::x86::{KEYS, LANES, Line, SINGLES, total};
+use super::kernels::{KEYS, LANES, Line};
 use super::{KEYS as SHORT, Mask, Operand, Problem};
 use crate::cpu::simd::{Level, level};
 use crate::dtype::DType;
@@ -120,7 +121,7 @@ impl Stream {
                 *x = results[index][self.values.column(column)];
             }
             // SAFETY: the level says that there are the registers.
-            let sum = unsafe { total(sums[index].as_ptr()) };
+            let sum = unsafe { (SINGLES.total)(sums[index].as_ptr()) };
             outputs.write_sums(problem.place(head, row), &mut line, [tops[index], sum]);
         }
     }

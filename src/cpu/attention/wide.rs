@@ -1,18 +1,18 @@
-//! The forward pass of many rows on AVX-512: keys and values packed in panels, tiles of rows over them.
+//! The forward pass of many rows in vector registers: keys and values packed in panels, tiles of rows over them.
 //!
 //! Knows how a head is packed, and when pairs of `bf16` can be multiplied: where all operands are `bf16`. Weights are then rounded
 //! to `bf16` before they meet the values. Must not know registers.
 
 use std::ops::Range;
 
+use super::avx512::pair;
 use super::forward::{Outputs, inverse};
-use super::stream::seen;
-use super::x86::{
-    Factor, Finish, KEYS, Kernels, LANES, Line, PAIRS, PANEL, Product, SINGLES, TILE, copy, pair,
-    total, turn,
+use super::kernels::{
+    Factor, Finish, KEYS, Kernels, LANES, Line, PANEL, Product, TILE, pairs, singles,
 };
+use super::stream::seen;
 use super::{Operand, Problem, carve};
-use crate::cpu::simd::{Level, Simd, level, vectorised};
+use crate::cpu::simd::{Simd, vectorised};
 use crate::dtype::DType;
 
 /// How the rows of a problem are computed.
@@ -31,16 +31,15 @@ pub(super) struct Wide {
 impl Wide {
     /// By numbers in `f32`; none if this CPU has not the registers.
     pub fn singles(problem: &Problem<'_>) -> Option<Self> {
-        (level() >= Level::Avx512).then(|| Self::new(problem, &SINGLES, 1, DType::F32))
+        singles().map(|kernels| Self::new(problem, kernels, 1, DType::F32))
     }
 
     /// By pairs of `bf16`; none if the operands are others, or if this CPU has not the instruction.
     pub fn pairs(problem: &Problem<'_>) -> Option<Self> {
         let operands = [&problem.query, &problem.key, &problem.value];
-        let paired = level() >= Level::Avx512
-            && operands.iter().all(|x| x.view.dtype() == DType::BF16)
-            && std::is_x86_feature_detected!("avx512bf16");
-        paired.then(|| Self::new(problem, &PAIRS, 2, DType::BF16))
+        let paired = operands.iter().all(|x| x.view.dtype() == DType::BF16);
+        let kernels = pairs().filter(|_| paired)?;
+        Some(Self::new(problem, kernels, 2, DType::BF16))
     }
 
     fn new(problem: &Problem<'_>, kernels: &'static Kernels, each: usize, dtype: DType) -> Self {
@@ -252,10 +251,10 @@ impl Task<'_> {
             };
             let panel = &mut self.keys[key / PANEL * PANEL * words + key % PANEL..];
             for word in (0..words).step_by(LANES) {
-                // SAFETY: the level says that there are the registers; all lines have so many words, and the panels as many rows.
+                // SAFETY: the kernels are those of this CPU; all lines have so many words, and the panels as many rows.
                 unsafe {
                     let from = from.wrapping_add(word * size_of::<f32>());
-                    turn(from, step, panel.as_mut_ptr().add(word * PANEL));
+                    (self.wide.kernels.turn)(from, step, panel.as_mut_ptr().add(word * PANEL));
                 }
             }
         }
@@ -290,12 +289,12 @@ impl Task<'_> {
                 let to = &mut self.values[at..at + PANEL];
                 let skip = column * size_of::<f32>() / each;
                 let [even, odd] = from.map(|line| line.wrapping_add(skip));
-                // SAFETY: the lines have so many columns, in whole panels; the level says that there are the registers.
+                // SAFETY: the lines have so many columns, in whole panels; the kernels are those of this CPU.
                 unsafe {
                     if self.wide.paired() {
                         pair(even, odd, to.as_mut_ptr());
                     } else {
-                        copy(even, to.as_mut_ptr());
+                        (self.wide.kernels.copy)(even, to.as_mut_ptr());
                     }
                 }
             }
@@ -404,8 +403,8 @@ impl Task<'_> {
     /// The sum of a row's exponentials.
     fn sum(&self, index: usize) -> f32 {
         let sums = self.sums[index * LANES..(index + 1) * LANES].as_ptr();
-        // SAFETY: the level says that there are the registers.
-        unsafe { total(sums) }
+        // SAFETY: the kernels are those of this CPU.
+        unsafe { (self.wide.kernels.total)(sums) }
     }
 
     /// Results over sums, unless that has been done, and the logarithms.

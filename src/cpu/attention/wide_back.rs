@@ -1,4 +1,4 @@
-//! The backward pass on AVX-512: the five products of a block of rows over a block of keys, by tiles of rows.
+//! The backward pass in vector registers: the five products of a block of rows over a block of keys, by tiles of rows.
 //!
 //! Knows which rows see which keys of a block, and reads and writes rows where they lie if whole registers of `f32` can. Must not
 //! know registers.
@@ -6,11 +6,10 @@
 use std::ops::Range;
 
 use super::backward::{Run, Wide};
-use super::x86::{
-    Factor, Finish, LANES, PANEL, Product, SINGLES, SLOPES, Slopes, TILE, slope, turn,
+use super::kernels::{
+    Factor, Finish, Kernels, LANES, PANEL, Product, SLOPES, Slopes, TILE, singles,
 };
 use super::{KEYS, Operand, ROWS};
-use crate::cpu::simd::{Level, level};
 
 const _: () = assert!(KEYS <= SLOPES);
 
@@ -23,6 +22,7 @@ type RowsMut = (*mut f32, usize);
 
 /// What a block of keys is multiplied with and added to.
 struct Keys {
+    kernels: &'static Kernels,
     /// The first key, and how many there are.
     first: usize,
     count: usize,
@@ -35,6 +35,7 @@ struct Keys {
 
 /// What a block of rows is multiplied with.
 struct Block {
+    kernels: &'static Kernels,
     rows: Range<usize>,
     /// The keys of the block of keys that any of the rows sees, and those that each sees.
     count: usize,
@@ -45,11 +46,10 @@ struct Block {
 }
 
 impl Wide for f32 {
-    fn is_wide() -> bool {
-        level() >= Level::Avx512
-    }
-
-    fn whole(run: &mut Run<'_, f32>) {
+    fn whole(run: &mut Run<'_, f32>) -> bool {
+        let Some(kernels) = singles() else {
+            return false;
+        };
         let (sizes, head) = (run.problem.sizes, run.head);
         let (width, value_width) = run.widths();
         let visible = run.problem.visible(0..run.rows);
@@ -62,6 +62,7 @@ impl Wide for f32 {
                 run.sinks[2].lanes(head, first),
             ];
             let mut keys = Keys {
+                kernels,
                 first,
                 count,
                 keys: (std::ptr::null(), 0),
@@ -70,7 +71,7 @@ impl Wide for f32 {
                 begun: [false; KEYS.div_ceil(TILE)],
             };
             if first < visible {
-                keys.keys = turn_keys(run, first, count);
+                keys.keys = turn_keys(run, kernels, first, count);
                 for start in (0..run.rows).step_by(ROWS) {
                     let rows = start..run.rows.min(start + ROWS);
                     let visible = run.problem.visible(rows.clone());
@@ -102,6 +103,7 @@ impl Wide for f32 {
                 run.sinks[0].write(head, row, line);
             }
         }
+        true
     }
 }
 
@@ -138,7 +140,7 @@ fn rows_of(
 }
 
 /// Turns a block of keys and values, as scores read them, and answers where the keys lie in rows.
-fn turn_keys(run: &mut Run<'_, f32>, first: usize, count: usize) -> Rows {
+fn turn_keys(run: &mut Run<'_, f32>, kernels: &Kernels, first: usize, count: usize) -> Rows {
     let (problem, (width, value_width)) = (run.problem, run.widths());
     let (sizes, (head, _)) = (problem.sizes, problem.place(run.head, 0));
     let places = (first..first + count).map(|key| (head, key));
@@ -149,22 +151,34 @@ fn turn_keys(run: &mut Run<'_, f32>, first: usize, count: usize) -> Rows {
     let keys = rows_of(&problem.key, places.clone(), (sizes.width, whole), keys);
     let values = (&mut *space.values, value_width);
     let values = rows_of(&problem.value, places, (sizes.value_width, whole), values);
-    turn_lines(keys, [width, sizes.width], space.keys_turned, count);
+    turn_lines(
+        kernels,
+        keys,
+        [width, sizes.width],
+        space.keys_turned,
+        count,
+    );
     let widths = [value_width, sizes.value_width];
-    turn_lines(values, widths, space.values_turned, count);
+    turn_lines(kernels, values, widths, space.values_turned, count);
     keys
 }
 
 /// The first `columns` numbers of rows, turned: panels of `[width][PANEL]`.
-fn turn_lines((from, step): Rows, [width, columns]: [usize; 2], to: &mut [f32], count: usize) {
+fn turn_lines(
+    kernels: &Kernels,
+    (from, step): Rows,
+    [width, columns]: [usize; 2],
+    to: &mut [f32],
+    count: usize,
+) {
     for key in (0..count).step_by(LANES) {
         for column in (0..columns).step_by(LANES) {
             let from = from.wrapping_add(key * step + column);
             let at = key / PANEL * PANEL * width + column * PANEL + key % PANEL;
             let to = to[at..at + (LANES - 1) * PANEL + LANES].as_mut_ptr();
-            // SAFETY: the level says that there are the registers; so many rows and columns can be read, where they lie or in
+            // SAFETY: the kernels are those of this CPU; so many rows and columns can be read, where they lie or in
             // the workspace, and the panel's rows are in the slice.
-            unsafe { turn(from.cast(), step * size_of::<f32>(), to) };
+            unsafe { (kernels.turn)(from.cast(), step * size_of::<f32>(), to) };
         }
     }
 }
@@ -190,6 +204,7 @@ fn block(
     let dys = (&mut *space.dy, value_width);
     let (to, step) = dq.unwrap_or((space.dq.as_mut_ptr(), width));
     let block = Block {
+        kernels: keys.kernels,
         count,
         seen,
         queries: rows_of(
@@ -250,8 +265,8 @@ fn scores(run: &mut Run<'_, f32>, block: &Block, own: Range<usize>, keys: usize)
             to_step: KEYS,
             finish: Finish::Scaled(scale),
         };
-        // SAFETY: the level says that there are the registers; a block has room for a tile's rows and whole panels of keys.
-        unsafe { (SINGLES.product)(&product) };
+        // SAFETY: the kernels are those of this CPU; a block has room for a tile's rows and whole panels of keys.
+        unsafe { (block.kernels.product)(&product) };
     }
 }
 
@@ -277,8 +292,8 @@ fn weigh(run: &mut Run<'_, f32>, block: &Block, line: usize, first: usize) {
         scale: problem.scale as f32,
         delta: (!all).then(|| space.deltas[index]),
     };
-    // SAFETY: the level says that there are the registers; a line has room for a block of keys.
-    unsafe { slope(line) };
+    // SAFETY: the kernels are those of this CPU; a line has room for a block of keys.
+    unsafe { (block.kernels.slope)(line) };
 }
 
 /// Sums that replace those of before, or are added to them.
@@ -316,8 +331,8 @@ fn query_gradients(
         to_step: step,
         finish: onto(keys.first > 0),
     };
-    // SAFETY: the level says that there are the registers; rows of keys and of gradients are whole registers.
-    unsafe { (SINGLES.product)(&product) };
+    // SAFETY: the kernels are those of this CPU; rows of keys and of gradients are whole registers.
+    unsafe { (block.kernels.product)(&product) };
 }
 
 /// `dv += p^T dy` and `dk += ds^T q`, by tiles of keys over the rows from the first one on that sees one of them.
@@ -353,7 +368,7 @@ fn key_gradients(run: &mut Run<'_, f32>, block: &Block, keys: &mut Keys) {
                 finish: onto(begun),
             };
             // SAFETY: as above, with a line of weights for each row.
-            unsafe { (SINGLES.product)(&product) };
+            unsafe { (block.kernels.product)(&product) };
         }
     }
 }

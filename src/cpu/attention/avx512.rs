@@ -1,88 +1,24 @@
 //! The blocks of attention in AVX-512 registers: products by panels, scores that become weights, keys turned and values paired.
 //!
-//! Knows registers and panels. Must not know heads, masks or where blocks come from. A *word* is what one multiplication takes
-//! from a factor: an `f32`, or two neighbours of `bf16` along the inner size, whose products are added up in `f32`.
+//! Knows registers. Must not know heads, masks or where blocks come from.
 
 use std::arch::x86_64::*;
 
-/// Rows of a tile of sums: with two registers for each, all but a few registers hold sums.
-pub(super) const TILE: usize = 12;
-/// Columns of a panel: two registers.
-pub(super) const PANEL: usize = 32;
-/// Keys of a block.
-pub(super) const KEYS: usize = 256;
-/// Numbers of a register.
-pub(super) const LANES: usize = 16;
-/// `to = finish(left right)`, with a product's words where the factors say.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Product {
-    /// At most [`TILE`].
-    pub rows: usize,
-    pub depth: usize,
-    /// Columns in registers: whole panels, and one half where they are odd.
-    pub registers: usize,
-    pub left: Factor,
-    pub right: Factor,
-    pub to: *mut f32,
-    pub to_step: usize,
-    pub finish: Finish,
-}
-
-/// Words of a factor: the steps from row to row of a left one, or panel to panel of a right one, and from one inner index to the
-/// next.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Factor {
-    pub start: *const f32,
-    pub step: usize,
-    pub inner: usize,
-}
-
-/// What becomes of the sums of a product.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Finish {
-    /// They replace the target, times a factor.
-    Scaled(f32),
-    /// They replace the target, times a factor for each row.
-    Rows(*const f32),
-    /// They are added to the target times a factor for each row.
-    Onto(*const f32),
-}
-
-/// A row of scores that become weights.
-#[derive(Debug)]
-pub(super) struct Line<'a> {
-    pub scores: *mut f32,
-    /// Where the weights go as words, which may be the place of the scores.
-    pub weights: *mut f32,
-    /// The keys that the row sees, and those that it has weights for: 0 from the former on.
-    pub seen: usize,
-    pub until: usize,
-    /// The running maximum, and the running sum in [`LANES`] parts.
-    pub top: &'a mut f32,
-    pub sums: *mut f32,
-}
-
-/// The functions for one kind of words.
-#[derive(Debug)]
-pub(super) struct Kernels {
-    /// # Safety
-    /// The CPU must have the kernels' instructions; the factors must be readable, the target writable, whole registers of it.
-    pub product: unsafe fn(&Product),
-    /// Exponentials of the scores relative to the row's maximum so far; what earlier results of the row shrink by.
-    ///
-    /// # Safety
-    /// As above, with room for [`KEYS`] scores and weights.
-    pub weigh: unsafe fn(Line<'_>) -> f32,
-}
+use super::kernels::{Finish, Kernels, LANES, Line, PANEL, Product, SLOPES, Slopes};
 
 pub(super) static SINGLES: Kernels = Kernels {
     product: singles::product,
     weigh: singles::weigh,
+    slope,
+    total,
+    turn,
+    copy,
 };
 
 pub(super) static PAIRS: Kernels = Kernels {
     product: pairs::product,
     weigh: pairs::weigh,
+    ..SINGLES
 };
 
 /// What a kind of words does on registers of them.
@@ -337,36 +273,14 @@ unsafe fn soften<W: Word>(line: Line<'_>) -> f32 {
     }
 }
 
-/// A row of scores and of the gradients of its weights, which become weights and gradients of scores.
-#[derive(Debug)]
-pub(super) struct Slopes {
-    pub scores: *mut f32,
-    pub slopes: *mut f32,
-    /// The keys that the row sees, and those of the block: all 0 from the former on.
-    pub seen: usize,
-    pub keys: usize,
-    /// The logarithm of the row's sum.
-    pub log: f32,
-    /// What gradients of scores are multiplied by.
-    pub scale: f32,
-    /// The sum of all weights times their gradients; none where these keys are all that the row sees.
-    pub delta: Option<f32>,
-}
-
-/// Keys of a block of [`Slopes`] at most.
-pub(super) const SLOPES: usize = 128;
-
-/// `p = exp(score - log)`, `ds = scale p (dp - delta)`. Where the row sees no other keys, the weights are divided by their sum, for
-/// logarithms of large scores are coarse, and `delta` is the sum of the very products that it is subtracted from.
-///
 /// # Safety
-/// The CPU must have AVX-512, and there must be room for whole registers of scores and slopes.
+/// As `Kernels::slope`.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[allow(
     clippy::needless_range_loop,
     reason = "arrays of registers, which must unroll"
 )]
-pub(super) unsafe fn slope(line: Slopes) {
+unsafe fn slope(line: Slopes) {
     const REGISTERS: usize = SLOPES / LANES;
     // SAFETY: promised by the caller.
     unsafe {
@@ -408,23 +322,18 @@ pub(super) unsafe fn slope(line: Slopes) {
     }
 }
 
-/// The sum of [`LANES`] numbers.
-///
 /// # Safety
-/// The CPU must have AVX-512, and the numbers must be readable.
+/// As `Kernels::total`.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn total(from: *const f32) -> f32 {
     // SAFETY: promised by the caller.
     unsafe { _mm512_reduce_add_ps(_mm512_loadu_ps(from)) }
 }
 
-/// Writes [`LANES`] lines of as many words, which lie `step` bytes apart, turned: word `p` of all lines in a row, rows [`PANEL`]
-/// words apart.
-///
 /// # Safety
-/// The CPU must have AVX-512; the words must be readable and the rows writable.
+/// As `Kernels::turn`.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn turn(from: *const u8, step: usize, to: *mut f32) {
+unsafe fn turn(from: *const u8, step: usize, to: *mut f32) {
     // SAFETY: promised by the caller.
     unsafe {
         let mut lines = [_mm512_setzero_ps(); LANES];
@@ -474,12 +383,10 @@ fn turned(lines: [__m512; LANES]) -> [__m512; LANES] {
     whole
 }
 
-/// A panel's row of words from a line of them.
-///
 /// # Safety
-/// The CPU must have AVX-512; [`PANEL`] words must be readable and writable.
+/// As `Kernels::copy`.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn copy(from: *const u8, to: *mut f32) {
+unsafe fn copy(from: *const u8, to: *mut f32) {
     // SAFETY: promised by the caller.
     unsafe {
         for v in 0..PANEL / LANES {

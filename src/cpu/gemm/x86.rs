@@ -142,6 +142,10 @@ macro_rules! pick {
     };
 }
 
+pick!(F32x8, f32, _mm256_storeu_ps, (from, _step) => {
+    let from = from.cast::<f32>();
+    [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
+});
 pick!(F32x16, f32, _mm512_storeu_ps, (from, _step) => {
     let from = from.cast::<f32>();
     [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))]
@@ -261,6 +265,20 @@ unsafe fn avx512_bf16<L: Lanes, const ROWS: usize, const VECTORS: usize, const S
 
 /// # Safety
 /// As `keeping`, on a CPU with the features.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn keeping_avx2<L: Pick<E>, E, const ROWS: usize>(
+    depth: usize,
+    left: Units<L::Unit>,
+    right: Flat,
+    keep: *mut L::Unit,
+    finish: &Finish<L::Number>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { keeping::<L, E, ROWS>(depth, left, right, keep, finish) }
+}
+
+/// # Safety
+/// As `keeping`, on a CPU with the features.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
 unsafe fn keeping_avx512<L: Pick<E>, E, const ROWS: usize>(
     depth: usize,
@@ -354,7 +372,10 @@ pub(super) static F32_AVX2: Kernels<f32, f32> = Kernels {
     rows: 8,
     packed: tiles!(avx2, F32x8, 8; 1 2 3 4 5 6),
     strided: tiles!(avx2, F32x8, 0; 1 2 3 4 5 6),
-    keeping: &[],
+    keeping: &[(
+        DType::F32,
+        keepers!(keeping_avx2, F32x8, f32; 1 2 3 4 5 6),
+    )],
 };
 
 pub(super) static F64_AVX2: Kernels<f64, f64> = Kernels {

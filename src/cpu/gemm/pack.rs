@@ -375,6 +375,8 @@ unsafe fn pack_across<U: Copy, R: Read<U>>(
                             prefetch(to.wrapping_add(SOON * width + part).cast());
                             *to.add(part).cast() = *line.add(part).cast::<[U; 16]>();
                         }
+                    } else if start + width <= length && width == SIDE {
+                        *to.cast() = *line.cast::<[U; SIDE]>();
                     } else {
                         let count = panel.lanes.min(length - start);
                         std::ptr::copy_nonoverlapping(line, to, count);

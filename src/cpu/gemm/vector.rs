@@ -52,9 +52,6 @@ pub(crate) struct Streams<T> {
     pub rows: Rows<T>,
 }
 
-/// Lines that [`rows`] reads at the same time.
-const TOGETHER: usize = 8;
-
 /// The body of [`Dots`] for up to `LINES` lines at the same time.
 ///
 /// # Safety
@@ -115,6 +112,28 @@ pub(super) unsafe fn rows<L: Widen<E>, E>(
     lines: Lines,
     sums: *mut L::Number,
 ) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        // Measured on a Zen 3, where asking for the next lines took a tenth longer, and on a Zen 4, where it took less.
+        if size_of::<L::Sum>() == 32 {
+            some_rows::<L, E, 4>(x, count, lines, (sums, 0));
+        } else {
+            some_rows::<L, E, 8>(x, count, lines, (sums, 8 * lines.step));
+        }
+    }
+}
+
+/// As [`rows`], reading `TOGETHER` lines at the same time, and asking for what lies so many bytes ahead.
+///
+/// # Safety
+/// As `dots`.
+#[inline(always)]
+unsafe fn some_rows<L: Widen<E>, E, const TOGETHER: usize>(
+    x: *const L::Number,
+    count: usize,
+    lines: Lines,
+    (sums, ahead): (*mut L::Number, usize),
+) {
     let whole = count / L::COUNT * L::COUNT;
     let mut first = 0;
     // SAFETY: promised by the caller.
@@ -124,13 +143,12 @@ pub(super) unsafe fn rows<L: Widen<E>, E>(
             let at: [*const E; TOGETHER] = std::array::from_fn(|index| line(first + index));
             let factors: [L::Number; TOGETHER] = std::array::from_fn(|index| *x.add(first + index));
             let wide = factors.map(|factor| L::fill(factor));
-            let ahead = TOGETHER * lines.step;
             for start in (0..whole).step_by(L::COUNT) {
                 let mut sum = L::read(sums.add(start));
                 let fresh = (start * size_of::<E>()).is_multiple_of(64);
                 for index in 0..TOGETHER {
                     let from = at[index].add(start);
-                    if fresh {
+                    if fresh && ahead > 0 {
                         prefetch(from.cast::<u8>().wrapping_add(ahead), 1);
                     }
                     sum = L::fused(L::widen(from), wide[index], sum);

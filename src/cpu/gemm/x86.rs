@@ -372,10 +372,7 @@ pub(super) static F32_AVX2: Kernels<f32, f32> = Kernels {
     rows: 8,
     packed: tiles!(avx2, F32x8, 8; 1 2 3 4 5 6),
     strided: tiles!(avx2, F32x8, 0; 1 2 3 4 5 6),
-    keeping: &[(
-        DType::F32,
-        keepers!(keeping_avx2, F32x8, f32; 1 2 3 4 5 6),
-    )],
+    keeping: &[(DType::F32, keepers!(keeping_avx2, F32x8, f32; 1 2 3 4 5 6))],
 };
 
 pub(super) static F64_AVX2: Kernels<f64, f64> = Kernels {

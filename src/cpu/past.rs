@@ -9,7 +9,7 @@ use super::real::Real;
 use super::view::{Host, HostMut};
 
 /// `y[i] = f(x[i])`, if that takes longer than memory, both lie in a row, `y` is large enough to be written past the caches, and the
-/// CPU has AVX-512; else says no.
+/// CPU has AVX2 or AVX-512; else says no.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn formula<T: Lane + Real, F: Formula>(
     _: &Host<'_>,
@@ -28,7 +28,7 @@ mod x86 {
     use super::*;
     use crate::cpu::map::STREAMED;
     use crate::cpu::par;
-    use crate::cpu::simd::{self, Avx512, Set, Simd};
+    use crate::cpu::simd::{self, Set, Simd, Streaming};
     use crate::dtype::DType;
 
     /// Elements of four bytes that a line of the cache has.
@@ -41,7 +41,7 @@ mod x86 {
     unsafe impl<T> Sync for Start<T> {}
 
     /// `y[i] = f(x[i])`, if that takes longer than memory, both lie in a row, `y` is large enough to be written past the caches, and
-    /// the CPU has AVX-512; else says no.
+    /// the CPU has AVX2 or AVX-512; else says no.
     pub(crate) fn formula<T: Lane + Real, F: Formula>(
         x: &Host<'_>,
         y: &mut HostMut<'_>,
@@ -51,19 +51,27 @@ mod x86 {
             && T::DTYPE == DType::F32
             && y.elements() * size_of::<T>() >= STREAMED
             && x.start() != y.start().cast_const()
-            && let Set::Avx512(set) = Simd::best().set()
             && let (Some(from), Some(to)) = (x.as_slice::<T>(), y.as_mut_slice::<T>())
             && to.as_ptr().addr().is_multiple_of(LINE * size_of::<T>())
             && from.len() == to.len()
         {
-            lines(set, from, to, f);
+            match Simd::best().set() {
+                Set::Avx512(set) => lines(set, from, to, f),
+                Set::Avx2(set) => lines(set, from, to, f),
+                Set::Plain => return false,
+            }
             return true;
         }
         false
     }
 
     /// The same for slices of one length; the output begins with a line.
-    pub(super) fn lines<T: Lane + Real>(set: Avx512, from: &[T], to: &mut [T], f: &impl Formula) {
+    pub(super) fn lines<T: Lane + Real>(
+        set: impl Streaming,
+        from: &[T],
+        to: &mut [T],
+        f: &impl Formula,
+    ) {
         let target = Start(to.as_mut_ptr());
         par::ranges(from.len().div_ceil(LINE), par::GRAIN / LINE, |range| {
             let (target, first) = (&target, range.start * LINE);
@@ -79,7 +87,7 @@ mod x86 {
                         *y = f.at(*x);
                     }
                     // SAFETY: the elements are a line, and the set is there.
-                    unsafe { simd::stream_line(line.as_ptr().cast(), to.as_mut_ptr().cast()) };
+                    unsafe { set.stream_line(line.as_ptr().cast(), to.as_mut_ptr().cast()) };
                 }
                 for (to, x) in tail.iter_mut().zip(rest) {
                     *to = f.at(*x);
@@ -93,7 +101,7 @@ mod x86 {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{Set, Simd};
+    use crate::cpu::simd::{Set, Simd, Streaming};
 
     struct Exponential;
 
@@ -108,9 +116,17 @@ mod tests {
 
     #[test]
     fn lines_and_what_is_left_of_them_are_computed() {
-        let Set::Avx512(set) = Simd::best().set() else {
-            return;
-        };
+        match Simd::best().set() {
+            Set::Avx512(set) => {
+                check(set);
+                Simd::best().avx2().into_iter().for_each(check);
+            }
+            Set::Avx2(set) => check(set),
+            Set::Plain => {}
+        }
+    }
+
+    fn check(set: impl Streaming) {
         for length in [0, 1, 15, 16, 17, 1007, 100_003] {
             let x: Vec<f32> = (0..length)
                 .map(|index| (index % 1999) as f32 * 0.01 - 10.0)

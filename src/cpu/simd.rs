@@ -314,6 +314,8 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
             }
             if level() >= Level::Avx512 {
                 stream_lines(from.add(head), to.add(head), lines);
+            } else if level() >= Level::Avx2 {
+                stream_halves(from.add(head), to.add(head), lines);
             } else {
                 for part in (head..head + lines * LINE).step_by(size_of::<__m128i>()) {
                     let value = _mm_loadu_si128(from.add(part).cast());
@@ -333,17 +335,50 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     }
 }
 
-/// Writes what a loop has computed past the caches, from registers; a `fence` has to follow. Not a call in a loop compiled for
-/// AVX-512.
-///
-/// # Safety
-/// `line` and `to` are 64 bytes, those at `to` a line of the cache; the CPU has AVX-512.
+/// A set whose registers write what a loop has computed past the caches.
 #[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(crate) unsafe fn stream_line(line: *const u8, to: *mut u8) {
-    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
-    // SAFETY: promised by the caller.
-    unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.cast())) };
+pub(crate) trait Streaming: Copy + Sync {
+    /// As [`Avx2::run`].
+    fn run<R>(self, body: impl FnOnce() -> R) -> R;
+
+    /// Writes a line, within `run`, where it is no call; a `fence` has to follow.
+    ///
+    /// # Safety
+    /// `line` and `to` are 64 bytes, those at `to` a line of the cache.
+    unsafe fn stream_line(self, line: *const u8, to: *mut u8);
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Streaming for Avx512 {
+    #[inline(always)]
+    fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        Avx512::run(self, body)
+    }
+
+    #[inline(always)]
+    unsafe fn stream_line(self, line: *const u8, to: *mut u8) {
+        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+        // SAFETY: promised by the caller; the token says that there are the registers.
+        unsafe { _mm512_stream_si512(to.cast(), _mm512_loadu_si512(line.cast())) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Streaming for Avx2 {
+    #[inline(always)]
+    fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        Avx2::run(self, body)
+    }
+
+    #[inline(always)]
+    unsafe fn stream_line(self, line: *const u8, to: *mut u8) {
+        use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
+        let (line, to) = (line.cast::<__m256i>(), to.cast::<__m256i>());
+        for half in 0..2 {
+            // SAFETY: promised by the caller; the token says that there are the registers.
+            unsafe { _mm256_stream_si256(to.add(half), _mm256_loadu_si256(line.add(half))) };
+        }
+    }
 }
 
 /// # Safety
@@ -356,6 +391,19 @@ unsafe fn stream_lines(from: *const u8, to: *mut u8, lines: usize) {
     for line in 0..lines {
         // SAFETY: promised by the caller.
         unsafe { _mm512_stream_si512(to.add(line), _mm512_loadu_si512(from.add(line))) };
+    }
+}
+
+/// # Safety
+/// As `stream_lines`, on a CPU with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn stream_halves(from: *const u8, to: *mut u8, lines: usize) {
+    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
+    let (from, to) = (from.cast::<__m256i>(), to.cast::<__m256i>());
+    for half in 0..2 * lines {
+        // SAFETY: promised by the caller.
+        unsafe { _mm256_stream_si256(to.add(half), _mm256_loadu_si256(from.add(half))) };
     }
 }
 

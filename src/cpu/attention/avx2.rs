@@ -27,7 +27,7 @@ pub(super) static SINGLES: Kernels = Kernels {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn product(product: &Product) {
     let groups = product.rows.div_ceil(ROWS).max(1);
-    let share = product.rows.div_ceil(groups);
+    let share = product.rows.div_ceil(groups).max(1);
     for register in 0..product.registers {
         for first in (0..product.rows).step_by(share) {
             let place = [first, register];

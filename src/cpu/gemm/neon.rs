@@ -171,16 +171,16 @@ pub(super) static F32_LINES: [Streams<f32>; 3] = [
     Streams {
         together: 4,
         dots: dots::<F32x4, f32, 4>,
-        rows: rows::<F32x4, f32>,
+        rows: rows::<F32x4, f32, 8, 8>,
     },
     Streams {
         together: 4,
         dots: dots::<F32x4, f16, 4>,
-        rows: rows::<F32x4, f16>,
+        rows: rows::<F32x4, f16, 8, 8>,
     },
     Streams {
         together: 4,
         dots: dots::<F32x4, bf16, 4>,
-        rows: rows::<F32x4, bf16>,
+        rows: rows::<F32x4, bf16, 8, 8>,
     },
 ];

@@ -128,22 +128,22 @@ pub(super) static F32_LINES: [Streams<f32>; 3] = [
     Streams {
         together: 4,
         dots: dots::<Four<f32>, f32, 4>,
-        rows: rows::<Four<f32>, f32>,
+        rows: rows::<Four<f32>, f32, 8, 8>,
     },
     Streams {
         together: 4,
         dots: dots::<Four<f32>, f16, 4>,
-        rows: rows::<Four<f32>, f16>,
+        rows: rows::<Four<f32>, f16, 8, 8>,
     },
     Streams {
         together: 4,
         dots: dots::<Four<f32>, bf16, 4>,
-        rows: rows::<Four<f32>, bf16>,
+        rows: rows::<Four<f32>, bf16, 8, 8>,
     },
 ];
 
 pub(super) static F64_LINES: [Streams<f64>; 1] = [Streams {
     together: 4,
     dots: dots::<Four<f64>, f64, 4>,
-    rows: rows::<Four<f64>, f64>,
+    rows: rows::<Four<f64>, f64, 8, 8>,
 }];

@@ -293,6 +293,10 @@ pub(crate) fn prefetch_to_write(to: *const u8, count: usize) {
     let _ = (to, count);
 }
 
+/// Bytes of a line of the cache.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
+
 /// Copies bytes past the caches, for memory that is not read again soon. A `fence` has to follow before another thread reads.
 ///
 /// # Safety
@@ -300,8 +304,6 @@ pub(crate) fn prefetch_to_write(to: *const u8, count: usize) {
 pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        /// What one pass of the loop writes: a cache line.
-        const LINE: usize = 64;
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         let head = to.align_offset(LINE).min(count);
         let lines = (count - head) / LINE;
@@ -312,14 +314,15 @@ pub(crate) unsafe fn stream(from: *const u8, to: *mut u8, count: usize) {
             if head > 0 {
                 std::ptr::copy_nonoverlapping(from, to, head);
             }
-            if level() >= Level::Avx512 {
-                stream_lines(from.add(head), to.add(head), lines);
-            } else if level() >= Level::Avx2 {
-                stream_halves(from.add(head), to.add(head), lines);
-            } else {
-                for part in (head..head + lines * LINE).step_by(size_of::<__m128i>()) {
-                    let value = _mm_loadu_si128(from.add(part).cast());
-                    _mm_stream_si128(to.add(part).cast(), value);
+            let (begin, start) = (from.add(head), to.add(head));
+            match Simd::best().set() {
+                Set::Avx512(set) => stream_lines(set, begin, start, lines),
+                Set::Avx2(set) => stream_lines(set, begin, start, lines),
+                Set::Plain => {
+                    for part in (0..lines * LINE).step_by(size_of::<__m128i>()) {
+                        let value = _mm_loadu_si128(begin.add(part).cast());
+                        _mm_stream_si128(start.add(part).cast(), value);
+                    }
                 }
             }
             let done = head + lines * LINE;
@@ -382,29 +385,16 @@ impl Streaming for Avx2 {
 }
 
 /// # Safety
-/// As `stream`, for lines of the cache; `to` is where one begins, and the CPU has AVX-512.
+/// As `stream`, for lines of the cache; `to` is where one begins.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn stream_lines(from: *const u8, to: *mut u8, lines: usize) {
-    use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_stream_si512};
-    let (from, to) = (from.cast::<__m512i>(), to.cast::<__m512i>());
-    for line in 0..lines {
-        // SAFETY: promised by the caller.
-        unsafe { _mm512_stream_si512(to.add(line), _mm512_loadu_si512(from.add(line))) };
-    }
-}
-
-/// # Safety
-/// As `stream_lines`, on a CPU with AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn stream_halves(from: *const u8, to: *mut u8, lines: usize) {
-    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
-    let (from, to) = (from.cast::<__m256i>(), to.cast::<__m256i>());
-    for half in 0..2 * lines {
-        // SAFETY: promised by the caller.
-        unsafe { _mm256_stream_si256(to.add(half), _mm256_loadu_si256(from.add(half))) };
-    }
+#[inline(always)]
+unsafe fn stream_lines(set: impl Streaming, from: *const u8, to: *mut u8, lines: usize) {
+    set.run(|| {
+        for at in (0..lines * LINE).step_by(LINE) {
+            // SAFETY: promised by the caller.
+            unsafe { set.stream_line(from.add(at), to.add(at)) };
+        }
+    });
 }
 
 /// Orders streamed writes before all that follows.

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{Finish, Kernels, LANES, Line, PANEL, Product, Slopes};
+use super::kernels::{Kernels, LANES, Line, PANEL, Product, Slopes};
 use crate::cpu::function::{exp, exp_term};
 
 /// Numbers of a register.
@@ -77,18 +77,14 @@ unsafe fn columns<const M: usize>(product: &Product, [first, register]: [usize; 
             right = right.wrapping_add(product.right.inner);
         }
         for i in 0..M {
+            let row = first + i;
+            let factor = _mm256_set1_ps(product.finish.factor(row));
             for v in 0..2 {
-                let row = first + i;
                 let to = product.to.add(row * product.to_step + column + v * HALF);
-                let value = match product.finish {
-                    Finish::Scaled(scale) => _mm256_mul_ps(sums[i][v], _mm256_set1_ps(scale)),
-                    Finish::Rows(factors) => {
-                        _mm256_mul_ps(sums[i][v], _mm256_set1_ps(*factors.add(row)))
-                    }
-                    Finish::Onto(factors) => {
-                        let factor = _mm256_set1_ps(*factors.add(row));
-                        _mm256_fmadd_ps(_mm256_loadu_ps(to), factor, sums[i][v])
-                    }
+                let value = if product.finish.adds() {
+                    _mm256_fmadd_ps(_mm256_loadu_ps(to), factor, sums[i][v])
+                } else {
+                    _mm256_mul_ps(sums[i][v], factor)
                 };
                 _mm256_storeu_ps(to, value);
             }

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{Finish, Kernels, LANES, Line, PANEL, Product, SLOPES, Slopes};
+use super::kernels::{Kernels, LANES, Line, PANEL, Product, SLOPES, Slopes};
 
 pub(super) static SINGLES: Kernels = Kernels {
     product: singles::product,
@@ -175,19 +175,15 @@ unsafe fn columns<W: Word, const M: usize, const V: usize>(product: &Product, pa
             right = right.wrapping_add(product.right.inner);
         }
         for i in 0..M {
+            let factor = _mm512_set1_ps(product.finish.factor(i));
             for v in 0..V {
                 let to = product
                     .to
                     .add(i * product.to_step + panel * PANEL + v * LANES);
-                let value = match product.finish {
-                    Finish::Scaled(scale) => _mm512_mul_ps(sums[i][v], _mm512_set1_ps(scale)),
-                    Finish::Rows(factors) => {
-                        _mm512_mul_ps(sums[i][v], _mm512_set1_ps(*factors.add(i)))
-                    }
-                    Finish::Onto(factors) => {
-                        let factor = _mm512_set1_ps(*factors.add(i));
-                        _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
-                    }
+                let value = if product.finish.adds() {
+                    _mm512_fmadd_ps(_mm512_loadu_ps(to), factor, sums[i][v])
+                } else {
+                    _mm512_mul_ps(sums[i][v], factor)
                 };
                 _mm512_storeu_ps(to, value);
             }

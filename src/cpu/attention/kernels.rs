@@ -15,6 +15,7 @@ pub(super) const PANEL: usize = 32;
 pub(super) const KEYS: usize = 256;
 /// Numbers that are taken together: one register of AVX-512, two of AVX2.
 pub(super) const LANES: usize = 16;
+
 /// `to = finish(left right)`, with a product's words where the factors say.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product {
@@ -48,6 +49,27 @@ pub(super) enum Finish {
     Rows(*const f32),
     /// They are added to the target times a factor for each row.
     Onto(*const f32),
+}
+
+impl Finish {
+    /// What the sums of a row are multiplied by, or the target that they are added to.
+    ///
+    /// # Safety
+    /// There must be a factor for the row.
+    #[inline(always)]
+    pub unsafe fn factor(self, row: usize) -> f32 {
+        match self {
+            Finish::Scaled(factor) => factor,
+            // SAFETY: promised by the caller.
+            Finish::Rows(factors) | Finish::Onto(factors) => unsafe { *factors.add(row) },
+        }
+    }
+
+    /// Whether the sums are added to the target.
+    #[inline(always)]
+    pub fn adds(self) -> bool {
+        matches!(self, Finish::Onto(_))
+    }
 }
 
 /// A row of scores that become weights.

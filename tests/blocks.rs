@@ -1,9 +1,31 @@
-//! Attention and convolutions of sizes that fill blocks and leave edges, against their formulas in `f64`.
+//! Attention, convolutions, folds and products of sizes that fill blocks and leave edges, against their formulas.
+
+use std::sync::{PoisonError, RwLock};
 
 use ascend_tensor::ops::attention::AttentionOptions;
 use ascend_tensor::{
-    BackwardOptions, Conv2dOptions, CpuOptions, DType, Generator, RandomOptions, Result, Tensor,
+    BackwardOptions, Conv2dOptions, CpuOptions, DType, Generator, RandomOptions, Result, SimdLevel,
+    Tensor,
 };
+
+/// Written by the test that chooses instruction sets, read by those that must not see it change.
+static CHOICE: RwLock<()> = RwLock::new(());
+
+/// Runs a check with every instruction set that this CPU has.
+fn with_each_set(check: impl Fn() -> Result<()>) -> Result<()> {
+    let _alone = CHOICE.write().unwrap_or_else(PoisonError::into_inner);
+    let levels = [
+        SimdLevel::Off,
+        SimdLevel::Neon,
+        SimdLevel::Avx2,
+        SimdLevel::Avx512,
+    ];
+    for level in levels.into_iter().filter(|level| level.is_available()) {
+        CpuOptions::new().simd(level).apply()?;
+        check()?;
+    }
+    CpuOptions::new().simd(SimdLevel::detect()).apply()
+}
 
 fn numbers(shape: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
     let generator = Generator::new(seed);
@@ -181,56 +203,62 @@ fn sizes(group: usize, [rows, keys]: [usize; 2], [width, value_width]: [usize; 2
 
 #[test]
 fn attention_of_many_rows_is_its_formula() -> Result<()> {
-    for size in [
-        sizes(1, [70, 300], [64, 64]),
-        sizes(3, [17, 531], [32, 64]),
-        sizes(1, [5, 1], [7, 40]),
-        sizes(2, [29, 259], [40, 7]),
-        sizes(1, [25, 17], [33, 96]),
-    ] {
-        for mask in [Mask::None, Mask::Causal, Mask::Seen] {
-            for dtype in [DType::F32, DType::BF16, DType::F16] {
-                size.check(mask, dtype, true)?;
+    with_each_set(|| {
+        for size in [
+            sizes(1, [70, 300], [64, 64]),
+            sizes(3, [17, 531], [32, 64]),
+            sizes(1, [5, 1], [7, 40]),
+            sizes(2, [29, 259], [40, 7]),
+            sizes(1, [25, 17], [33, 96]),
+        ] {
+            for mask in [Mask::None, Mask::Causal, Mask::Seen] {
+                for dtype in [DType::F32, DType::BF16, DType::F16] {
+                    size.check(mask, dtype, true)?;
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
 fn attention_of_few_rows_is_its_formula() -> Result<()> {
-    for size in [
-        sizes(1, [1, 700], [64, 64]),
-        sizes(4, [1, 257], [128, 32]),
-        sizes(1, [3, 5], [32, 128]),
-        sizes(2, [2, 33], [64, 48]),
-        sizes(1, [1, 1], [32, 32]),
-    ] {
-        for mask in [Mask::None, Mask::Causal, Mask::Seen] {
-            for dtype in [DType::F32, DType::BF16, DType::F16] {
-                size.check(mask, dtype, size.keys < 50)?;
+    with_each_set(|| {
+        for size in [
+            sizes(1, [1, 700], [64, 64]),
+            sizes(4, [1, 257], [128, 32]),
+            sizes(1, [3, 5], [32, 128]),
+            sizes(2, [2, 33], [64, 48]),
+            sizes(1, [1, 1], [32, 32]),
+        ] {
+            for mask in [Mask::None, Mask::Causal, Mask::Seen] {
+                for dtype in [DType::F32, DType::BF16, DType::F16] {
+                    size.check(mask, dtype, size.keys < 50)?;
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
 fn attention_of_rows_that_lie_in_registers_is_its_formula() -> Result<()> {
-    for size in [
-        sizes(1, [128, 128], [48, 32]),
-        sizes(1, [100, 144], [32, 48]),
-        sizes(1, [130, 64], [16, 80]),
-        sizes(2, [40, 272], [48, 32]),
-        sizes(3, [61, 61], [64, 16]),
-    ] {
-        for mask in [Mask::None, Mask::Causal, Mask::Seen] {
-            for lie in [Lie::Dense, Lie::Beside] {
-                size.check_as(mask, DType::F32, true, lie)?;
+    with_each_set(|| {
+        for size in [
+            sizes(1, [128, 128], [48, 32]),
+            sizes(1, [100, 144], [32, 48]),
+            sizes(1, [130, 64], [16, 80]),
+            sizes(2, [40, 272], [48, 32]),
+            sizes(3, [61, 61], [64, 16]),
+        ] {
+            for mask in [Mask::None, Mask::Causal, Mask::Seen] {
+                for lie in [Lie::Dense, Lie::Beside] {
+                    size.check_as(mask, DType::F32, true, lie)?;
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// A convolution of planes and the gradient of its input, from `[n, c, h, w]` by `[o, c / groups, k, k]`.
@@ -281,6 +309,7 @@ fn convolution(
 
 #[test]
 fn convolutions_are_their_formulas() -> Result<()> {
+    let _same = CHOICE.read().unwrap_or_else(PoisonError::into_inner);
     for padding in 0..3 {
         // Planes of their own.
         for plane in [[5, 17, 20], [3, 9, 56], [4, 4, 131], [2, 1, 16]] {
@@ -296,6 +325,78 @@ fn convolutions_are_their_formulas() -> Result<()> {
         convolution([4, 6, wide], [12, 5, 2], [1, 2])?;
     }
     Ok(())
+}
+
+/// Whole numbers from 0 to 10 in rows, and the greatest, 50, somewhere in each.
+fn whole(rows: usize, columns: usize) -> Vec<f32> {
+    let place = |row: usize| row * 37 % columns;
+    let at = |index: usize| (index / columns, index % columns);
+    let number = |(row, column)| {
+        if column == place(row) {
+            50
+        } else {
+            (row * 7 + column * 3) % 11
+        }
+    };
+    (0..rows * columns)
+        .map(|index| number(at(index)) as f32)
+        .collect()
+}
+
+/// Sums and greatest numbers of whole numbers, which are exact, of rows and of all, where they lie and beside other numbers.
+#[test]
+fn folds_are_their_formulas() -> Result<()> {
+    with_each_set(|| {
+        for (rows, columns) in [
+            (1, 1),
+            (3, 70),
+            (67, 256),
+            (70, 1031),
+            (515, 300),
+            (4, 40_000),
+        ] {
+            let x = whole(rows, columns);
+            let sum = |x: &[f32]| x.iter().map(|x| *x as i64).sum::<i64>() as f64;
+            let want: Vec<f64> = x.chunks(columns).map(sum).collect();
+            let dense = Tensor::new(x.clone()).reshape([rows, columns])?;
+            let beside = Tensor::cat(&[&dense.neg()?, &dense, &dense], -1)?;
+            let beside = beside.narrow(1, columns as i64, columns as i64)?;
+            for (lie, x) in [(Lie::Dense, &dense), (Lie::Beside, &beside)] {
+                for dtype in [DType::F32, DType::F64, DType::BF16] {
+                    let case = format!("{rows} by {columns}, {dtype}, {lie:?}");
+                    let x = x.to_dtype(dtype)?;
+                    let largest = values(&x.amax(1)?)?;
+                    assert_eq!(largest, vec![50.0; rows], "{case}");
+                    // Sums in a half would be rounded.
+                    if dtype != DType::BF16 {
+                        assert_eq!(values(&x.sum(1)?)?, want, "{case}");
+                        assert_eq!(values(&x.sum(())?)?, [want.iter().sum::<f64>()], "{case}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A row by a matrix that lies row by row, of whole numbers.
+#[test]
+fn rows_by_matrices_are_their_formulas() -> Result<()> {
+    with_each_set(|| {
+        for (inner, columns) in [(1, 40), (7, 33), (70, 1), (131, 70), (1000, 301)] {
+            let (x, y) = (whole(1, inner), whole(inner, columns));
+            let term = |column: usize, depth: usize| x[depth] * y[depth * columns + column];
+            let sum = |column| (0..inner).map(|depth| f64::from(term(column, depth))).sum();
+            let want: Vec<f64> = (0..columns).map(sum).collect();
+            let row = Tensor::new(x.clone()).reshape([1, inner])?;
+            let matrix = Tensor::new(y.clone()).reshape([inner, columns])?;
+            for dtype in [DType::F32, DType::F64] {
+                let made = row.to_dtype(dtype)?.matmul(&matrix.to_dtype(dtype)?)?;
+                assert_eq!(values(&made)?, want, "{inner} by {columns}, {dtype}");
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Bits of attention of many rows and of few, of its gradients, and of convolutions.
@@ -333,6 +434,7 @@ fn results() -> Result<Vec<Vec<u32>>> {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
+    let _same = CHOICE.read().unwrap_or_else(PoisonError::into_inner);
     CpuOptions::new().threads(1).apply()?;
     let alone = results()?;
     for threads in [2, 3, 7] {
@@ -344,6 +446,7 @@ fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
 
 #[test]
 fn results_are_the_same_with_a_gradient_and_without() -> Result<()> {
+    let _same = CHOICE.read().unwrap_or_else(PoisonError::into_inner);
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for (rows, keys) in [(70, 70), (130, 300), (2, 40), (1, 1)] {
             let part = |rows, seed| numbers(&[4, rows, 64], seed, dtype);

@@ -319,12 +319,23 @@ fn convolutions_are_their_formulas() -> Result<()> {
             }
         }
     }
-    // Lines of whole registers, of a little less, and of other widths.
-    for wide in [32, 31, 64, 78, 111] {
-        convolution([3, 10, wide], [37, 7, 1], [2, 3])?;
-        convolution([4, 6, wide], [12, 5, 2], [1, 2])?;
-    }
     Ok(())
+}
+
+#[test]
+fn convolutions_of_lines_are_their_formulas() -> Result<()> {
+    with_each_set(|| {
+        // Lines of whole registers, of a little less, and of other widths.
+        for wide in [32, 31, 64, 78, 111] {
+            convolution([3, 10, wide], [37, 7, 1], [2, 3])?;
+            convolution([4, 6, wide], [12, 5, 2], [1, 2])?;
+        }
+        // Every number of channels that the last panel of a line may have.
+        for outputs in 4..=33 {
+            convolution([1, 4, 47], [outputs, 3, 1], [2, 1])?;
+        }
+        Ok(())
+    })
 }
 
 /// Whole numbers from 0 to 10 in rows, and the greatest, 50, somewhere in each.

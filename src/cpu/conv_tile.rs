@@ -249,10 +249,12 @@ impl<const P: usize> WithSimd for Spread<'_, P> {
     }
 }
 
-/// The channels of a tile whose registers hold positions.
+/// The most channels of a tile whose registers hold positions, and the most registers of positions of one: where there are many
+/// registers, and where there are few.
 const BESIDE: usize = 8;
-/// The most registers of positions of such a tile.
 const LONG: usize = 3;
+const FEW_BESIDE: usize = 6;
+const FEW_LONG: usize = 2;
 
 /// Sums of neighbouring positions of some channels, registers of positions: `to[o * plane + p] = bias[o] + sum over k of
 /// w[k * width + o] x[offsets[k] + p]`.
@@ -272,15 +274,20 @@ pub(crate) struct Beside<'a> {
 }
 
 impl Beside<'_> {
-    /// The positions from `first` on, `C` registers of them, of which the last may begin among those before it.
+    /// The positions from `first` on of `O` channels, `C` registers of them, of which the last may begin among those before it.
     ///
     /// # Safety
     /// As [`Vectors::beside`].
     #[inline(always)]
-    unsafe fn registers<S: Simd, const C: usize>(&self, simd: S, channel: usize, first: usize) {
+    unsafe fn registers<S: Simd, const O: usize, const C: usize>(
+        &self,
+        simd: S,
+        channel: usize,
+        first: usize,
+    ) {
         let lanes = S::F32_LANES;
         let last = self.positions - lanes;
-        let mut sums = [[simd.splat_f32s(0.0); C]; BESIDE];
+        let mut sums = [[simd.splat_f32s(0.0); C]; O];
         let mut w = self.w.wrapping_add(channel);
         for offset in self.offsets {
             // SAFETY: promised by the caller.
@@ -314,24 +321,52 @@ impl Beside<'_> {
     }
 }
 
+impl Beside<'_> {
+    /// The line of `O` channels from `channel` on, in tiles of up to `C` registers.
+    ///
+    /// # Safety
+    /// As [`Vectors::beside`], with so many weights from the channel on.
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const O: usize, const C: usize>(&self, simd: S, channel: usize) {
+        let registers = self.positions.div_ceil(S::F32_LANES);
+        let tiles = registers.div_ceil(C);
+        for tile in 0..tiles {
+            let (first, end) = (registers * tile / tiles, registers * (tile + 1) / tiles);
+            let at = first * S::F32_LANES;
+            // SAFETY: promised by the caller.
+            unsafe {
+                match end - first {
+                    1 => self.registers::<S, O, 1>(simd, channel, at),
+                    2 => self.registers::<S, O, 2>(simd, channel, at),
+                    _ => self.registers::<S, O, C>(simd, channel, at),
+                }
+            }
+        }
+    }
+}
+
 impl WithSimd for Beside<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let registers = self.positions.div_ceil(S::F32_LANES);
-        let tiles = registers.div_ceil(LONG);
-        for channel in (0..self.channels).step_by(BESIDE) {
-            for tile in 0..tiles {
-                let (first, end) = (registers * tile / tiles, registers * (tile + 1) / tiles);
-                let at = first * S::F32_LANES;
+        if S::REGISTER_COUNT >= 32 {
+            for channel in (0..self.channels).step_by(BESIDE) {
                 // SAFETY: promised by the caller.
-                unsafe {
-                    match end - first {
-                        1 => self.registers::<S, 1>(simd, channel, at),
-                        2 => self.registers::<S, 2>(simd, channel, at),
-                        _ => self.registers::<S, LONG>(simd, channel, at),
-                    }
+                unsafe { self.tiles::<S, BESIDE, LONG>(simd, channel) };
+            }
+            return;
+        }
+        // As even as can be: a panel of two registers is six, five and five channels.
+        let parts = self.channels.div_ceil(FEW_BESIDE);
+        for part in 0..parts {
+            let channel = self.channels * part / parts;
+            // SAFETY: promised by the caller; where a tile of four has fewer channels, the panel has four from its first on.
+            unsafe {
+                match self.channels * (part + 1) / parts - channel {
+                    FEW_BESIDE => self.tiles::<S, FEW_BESIDE, FEW_LONG>(simd, channel),
+                    5 => self.tiles::<S, 5, FEW_LONG>(simd, channel),
+                    _ => self.tiles::<S, 4, FEW_LONG>(simd, channel),
                 }
             }
         }
@@ -450,10 +485,10 @@ impl Vectors {
         self.run(plane);
     }
 
-    /// Whether tiles of registers of positions leave few lanes of a line idle. Without many registers they are no gain.
+    /// Whether tiles of registers of positions leave few lanes of a line idle.
     pub fn fit_beside(self, positions: usize) -> bool {
         let whole = positions.next_multiple_of(self.lanes);
-        self.most == MOST && positions >= self.lanes && (whole - positions) * 16 <= whole
+        positions >= self.lanes && (whole - positions) * 16 <= whole
     }
 
     /// The sums of a line of some channels.

@@ -319,9 +319,7 @@ impl Beside<'_> {
             }
         }
     }
-}
 
-impl Beside<'_> {
     /// The line of `O` channels from `channel` on, in tiles of up to `C` registers.
     ///
     /// # Safety
@@ -357,11 +355,11 @@ impl WithSimd for Beside<'_> {
             }
             return;
         }
-        // As even as can be: a panel of two registers is six, five and five channels.
+        // As even as can be: a panel of two registers is five, five and six channels.
         let parts = self.channels.div_ceil(FEW_BESIDE);
         for part in 0..parts {
             let channel = self.channels * part / parts;
-            // SAFETY: promised by the caller; where a tile of four has fewer channels, the panel has four from its first on.
+            // SAFETY: promised by the caller; where a tile of four has fewer channels, a row of weights has four from its first on.
             unsafe {
                 match self.channels * (part + 1) / parts - channel {
                     FEW_BESIDE => self.tiles::<S, FEW_BESIDE, FEW_LONG>(simd, channel),
@@ -494,8 +492,8 @@ impl Vectors {
     /// The sums of a line of some channels.
     ///
     /// # Safety
-    /// Each offset must have the positions of `x` from it on, and a row of weights, with eight from each channel that is a
-    /// multiple of eight on; the targets must be writable.
+    /// Each offset must have the positions of `x` from it on, and a row of weights for [`Self::width`] channels, of which the
+    /// line has as many or fewer; the targets must be writable.
     pub unsafe fn beside(self, line: Beside<'_>) {
         self.run(line);
     }

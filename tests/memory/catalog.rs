@@ -19,6 +19,10 @@ const CHILD: &str = "ASCEND_TENSOR_TEST_LIMITED_CATALOG";
 /// KiB beyond what the process has: first less than the reserve that memory of tensors leaves free, then more and more than it.
 const ROOMS: [usize; 6] = [3 << 10, 4200, 4500, 5 << 10, 6 << 10, 10 << 10];
 
+/// Bytes beyond what the process has for the call before those with limits: what takes more would be refused with every one of
+/// them, and takes minutes to fill.
+const USUAL: usize = 512 << 20;
+
 /// Bytes of address space that this process has.
 fn mapped() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -97,9 +101,12 @@ impl Counts {
 fn all(ways: Ways) -> Result<()> {
     CpuOptions::new().threads(2).apply()?;
     let mut counts = Counts::default();
-    let (met, _) = for_all(ways, |op, sample, dtype, inputs| {
-        counts.op(op, sample, dtype, inputs)
+    let (met, left) = limited(USUAL, || {
+        for_all(ways, |op, sample, dtype, inputs| {
+            counts.op(op, sample, dtype, inputs)
+        })
     });
+    println!("without a call: {left:?}");
     println!(
         "ops {met} calls {} refused {}",
         counts.calls, counts.refused

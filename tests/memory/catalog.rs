@@ -106,12 +106,14 @@ fn all(ways: Ways) -> Result<()> {
             counts.op(op, sample, dtype, inputs)
         })
     });
-    println!("without a call: {left:?}");
     println!(
         "ops {met} calls {} refused {}",
         counts.calls, counts.refused
     );
-    assert!(met > 0 && counts.refused > 0);
+    // An op that the limit of the first calls left out would go unseen.
+    let named = std::env::var_os("ASCEND_TENSOR_ENLARGED_ONLY").is_some();
+    assert!(met > 200 || named && left.is_empty(), "left out: {left:?}");
+    assert!(counts.refused > 0);
     Ok(())
 }
 
